@@ -1,0 +1,218 @@
+"""The two columns that semid reads from any table, item ids and embeddings, with their checks.
+
+Each check raises a `SemidError` that names the file and the row. Everything streams; nothing here
+holds a catalog in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from semid.errors import SemidError, display_path
+from semid.tables import ParquetTable
+
+EMBEDDING = "embedding"
+
+
+def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
+    """Return the type that item ids have in semid's tables: string or int64.
+
+    Raises `SemidError` when the column is missing or holds another type.
+    """
+    table.require([item_id])
+    found = table.schema.field(item_id).type
+    if pa.types.is_string(found) or pa.types.is_large_string(found):
+        return pa.string()
+    if pa.types.is_integer(found) and found != pa.uint64():
+        return pa.int64()
+    raise SemidError(
+        f"{display_path(table.name)}: column '{item_id}' is {found}, but item ids must be "
+        "string or int64; cast the column or name another with --item-id"
+    )
+
+
+def check_ids(table: ParquetTable, item_id: str) -> None:
+    """Raise `SemidError` when an item id is null or occurs twice, naming the rows.
+
+    DuckDB groups the ids and spills to disk what does not fit, so any number of rows will do.
+    """
+    import duckdb
+
+    kind = id_type(table, item_id)
+    failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
+
+    def numbered() -> Iterator[pa.RecordBatch]:
+        try:
+            row = 0
+            for batch in table.batches([item_id], rows=65_536):
+                ids = batch.column(0)
+                _refuse_null_ids(ids, item_id, table, row)
+                rows = pa.array(np.arange(row, row + len(ids)))
+                yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
+                row += len(ids)
+        except SemidError as error:
+            failure.append(error)
+
+    schema = pa.schema([("id", kind), ("row", pa.int64())])
+    with duckdb.connect() as connection:
+        connection.register("ids", pa.RecordBatchReader.from_batches(schema, numbered()))
+        found = connection.execute(
+            "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
+            "ORDER BY 2 LIMIT 1"
+        ).fetchone()
+    if failure:
+        raise failure[0]
+    if found:
+        value, first, last, times = found
+        raise SemidError(
+            f"{display_path(table.name)}: column '{item_id}' holds {value!r} {times} times "
+            f"({table.locate(first)}; {table.locate(last)}); ids must be unique, remove the "
+            "duplicates"
+        )
+
+
+def _refuse_null_ids(ids: pa.Array, item_id: str, table: ParquetTable, first_row: int) -> None:
+    if ids.null_count:
+        row = first_row + int(np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))[0])
+        raise SemidError(
+            f"{table.locate(row)}: column '{item_id}' is null; every item needs an id, "
+            "drop the row or fill it in"
+        )
+
+
+def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:
+    """Return d of an embeddings table from its schema, or from its first row for plain lists.
+
+    Raises `SemidError` when the column is missing or not lists of floats.
+    """
+    table.require([column])
+    kind = table.schema.field(column).type
+    if not _is_list(kind) or not pa.types.is_floating(kind.value_type):
+        raise SemidError(
+            f"{display_path(table.name)}: column '{column}' is {kind}, but embeddings must be "
+            "lists of float32 or float16; semid embed makes them from items"
+        )
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    first = next(iter(table.batches([column], rows=1))).column(0)
+    return 0 if first.null_count else len(first[0])
+
+
+def embedding_schema(ids: pa.DataType, item_id: str, width: int, dtype: str) -> pa.Schema:
+    """Return the schema of an embeddings table: ids and fixed-size lists, neither null."""
+    value = pa.field("element", pa.from_numpy_dtype(np.dtype(dtype)), nullable=False)
+    return pa.schema(
+        [
+            pa.field(item_id, ids, nullable=False),
+            pa.field(EMBEDDING, pa.list_(value, width), nullable=False),
+        ]
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    )
+
+
+def embedding_matrix(
+    column: pa.Array,
+    width: int,
+    *,
+    where: ParquetTable | None = None,
+    first_row: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Turn a column of lists into a checked matrix, shape ``(n, width)``, float32.
+
+    Zero-copy for non-null fixed-size lists of float32; the result may be read-only.
+
+    Parameters
+    ----------
+    column : fixed-size, plain or large lists of float16, float32 or float64, shape ``(n,)``
+    width : d
+    where, first_row : the table and the row number of ``column[0]``, for messages
+
+    Raises
+    ------
+    SemidError
+        When a row is null, has another width, holds NaN or infinity, or is all zeros.
+    """
+
+    def at(row: int) -> str:
+        row += first_row
+        return where.locate(row) if where is not None else f"row {row}"
+
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise SemidError(f"{at(row)}: the embedding is null; drop the row or embed it again")
+    if not pa.types.is_fixed_size_list(column.type):
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths != width)
+    else:
+        wrong = np.arange(len(column))[: len(column) if column.type.list_size != width else 0]
+    if wrong.size:
+        row = int(wrong[0])
+        raise SemidError(
+            f"{at(row)}: the embedding has {len(column[row])} values where {width} are expected; "
+            "embed all items with one encoder"
+        )
+    values = column.flatten()
+    if values.null_count:
+        row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
+        raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
+    x_nd = values.to_numpy(zero_copy_only=False).reshape(-1, width).astype(np.float32, copy=False)
+    check_rows(x_nd, at)
+    return x_nd
+
+
+def check_rows(x_nd: npt.NDArray[np.float32], at: Any = "row {}".format) -> None:
+    """Raise `SemidError` for the first row with NaN or infinity, or of zeros only.
+
+    `at` turns a row number into the words that name it.
+    """
+    square_n = np.einsum("nd,nd->n", x_nd, x_nd)
+    suspect = np.flatnonzero(~np.isfinite(square_n) | (square_n == 0))
+    for row in suspect:
+        finite = np.isfinite(x_nd[row])
+        if not finite.all():
+            place = int(np.flatnonzero(~finite)[0])
+            raise SemidError(
+                f"{at(int(row))}: the embedding holds {x_nd[row, place]} at position {place}; "
+                "drop the row or embed it again"
+            )
+        if not x_nd[row].any():
+            raise SemidError(
+                f"{at(int(row))}: the embedding is all zeros, which has no direction to encode; "
+                "drop the row or embed it again"
+            )
+
+
+def as_matrix(x: Any) -> npt.NDArray[np.float32]:
+    """Turn NumPy, torch or Arrow input into a checked float32 matrix, shape ``(n, d)``.
+
+    Raises
+    ------
+    SemidError
+        When `x` is not two-dimensional, has no rows, or a row is NaN, infinite or all zeros.
+    """
+    if isinstance(x, pa.ChunkedArray):
+        x = x.combine_chunks()
+    if isinstance(x, pa.Array) and _is_list(x.type):
+        if len(x) == 0:
+            raise SemidError("x has no rows")
+        return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().numpy()
+    try:
+        x_nd = np.asarray(x, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise SemidError(f"x cannot be read as a matrix of floats: {error}") from error
+    if x_nd.ndim != 2 or 0 in x_nd.shape:
+        raise SemidError(f"x has shape {x_nd.shape}; expected (n, d) with n and d at least 1")
+    check_rows(x_nd)
+    return x_nd

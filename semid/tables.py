@@ -1,0 +1,264 @@
+"""Parquet tables: open, check, stream in batches, write.
+
+A table is one file, a folder of part files, a glob or a URI that Arrow's file systems open. Rows
+are numbered from 0 over all files in the sorted order of their names; messages name the file and
+the row inside it. Nothing here holds more than a few batches in memory.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from semid.errors import SemidError, display_path, first_few
+
+ROW_GROUP_ROWS = 16_384
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """An opened table: its files, schema and row counts, but none of its rows.
+
+    Attributes
+    ----------
+    name : the path as the user gave it, for messages
+    files : paths inside `filesystem`, in row order
+    row_groups : for every file the row counts of its row groups
+    """
+
+    name: str
+    files: tuple[str, ...]
+    filesystem: pafs.FileSystem
+    schema: pa.Schema
+    row_groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows over all files."""
+        return sum(map(sum, self.row_groups))
+
+    def locate(self, row: int) -> str:
+        """Name a row for a message: ``items.parquet, row 17`` (rows counted from 0 in the file)."""
+        for file, groups in zip(self.files, self.row_groups, strict=True):
+            if row < sum(groups):
+                return f"{display_path(file)}, row {row}"
+            row -= sum(groups)
+        raise IndexError(row)
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Raise `SemidError` naming the columns that are missing and those that are there."""
+        missing = [column for column in columns if column not in self.schema.names]
+        if missing:
+            raise SemidError(
+                f"{display_path(self.name)} has no column {first_few([repr(c) for c in missing])}; "
+                f"its columns are {', '.join(self.schema.names)}"
+            )
+
+    def chunks(self, rows: int) -> list[tuple[int, int]]:
+        """Cut the table into row ranges of about `rows`, at row-group borders where there are any.
+
+        Row groups are gathered up to `rows`; a larger one is cut inside.
+        """
+        cuts, start, stop = [0], 0, 0
+        for size in (size for groups in self.row_groups for size in groups):
+            if stop > start and stop + size - start > rows:
+                cuts.append(stop)
+                start = stop
+            stop += size
+            while stop - start > rows:
+                start += rows
+                cuts.append(start)
+        if stop > cuts[-1]:
+            cuts.append(stop)
+        return list(pairwise(cuts))
+
+    def batches(
+        self, columns: Sequence[str], *, rows: int = 16_384, start: int = 0, stop: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows ``start:stop`` of `columns`, in order, at most `rows` at a time.
+
+        Row groups outside the range are never read; memory is bounded by the batch, whatever the
+        size of a row group.
+        """
+        stop = self.num_rows if stop is None else stop
+        first = 0
+        for file, groups in zip(self.files, self.row_groups, strict=True):
+            ends = list(accumulate(groups, initial=first))
+            wanted = [g for g in range(len(groups)) if ends[g] < stop and ends[g + 1] > start]
+            if wanted:
+                yield from self._file_batches(
+                    file, list(columns), wanted, rows, ends[wanted[0]], (start, stop)
+                )
+            first = ends[-1]
+
+    def _file_batches(
+        self,
+        file: str,
+        columns: list[str],
+        wanted: list[int],
+        rows: int,
+        at: int,
+        span: tuple[int, int],
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            # A read buffer keeps a column chunk of a huge row group from being loaded whole.
+            with pq.ParquetFile(
+                file, filesystem=self.filesystem, buffer_size=1 << 20, pre_buffer=False
+            ) as parquet:
+                for batch in parquet.iter_batches(rows, row_groups=wanted, columns=columns):
+                    skip, keep = max(span[0] - at, 0), min(span[1] - at, batch.num_rows)
+                    if keep > skip:
+                        yield batch.slice(skip, keep - skip)
+                    at += batch.num_rows
+                    if at >= span[1]:
+                        return
+        except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+            if isinstance(error, SemidError):
+                raise
+            raise SemidError(
+                f"{display_path(file)} is damaged and cannot be read ({_first_line(error)}); "
+                "write it again"
+            ) from error
+
+
+def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
+    """Open a Parquet file, a folder of part files, a glob or a URI, reading only its footers.
+
+    Folders are searched recursively for ``*.parquet``; names that begin with ``_`` or ``.`` are
+    left out.
+
+    Raises
+    ------
+    SemidError
+        When nothing is there, a file is not Parquet or is truncated, the files' schemas differ, or
+        the table has no rows (unless `allow_empty`).
+    """
+    name = str(path)
+    filesystem, files = _resolve(name)
+    schema: pa.Schema | None = None
+    row_groups = []
+    for file in files:
+        metadata = _footer(filesystem, file)
+        found = metadata.schema.to_arrow_schema()
+        if schema is not None and not found.equals(schema):
+            raise SemidError(_schema_difference(files[0], schema, file, found))
+        schema = schema or found
+        row_groups.append(
+            tuple(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))
+        )
+    assert schema is not None
+    table = ParquetTable(name, tuple(files), filesystem, schema, tuple(row_groups))
+    if table.num_rows == 0 and not allow_empty:
+        raise SemidError(f"{display_path(name)} has no rows; check the job that wrote it")
+    return table
+
+
+def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
+    if "://" in name:
+        filesystem, base = pafs.FileSystem.from_uri(name)
+    elif glob.has_magic(name) and not Path(name).exists():
+        files = sorted(glob.glob(name, recursive=True))
+        if not files:
+            raise SemidError(f"no file matches {name}; check the pattern (quoted from the shell?)")
+        return pafs.LocalFileSystem(), files
+    else:
+        filesystem, base = pafs.LocalFileSystem(), name
+    info = filesystem.get_file_info(base)
+    if info.type == pafs.FileType.NotFound:
+        raise SemidError(f"{display_path(name)} does not exist; check the path")
+    if info.type == pafs.FileType.File:
+        return filesystem, [base]
+    found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True))
+    files = sorted(
+        entry.path
+        for entry in found
+        if entry.type == pafs.FileType.File
+        and entry.path.endswith(".parquet")
+        and not any(p.startswith(("_", ".")) for p in Path(entry.path[len(base) :]).parts[1:])
+    )
+    if not files:
+        raise SemidError(f"the folder {display_path(name)} holds no .parquet files; check the path")
+    return filesystem, files
+
+
+def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:
+    try:
+        with filesystem.open_input_file(file) as source:
+            head = source.read(4)
+            try:
+                return pq.read_metadata(source)
+            except (pa.ArrowInvalid, OSError) as error:
+                shown, size = display_path(file), source.size()
+                if head == b"PAR1":
+                    raise SemidError(
+                        f"{shown} is truncated: it begins as Parquet but its footer is missing "
+                        f"after {size:,} bytes; write or copy it again"
+                    ) from error
+                raise SemidError(
+                    f"{shown} is not a Parquet file (its first bytes are {head!r}); "
+                    "convert it, for example with pandas.DataFrame.to_parquet"
+                ) from error
+    except PermissionError as error:
+        raise SemidError(f"no permission to read {display_path(file)}") from error
+
+
+def _schema_difference(first: str, expected: pa.Schema, other: str, found: pa.Schema) -> str:
+    for field in expected:
+        if field.name not in found.names or not found.field(field.name).equals(field):
+            there = found.field(field.name).type if field.name in found.names else "missing"
+            return (
+                f"the parts disagree on column '{field.name}': {field.type} in "
+                f"{display_path(first)}, {there} in {display_path(other)}; write them alike"
+            )
+    extra = [name for name in found.names if name not in expected.names]
+    return (
+        f"{display_path(other)} has columns that {display_path(first)} lacks "
+        f"({first_few(list(extra))}) or in another order; write the parts alike"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Read one batch ahead in a thread, so that reading overlaps what the caller computes."""
+    iterator = iter(batches)
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(next, iterator, None)
+        while (batch := ahead.result()) is not None:
+            ahead = thread.submit(next, iterator, None)
+            yield batch
+
+
+def open_writer(
+    path: Path, schema: pa.Schema, metadata: dict[str, str] | None = None
+) -> pq.ParquetWriter:
+    """Open a Parquet writer with semid's layout: zstd level 1, split float bytes, small row groups.
+
+    Write with ``writer.write_batch(batch, ROW_GROUP_ROWS)``.
+    """
+    floats = [
+        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
+        for field in schema
+        if pa.types.is_floating(getattr(field.type, "value_type", field.type))
+    ]
+    return pq.ParquetWriter(
+        path,
+        schema.with_metadata(metadata),
+        compression="zstd",
+        compression_level=1,
+        use_byte_stream_split=floats,
+        use_dictionary=False,
+    )
