@@ -1,0 +1,111 @@
+"""NumPy archive: ``item_ids`` (unicode or int64), ``codes`` and ``sids`` (int32); no pickles.
+
+``numpy.load(path)`` reads it. Every member is streamed into the archive in a pass of its own.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.errors import SemidError, display_path
+from semid.id_table import IdTable, id_batches
+from semid.tables import ParquetTable
+
+MEMBERS = ("item_ids", "codes", "sids")
+
+_INT32 = np.dtype("<i4")
+
+
+def write(table: ParquetTable, path: Path, item_id: str) -> None:
+    """Write an ids table; unicode item ids are as wide as the longest.
+
+    Raises
+    ------
+    SemidError
+        When the table breaks the contract of ids tables, or an item id ends in a NUL character,
+        which NumPy's strings cannot hold; names the row.
+    """
+    rows = table.num_rows
+    first = next(id_batches(table, item_id=item_id, rows=1))
+    ids = _id_dtype(table, item_id)
+
+    def parts() -> Iterator[IdTable]:
+        return id_batches(table, item_id=item_id)
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        item_ids = (part.item_ids.to_numpy(zero_copy_only=False) for part in parts())
+        _write_member(archive, "item_ids", ids, (rows,), item_ids)
+        codes = (part.codes for part in parts())
+        _write_member(archive, "codes", _INT32, (rows, first.codes.shape[1]), codes)
+        sids = (part.sids for part in parts())
+        _write_member(archive, "sids", _INT32, (rows, first.sids.shape[1]), sids)
+
+
+def _id_dtype(table: ParquetTable, item_id: str) -> np.dtype[Any]:
+    """Return int64, or unicode as wide as the longest id."""
+    width, row = 1, 0
+    for part in id_batches(table, item_id=item_id):
+        if pa.types.is_integer(part.item_ids.type):
+            return np.dtype("<i8")
+        ends_n = pc.ends_with(part.item_ids, "\0").to_numpy(zero_copy_only=False)
+        if ends_n.any():
+            raise SemidError(
+                f"{table.locate(row + int(ends_n.argmax()))}: the item id ends in a NUL "
+                "character, which NumPy strings drop; export to another format"
+            )
+        width = max(width, pc.max(pc.utf8_length(part.item_ids)).as_py())
+        row += len(part)
+    return np.dtype(f"<U{width}")
+
+
+def _write_member(
+    archive: zipfile.ZipFile,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    arrays: Iterator[npt.NDArray[Any]],
+) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for array in arrays:
+            member.write(array.astype(dtype, copy=False).tobytes())
+
+
+def read(path: Path, levels: int | None) -> IdTable:
+    """Read what `write` wrote; `levels` is not needed.
+
+    Raises
+    ------
+    SemidError
+        When the file is not such an archive, or its arrays are not a table of IDs.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            item_ids, codes_nl, sids_ns = (archive[name] for name in MEMBERS)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise SemidError(
+            f"{display_path(path)} is not an archive of {', '.join(MEMBERS)} ({error}); "
+            "export it again"
+        ) from error
+    try:
+        return IdTable.from_arrays(item_ids, codes_nl, sids_ns)
+    except SemidError as error:
+        raise SemidError(f"{display_path(path)}: {error}") from error

@@ -1,0 +1,136 @@
+"""The columns of an ids table: their names and types, and Arrow to arrays and back with checks.
+
+Shared by all that reads or writes IDs. Each check raises a `SemidError` that names the row; nothing
+here opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.errors import SemidError
+from semid.ids import validate_codes
+
+CODES, SID, DISTANCE, MARGIN = "codes", "sid", "distance", "margin"
+CODES_TYPE = pa.list_(pa.field("element", pa.int32(), nullable=False))
+
+MAX_STRING_BYTES = (1 << 31) - 1
+
+
+def ids_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
+    """Return the schema of an ids table whose item ids have the type `id_type`; nothing is null."""
+    return pa.schema(
+        [
+            pa.field(item_id, id_type, nullable=False),
+            pa.field(CODES, CODES_TYPE, nullable=False),
+            pa.field(SID, CODES_TYPE, nullable=False),
+            pa.field(DISTANCE, pa.float32(), nullable=False),
+            pa.field(MARGIN, pa.float32(), nullable=False),
+        ]
+    )
+
+
+def id_column(
+    values: Any, name: str = "item_id", *, at: Callable[[int], str] = "row {}".format
+) -> pa.Array:
+    """Turn item ids into an Arrow array of strings or int64, shape ``(n,)``.
+
+    Parameters
+    ----------
+    values : an Arrow column, NumPy array or sequence of strings or integers
+    name : the column's name, for messages
+    at : turns a row of `values` into the words that name it
+
+    Raises
+    ------
+    SemidError
+        When an id is null or the ids are of another type.
+    """
+    try:
+        ids = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        ids = ids if isinstance(ids, pa.Array) else pa.array(ids)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
+        raise SemidError(f"'{name}' cannot be read as strings or integers: {error}") from error
+    if ids.null_count:
+        row = _first(ids.is_null())
+        raise SemidError(f"{at(row)}: '{name}' is null; every item needs an id, drop the row")
+    if pa.types.is_integer(ids.type) and ids.type != pa.uint64():
+        return ids.cast(pa.int64())
+    if pa.types.is_large_string(ids.type) and ids.nbytes <= MAX_STRING_BYTES:
+        return ids.cast(pa.string())
+    if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
+        return ids
+    raise SemidError(
+        f"'{name}' is {ids.type}, but item ids must be string or int64; convert the column"
+    )
+
+
+def code_column(codes_nl: npt.NDArray[np.int32]) -> pa.ListArray:
+    """Turn codes, shape ``(n, l)``, into a column of lists of the ids table."""
+    n, width = codes_nl.shape
+    offsets = pa.array(np.arange(0, n * width + 1, width, dtype=np.int32))
+    values = pa.array(np.ascontiguousarray(codes_nl, dtype=np.int32).reshape(-1))
+    return pa.ListArray.from_arrays(offsets, values, type=CODES_TYPE)
+
+
+def code_matrix(
+    column: pa.Array,
+    name: str,
+    *,
+    width: int | None = None,
+    at: Callable[[int], str] = "row {}".format,
+) -> npt.NDArray[np.int32]:
+    """Turn a column of lists of codes into a checked matrix, shape ``(n, width)``, int32.
+
+    Parameters
+    ----------
+    column : lists of integers, shape ``(n,)``
+    name : the column's name, for messages
+    width : the expected length; the first row's when not given
+    at : turns a row of `column` into the words that name it
+
+    Raises
+    ------
+    SemidError
+        When the column holds anything but lists of integers, a row is null, empty or has another
+        length, or a code is null, negative or beyond int32.
+    """
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not (is_list or pa.types.is_fixed_size_list(kind)) or not pa.types.is_integer(
+        kind.value_type
+    ):
+        raise SemidError(
+            f"{at(0)}: column '{name}' is {kind}, but codes must be lists of int32; "
+            "semid assign writes them"
+        )
+    if column.null_count:
+        raise SemidError(f"{at(_first(column.is_null()))}: column '{name}' is null; drop the row")
+    if len(column) == 0:
+        return np.empty((0, width or 0), dtype=np.int32)
+    length_n = pc.list_value_length(column).to_numpy()
+    width = int(length_n[0]) if width is None else width
+    wrong = np.flatnonzero((length_n != width) | (length_n == 0))
+    if wrong.size:
+        row = int(wrong[0])
+        raise SemidError(
+            f"{at(row)}: column '{name}' has {length_n[row]} codes where row 0 has {width}; "
+            "every row needs the same number, at least 1"
+        )
+    values = column.flatten()
+    if values.null_count:
+        row = _first(values.is_null()) // width
+        raise SemidError(f"{at(row)}: column '{name}' holds a null code; assign the item again")
+    codes_nl: npt.NDArray[Any] = values.to_numpy().reshape(-1, width)
+    validate_codes(codes_nl, at=lambda row: f"{at(row)}: column '{name}'")
+    return codes_nl.astype(np.int32, copy=False)
+
+
+def _first(true_n: pa.BooleanArray) -> int:
+    return int(np.flatnonzero(true_n.to_numpy(zero_copy_only=False))[0])

@@ -1,0 +1,249 @@
+"""The table of assigned IDs, streamed or in memory.
+
+The streaming half (`id_batches`) serves catalogs of any size; `read_ids` is for those who look
+things up. Nothing here assigns codes or resolves collisions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.errors import SemidError, display_path
+from semid.id_columns import (
+    CODES,
+    DISTANCE,
+    MARGIN,
+    MAX_STRING_BYTES,
+    SID,
+    code_column,
+    code_matrix,
+    id_column,
+    ids_schema,
+)
+from semid.ids import validate_codes
+from semid.tables import ParquetTable, open_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METADATA_KEY = b"semid"
+
+
+@dataclass(frozen=True, eq=False)
+class IdTable:
+    """Assigned IDs in memory; rows in the order of the file they came from.
+
+    Attributes
+    ----------
+    item_ids : strings or int64, unique, shape ``(n,)``
+    codes : raw codes, shape ``(n, l)``, int32
+    sids : semantic IDs under the table's collision policy, shape ``(n, s)``, int32
+    distance, margin : float32, shape ``(n,)``, where the table has them
+    metadata : what the job that wrote the table noted in it: the model's fingerprint and more
+    item_id : the name of the item id column
+    """
+
+    item_ids: pa.Array
+    codes: npt.NDArray[np.int32]
+    sids: npt.NDArray[np.int32]
+    distance: npt.NDArray[np.float32] | None = None
+    margin: npt.NDArray[np.float32] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    item_id: str = "item_id"
+
+    @classmethod
+    def from_arrays(
+        cls,
+        item_ids: Any,
+        codes: npt.ArrayLike,
+        sids: npt.ArrayLike | None = None,
+        *,
+        distance: npt.ArrayLike | None = None,
+        margin: npt.ArrayLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        item_id: str = "item_id",
+    ) -> IdTable:
+        """Check arrays and make a table of them; without `sids` the codes are the IDs.
+
+        Raises
+        ------
+        SemidError
+            When lengths differ, there are no rows, an item id is null, occurs twice or is neither
+            string nor integer, or codes are not ``(n, l)`` integers from 0.
+        """
+        if len(item_ids) == 0:
+            raise SemidError("the table has no rows")
+        ids = id_column(item_ids, item_id)
+        codes_nl = _as_codes(codes)
+        sids_ns = codes_nl if sids is None else _as_codes(sids)
+        distance_n = None if distance is None else np.asarray(distance, dtype=np.float32)
+        margin_n = None if margin is None else np.asarray(margin, dtype=np.float32)
+        parts = {CODES: codes_nl, SID: sids_ns, DISTANCE: distance_n, MARGIN: margin_n}
+        for name, values in parts.items():
+            if values is not None and len(values) != len(ids):
+                raise SemidError(
+                    f"{name} has {len(values)} rows but there are {len(ids)} item ids; "
+                    "pass arrays of one table"
+                )
+        _refuse_sid_width(codes_nl, sids_ns)
+        _refuse_duplicates(ids)
+        return cls(ids, codes_nl, sids_ns, distance_n, margin_n, dict(metadata or {}), item_id)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the table as its Parquet file holds it, less the columns that it lacks."""
+        columns = {
+            self.item_id: self.item_ids,
+            CODES: code_column(self.codes),
+            SID: code_column(self.sids),
+            DISTANCE: self.distance,
+            MARGIN: self.margin,
+        }
+        columns = {name: values for name, values in columns.items() if values is not None}
+        schema = ids_schema(self.item_ids.type, self.item_id)
+        schema = pa.schema([schema.field(name) for name in columns])
+        metadata = {METADATA_KEY: json.dumps(dict(self.metadata))}
+        return pa.table(columns, schema=schema.with_metadata(metadata))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a frame with the columns of the ids table; codes and sid are arrays per row."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+
+def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
+    """Read an ids table into memory.
+
+    Parameters
+    ----------
+    path : a file, folder, glob or URI as `open_table` takes
+    item_id : the name of the item id column
+
+    Raises
+    ------
+    SemidError
+        When the table cannot be read or breaks the contract of the ids table; names the row.
+    """
+    table = open_table(path)
+    parts = list(id_batches(table, item_id=item_id))
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    try:
+        return IdTable.from_arrays(
+            _concat_ids([part.item_ids for part in parts]),
+            joined("codes"),
+            joined("sids"),
+            distance=joined("distance"),
+            margin=joined("margin"),
+            metadata=parts[0].metadata,
+            item_id=item_id,
+        )
+    except SemidError as error:
+        raise SemidError(f"{display_path(table.name)}: {error}") from error
+
+
+def id_batches(
+    table: ParquetTable, *, item_id: str = "item_id", rows: int = 65_536
+) -> Iterator[IdTable]:
+    """Stream an ids table as checked tables of at most `rows` rows, all of one L and sid length.
+
+    Raises
+    ------
+    SemidError
+        As `read_ids`, except that item ids which occur twice go unnoticed.
+    """
+    table.require([item_id, CODES, SID])
+    extra = [name for name in (DISTANCE, MARGIN) if name in table.schema.names]
+    metadata = read_metadata(table)
+    row, width, sid_width = 0, None, None
+    for batch in table.batches([item_id, CODES, SID, *extra], rows=rows):
+
+        def at(i: int, row: int = row) -> str:
+            return table.locate(row + i)
+
+        ids = id_column(batch.column(item_id), item_id, at=at)
+        codes_nl = code_matrix(batch.column(CODES), CODES, width=width, at=at)
+        sids_ns = code_matrix(batch.column(SID), SID, width=sid_width, at=at)
+        _refuse_sid_width(codes_nl, sids_ns, at)
+        width, sid_width = codes_nl.shape[1], sids_ns.shape[1]
+        floats = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in extra}
+        yield IdTable(
+            ids,
+            codes_nl,
+            sids_ns,
+            floats.get(DISTANCE),
+            floats.get(MARGIN),
+            metadata,
+            item_id,
+        )
+        row += len(ids)
+
+
+def read_metadata(table: ParquetTable) -> dict[str, Any]:
+    """Return what the job that wrote an ids table noted in its files' metadata; {} if nothing.
+
+    Raises
+    ------
+    SemidError
+        When the note is not a JSON object.
+    """
+    text = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SemidError(
+            f"{display_path(table.name)}: its metadata '{METADATA_KEY.decode()}' is not a JSON "
+            f"object but begins {text[:40]!r}; write the table again with semid assign"
+        )
+    return found
+
+
+def _as_codes(values: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    codes_nl = np.asarray(values)
+    validate_codes(codes_nl)
+    return codes_nl.astype(np.int32, copy=False)
+
+
+def _refuse_sid_width(
+    codes_nl: Any, sids_ns: Any, at: Callable[[int], str] = "row {}".format
+) -> None:
+    extra = sids_ns.shape[1] - codes_nl.shape[1]
+    if extra not in (0, 1):
+        raise SemidError(
+            f"{at(0)}: the sid has {sids_ns.shape[1]} levels and the codes {codes_nl.shape[1]}; "
+            "a sid is as long as its codes or one longer"
+        )
+
+
+def _refuse_duplicates(ids: pa.Array) -> None:
+    if len(pc.unique(ids)) == len(ids):
+        return
+    counts = pc.value_counts(ids)
+    value = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
+    rows = np.flatnonzero(pc.equal(ids, value).to_numpy(zero_copy_only=False))
+    raise SemidError(
+        f"the item id {value.as_py()!r} occurs {len(rows)} times (rows {rows[0]} and {rows[1]}); "
+        "ids must be unique, remove the duplicates"
+    )
+
+
+def _concat_ids(parts: Sequence[pa.Array]) -> pa.Array:
+    if pa.types.is_string(parts[0].type) and sum(a.nbytes for a in parts) > MAX_STRING_BYTES:
+        parts = [a.cast(pa.large_string()) for a in parts]
+    return pa.concat_arrays(parts)
