@@ -165,7 +165,7 @@ def embedding_matrix(
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
         raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
-    x_nd = values.to_numpy(zero_copy_only=False).reshape(-1, width).astype(np.float32, copy=False)
+    x_nd = np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)
     check_rows(x_nd, at)
     return x_nd
 

@@ -1,0 +1,207 @@
+"""The model directory: readable without torch, written whole or not at all.
+
+``config.json`` (kind, width, settings), ``model.safetensors`` (all that encoding needs),
+``history.csv``, ``metrics.json`` and ``manifest.json`` (fingerprints, versions, seed).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from semid import __version__
+from semid.errors import SemidError, display_path
+from semid.outputs import MANIFEST, digest, fingerprint, publish, staging, write_json
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, HISTORY, METRICS = (
+    "config.json",
+    "model.safetensors",
+    "history.csv",
+    "metrics.json",
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a model directory holds.
+
+    Attributes
+    ----------
+    kind : which quantizer
+    width : d of the embeddings
+    levels : codewords per level
+    config : the settings of the fit
+    weights : name to array
+    history : one row per epoch
+    metrics : measured at the end of the fit
+    """
+
+    kind: str
+    width: int
+    levels: tuple[int, ...]
+    config: dict[str, Any]
+    weights: dict[str, npt.NDArray[Any]]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What ``config.json`` says."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "width": self.width,
+            "levels": list(self.levels),
+            "config": self.config,
+        }
+
+
+def write_artifact(artifact: Artifact, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the files of a model directory into an existing folder; not atomic by itself."""
+    write_json(folder / CONFIG, artifact.header)
+    (folder / WEIGHTS).write_bytes(save(dict(sorted(artifact.weights.items()))))
+    _write_history(artifact.history, folder / HISTORY)
+    write_json(folder / METRICS, artifact.metrics)
+    facts = {
+        "semid": __version__,
+        "model_fingerprint": model_fingerprint(folder),
+        "config_fingerprint": fingerprint(artifact.header),
+        "seed": artifact.config.get("seed"),
+        "versions": _versions(),
+    }
+    write_json(folder / MANIFEST, facts | dict(manifest))
+
+
+def save_artifact(artifact: Artifact, folder: Path) -> None:
+    """Write a model directory in one step, replacing a model that stood there.
+
+    Raises
+    ------
+    SemidError
+        When the folder holds something that is not a model, or cannot be written.
+    """
+    if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
+        raise SemidError(f"{display_path(folder)} exists and is not a model; choose another folder")
+    with staging(folder, {"save": artifact.header}) as stage:
+        staged = stage / "model"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        write_artifact(artifact, staged, {})
+        publish(staged, folder)
+
+
+def _write_history(history: list[dict[str, Any]], path: Path) -> None:
+    text = io.StringIO()
+    if history:
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    path.write_text(text.getvalue())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("torch", "faiss-cpu", "faiss-gpu", "numpy", "pyarrow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return 16 hex digits that identify what a model encodes: its weights and its shape."""
+    return fingerprint([digest(folder / WEIGHTS), json.loads((folder / CONFIG).read_text())])
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read a model directory.
+
+    Raises
+    ------
+    SemidError
+        When the folder is missing or incomplete, its format is newer than this semid reads, or a
+        file is damaged.
+    """
+    shown = display_path(folder)
+    header = read_header(folder)
+    try:
+        weights = load_file(folder / WEIGHTS)
+        metrics = json.loads((folder / METRICS).read_text())
+        history = list(csv.DictReader((folder / HISTORY).read_text().splitlines()))
+        return Artifact(
+            header["kind"],
+            int(header["width"]),
+            tuple(header["levels"]),
+            header["config"],
+            weights,
+            [{key: _number(value) for key, value in row.items()} for row in history],
+            metrics,
+        )
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise SemidError(f"the model in {shown} is damaged ({error}); train it again") from error
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` of a model directory after checking that the folder is whole.
+
+    Raises
+    ------
+    SemidError
+        As `read_artifact`.
+    """
+    shown = display_path(folder)
+    if not folder.is_dir():
+        there = "is a file, not a model directory" if folder.exists() else "does not exist"
+        raise SemidError(f"the model {shown} {there}; semid train writes one")
+    missing = [
+        name
+        for name in (CONFIG, WEIGHTS, HISTORY, METRICS, MANIFEST)
+        if not (folder / name).exists()
+    ]
+    if missing:
+        raise SemidError(
+            f"the model directory {shown} is incomplete: {', '.join(missing)} missing; "
+            "copy it again or train it again"
+        )
+    try:
+        header = json.loads((folder / CONFIG).read_text())
+        found = int(header["format_version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SemidError(
+            f"{shown}/{CONFIG} is damaged ({error}); copy the model again or train it again"
+        ) from error
+    if found > FORMAT_VERSION:
+        raise SemidError(
+            f"the model {shown} has format {found} but semid {__version__} reads up to format "
+            f"{FORMAT_VERSION}; upgrade semid"
+        )
+    assert isinstance(header, dict)
+    return header
+
+
+def _number(text: str) -> Any:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return int(value) if value.is_integer() and "." not in text else value
+
+
+def as_numpy(tensors: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Turn a state dict of torch tensors into contiguous arrays."""
+    return {name: np.ascontiguousarray(t.detach().cpu().numpy()) for name, t in tensors.items()}

@@ -1,0 +1,89 @@
+"""Codes for batches of rows: the engine-neutral heart of assignment.
+
+An Arrow batch of embeddings in, an Arrow batch of raw codes out, row by row. No global state, so
+that the local job, Ray and Spark map the same object and get the same rows.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from semid.columns import EMBEDDING, embedding_matrix
+from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
+
+if TYPE_CHECKING:
+    from semid.quantizer import Quantizer
+    from semid.tables import ParquetTable
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+class Assigner:
+    """Maps rows of (item id, embedding) to rows of (item id, codes, distance, margin).
+
+    It carries the model's folder, not the model, which is loaded where it is first used: it can be
+    pickled to other processes and machines that see the folder.
+
+    Parameters
+    ----------
+    model : a model directory
+    item_id : name of the id column
+    device : ``cpu``, ``cuda`` or ``auto``
+    """
+
+    def __init__(self, model: str | Path, *, item_id: str = "item_id", device: str = "cpu") -> None:
+        self.model = Path(model)
+        self.item_id = item_id
+        self.device = device
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return (self.item_id, EMBEDDING)
+
+    @cached_property
+    def quantizer(self) -> Quantizer:
+        """The model, loaded on first use."""
+        from semid.quantizer import load
+
+        return load(self.model, device=self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "item_id": self.item_id, "device": self.device}
+
+    def __call__(
+        self, rows: Rows, *, where: ParquetTable | None = None, first_row: int = 0
+    ) -> Rows:
+        """Assign raw codes; `where` and `first_row` place the rows for messages.
+
+        Raises
+        ------
+        SemidError
+            For a null id, a bad embedding, or a width that is not the model's; names the row.
+        """
+
+        def at(row: int) -> str:
+            return where.locate(first_row + row) if where else f"row {first_row + row}"
+
+        ids = id_column(_column(rows, self.item_id), self.item_id, at=at)
+        x_nd = embedding_matrix(
+            _column(rows, EMBEDDING), self.quantizer.width, where=where, first_row=first_row
+        )
+        found = self.quantizer.quantize(x_nd)
+        columns = {
+            self.item_id: ids,
+            CODES: code_column(found.codes_nl),
+            DISTANCE: pa.array(found.distance_n),
+            MARGIN: pa.array(found.margin_n),
+        }
+        fields = [pa.field(name, array.type, nullable=False) for name, array in columns.items()]
+        return type(rows).from_arrays(list(columns.values()), schema=pa.schema(fields))
+
+
+def _column(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
+    column = rows.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,118 @@
+"""Settings: from TOML and ``--set`` to frozen dataclasses, refusing what nobody knows.
+
+The dataclasses live beside what they configure; this file only turns plain mappings into them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from semid.errors import SemidError, display_path
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], settings: Mapping[str, Any], *, where: str) -> T:
+    """Turn plain settings into a dataclass, with nested ones and tuples.
+
+    Raises
+    ------
+    SemidError
+        Naming `where`, the key and the valid keys for an unknown one, or the value for a bad one.
+    """
+    _refuse_unknown(kind, settings, where, "")
+    try:
+        return TypeAdapter(kind).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), SemidError):
+            raise SemidError(f"{where}: {cause}") from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise SemidError(
+            f"{where}: {key} = {first['input']!r} is not valid: {first['msg'].lower()}"
+        ) from error
+
+
+def _refuse_unknown(kind: Any, settings: Mapping[str, Any], where: str, at: str) -> None:
+    types = typing.get_type_hints(kind)
+    for key, value in settings.items():
+        if key not in types:
+            raise SemidError(
+                f"{where}: unknown setting '{at}{key}'; the valid ones are "
+                f"{', '.join(at + name for name in types)}"
+            )
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, Mapping):
+                raise SemidError(f"{where}: '{at}{key}' must be a table of settings, not {value!r}")
+            _refuse_unknown(types[key], value, where, f"{at}{key}.")
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    SemidError
+        When the file is missing or is not TOML; names the line.
+    """
+    shown = display_path(path)
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise SemidError(f"{shown} does not exist; check the path") from error
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise SemidError(f"{shown} cannot be read as a settings file ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SemidError(f"{shown} is not valid TOML: {error}") from error
+
+
+def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings with ``a.b=value`` overrides laid over them; values are TOML.
+
+    A value that is not TOML is taken as a plain string, so that ``quantizer=rqkmeans`` works.
+
+    Raises
+    ------
+    SemidError
+        When an override has no ``=`` or goes through something that is not a table.
+    """
+    merged = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise SemidError(f"--set {override!r}: expected key=value, such as training.epochs=50")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *parents, last = key.strip().split(".")
+        table = merged
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise SemidError(f"--set {override!r}: '{parent}' is not a table of settings")
+        table[last] = value
+    return merged
+
+
+def as_plain(settings: Any) -> dict[str, Any]:
+    """Return a settings dataclass as nested dicts and lists, ready for JSON."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in _nested(settings).items()
+    }
+
+
+def _nested(settings: Any) -> dict[str, Any]:
+    return {
+        field.name: as_plain(value) if dataclasses.is_dataclass(value) else value
+        for field in dataclasses.fields(settings)
+        for value in [getattr(settings, field.name)]
+    }

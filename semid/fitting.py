@@ -1,0 +1,132 @@
+"""Fitting a quantizer of either kind: settings and rows in, a measured quantizer out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from semid.columns import as_matrix
+from semid.config import as_plain, parse
+from semid.devices import pick_device
+from semid.errors import SemidError, require_package
+from semid.fit_config import FitConfig
+from semid.metrics.measurement import Measurement
+from semid.quantizer import Quantizer, make_network
+from semid.residual_kmeans import RQKMeans
+from semid.rqvae import RQVAE
+from semid.training import Callback, Trainer
+from semid.training_data import ArrayData, TrainingData, held_out, require_rows
+
+# Rows that the closing measurement encodes at most, of training and of held-out items.
+MEASURED_ROWS = 262_144
+MEASURED_BATCH = 16_384
+
+
+def fit(
+    x: Any,
+    quantizer: str = "rqvae",
+    levels: Sequence[int] = (256, 256, 256),
+    seed: int = 0,
+    *,
+    item_ids: Any = None,
+    config: dict[str, Any] | None = None,
+    device: str = "auto",
+    callbacks: Sequence[Callback] = (),
+) -> Quantizer:
+    """Fit a quantizer to embeddings in memory.
+
+    Parameters
+    ----------
+    x : embeddings, shape ``(n, d)``; NumPy, torch or Arrow
+    quantizer : ``rqvae`` or ``rqkmeans``
+    levels : codewords per level
+    seed : repeats the fit exactly on one machine
+    item_ids : ids by which items are held out, ``(n,)``; their row numbers when not given
+    config : further settings as in a ``--config`` file, such as ``{"training": {"epochs": 50}}``
+    device : ``auto``, ``cpu`` or ``cuda``
+    callbacks : told of steps and epochs, for progress and tracking
+
+    Raises
+    ------
+    SemidError
+        For bad rows, unknown settings, or fewer training rows than codewords.
+    """
+    x_nd = as_matrix(x)
+    settings = {**(config or {}), "quantizer": quantizer, "levels": list(levels), "seed": seed}
+    settings_for_fit = parse(FitConfig, settings, where="fit")
+    ids = range(len(x_nd)) if item_ids is None else list(np.asarray(item_ids).tolist())
+    if len(ids) != len(x_nd):
+        raise SemidError(f"{len(ids)} item_ids were given for {len(x_nd)} rows of x")
+    data = ArrayData(x_nd, held_out(ids, settings_for_fit.holdout))
+    return fit_data(data, settings_for_fit, device=device, callbacks=callbacks)
+
+
+def fit_data(
+    data: TrainingData,
+    config: FitConfig,
+    *,
+    device: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Quantizer:
+    """Fit a quantizer to any source of rows, and measure it.
+
+    `checkpoint` is a file that an RQ-VAE's training state is kept in, to go on after a crash.
+
+    Raises
+    ------
+    SemidError
+        When there are fewer training rows than codewords, or the device is not there.
+    """
+    require_package("faiss", extra="cpu", purpose="training")
+    require_rows(data, config.levels)
+    network = make_network(
+        config.quantizer, width=data.width, levels=config.levels, model=config.model
+    )
+    history: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {"train_rows": data.train_rows, "held_out_rows": data.held_out_rows}
+    if isinstance(network, RQVAE):
+        network.to(pick_device(device))
+        trainer = Trainer(network, data, config.training, config.seed)
+        trainer.run(callbacks, checkpoint)
+        history = trainer.history
+    else:
+        facts["fitted_rows"] = _fit_kmeans(network, data, config)
+    network.eval()
+    fitted = Quantizer(config.quantizer, network, data.width, as_plain(config), history)
+    fitted.metrics = facts | measure(fitted, data, seed=config.seed)
+    return fitted
+
+
+@torch.no_grad()
+def _fit_kmeans(network: RQKMeans, data: TrainingData, config: FitConfig) -> int:
+    sample_nd = data.sample(config.kmeans.max_rows, seed=config.seed)
+    network.codes.initialise(
+        torch.from_numpy(np.ascontiguousarray(sample_nd)),
+        batch_rows=len(sample_nd),
+        seed=config.seed,
+        iterations=config.kmeans.iterations,
+    )
+    return len(sample_nd)
+
+
+def measure(quantizer: Quantizer, data: TrainingData, *, seed: int) -> dict[str, Any]:
+    """Measure a fitted quantizer on (samples of) its training and held-out rows.
+
+    Returns the figures of `semid.metrics.measurement.Measurement`.
+    """
+    measurement = Measurement(quantizer.levels, quantizer.width)
+    for x_nd, held in (
+        (data.sample(MEASURED_ROWS, seed=seed), False),
+        (data.held_out_sample(MEASURED_ROWS, seed=seed), True),
+    ):
+        for start in range(0, len(x_nd), MEASURED_BATCH):
+            rows_nd = x_nd[start : start + MEASURED_BATCH]
+            codes_nl = quantizer.quantize(rows_nd).codes_nl
+            held_n = np.full(len(rows_nd), held)
+            measurement.add(rows_nd, codes_nl, quantizer.decode(codes_nl), held_n)
+    return measurement.result()

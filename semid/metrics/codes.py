@@ -1,0 +1,45 @@
+"""How well codebooks are used, and how many items have an ID of their own.
+
+Shapes: n items, l levels, k codewords. Pure functions on arrays; counts may come from a stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Utilization(NamedTuple):
+    """How one level's codebook is used.
+
+    used : codewords chosen at least once
+    size : K
+    perplexity : exp of the entropy of code usage (nats), from 1 to K; K when all are used alike
+    largest_share : share of items on the most frequent codeword
+    """
+
+    used: int
+    size: int
+    perplexity: float
+    largest_share: float
+
+
+def utilization(counts_k: npt.NDArray[np.integer]) -> Utilization:
+    """Measure one level from how often each of its codewords is used, shape ``(k,)``."""
+    total = counts_k.sum()
+    if not total:
+        return Utilization(0, len(counts_k), 0.0, 0.0)
+    share_k = counts_k[counts_k > 0] / total
+    perplexity = float(np.exp(-(share_k * np.log(share_k)).sum()))
+    return Utilization(len(share_k), len(counts_k), perplexity, float(share_k.max()))
+
+
+def relative_error(squared_error: float, squared_deviation: float) -> float:
+    """Share of the variance that is lost: squared error over squared deviation from the mean.
+
+    0 when reconstruction is exact, 1 for one that always answers the mean; NaN when the items do
+    not differ.
+    """
+    return squared_error / squared_deviation if squared_deviation else float("nan")

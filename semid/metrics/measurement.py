@@ -1,0 +1,88 @@
+"""Measuring a quantizer over any number of rows: add batches, then read the figures.
+
+Memory: 8 bytes a row for the raw SIDs (more when they do not fit 63 bits), whatever d is.
+Shapes: n items, d input dims, l levels, k codewords, m key columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.ids import pack_keys
+from semid.metrics.codes import relative_error, utilization
+
+
+class _Side:
+    """Sums over the items of one side of the hold-out split."""
+
+    def __init__(self, width: int) -> None:
+        self.rows = 0
+        self.error = 0.0
+        self.square = 0.0
+        self.sum_d = np.zeros(width)
+
+    def add(self, x_nd: npt.NDArray[np.float32], decoded_nd: npt.NDArray[np.float32]) -> None:
+        self.rows += len(x_nd)
+        self.error += float(np.square(x_nd - decoded_nd).sum(dtype=np.float64))
+        self.square += float(np.square(x_nd).sum(dtype=np.float64))
+        self.sum_d += x_nd.sum(0, dtype=np.float64)
+
+    def relative_error(self, mean_d: npt.NDArray[np.float64]) -> float | None:
+        if not self.rows:
+            return None
+        deviation = self.square - 2 * mean_d @ self.sum_d + self.rows * mean_d @ mean_d
+        return relative_error(self.error, float(deviation))
+
+
+class Measurement:
+    """Code usage, raw uniqueness and reconstruction error, added up batch by batch.
+
+    Parameters
+    ----------
+    levels : codewords per level
+    width : d
+    """
+
+    def __init__(self, levels: Sequence[int], width: int) -> None:
+        self._levels = tuple(levels)
+        self._counts = [np.zeros(size, np.int64) for size in self._levels]
+        self._keys: list[npt.NDArray[np.int64]] = []
+        self._sides = {"train": _Side(width), "held_out": _Side(width)}
+
+    def add(
+        self,
+        x_nd: npt.NDArray[np.float32],
+        codes_nl: npt.NDArray[np.int32],
+        decoded_nd: npt.NDArray[np.float32],
+        held_out_n: npt.NDArray[np.bool_],
+    ) -> None:
+        """Add a batch: embeddings, their codes, what the codes decode to, and who is held out."""
+        for level, counts_k in enumerate(self._counts):
+            counts_k += np.bincount(codes_nl[:, level], minlength=len(counts_k))
+        self._keys.append(pack_keys(codes_nl, self._levels))
+        for name, rows_n in (("train", ~held_out_n), ("held_out", held_out_n)):
+            if rows_n.any():
+                self._sides[name].add(x_nd[rows_n], decoded_nd[rows_n])
+
+    def result(self) -> dict[str, Any]:
+        """Return the figures as plain values.
+
+        ``items``; ``levels``, for each its size, used codewords, perplexity and largest share;
+        ``raw_uniqueness``, distinct raw SIDs over items; ``train_error`` and ``held_out_error``,
+        squared error over squared deviation from the training items' mean, None without items.
+        """
+        train = self._sides["train"]
+        items = sum(side.rows for side in self._sides.values())
+        mean_d = train.sum_d / max(train.rows, 1)
+        distinct = len(np.unique(np.concatenate(self._keys), axis=0))
+        return {
+            "items": items,
+            "levels": [utilization(counts_k)._asdict() for counts_k in self._counts],
+            "raw_uniqueness": distinct / items,
+            "train_error": train.relative_error(mean_d),
+            "held_out_error": self._sides["held_out"].relative_error(mean_d),
+        }

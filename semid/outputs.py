@@ -1,0 +1,279 @@
+"""Outputs that are never half there: fingerprints, manifests, staging beside and renaming.
+
+An output is a file or a folder. What made it is written with it as a manifest: inside Parquet
+metadata, as ``manifest.json`` in a folder, or as ``NAME.manifest.json`` beside any other file.
+Work happens in ``.NAME.partial`` beside the output, which a killed job leaves behind and the next
+run of the same job takes up again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from semid import __version__
+from semid.errors import SemidError, display_path
+
+METADATA_KEY = "semid"
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+_LOCK = ".lock"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+Manifest = dict[str, Any]
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits that identify a JSON-like value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def digest(path: Path) -> str:
+    """Return 32 hex digits that identify the contents of a file, or of all files in a folder."""
+    total = xxhash.xxh3_128()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            total.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as source:
+            while block := source.read(1 << 22):
+                total.update(block)
+    return total.hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """Return the manifest of an output, or None when it has none that can be read."""
+    try:
+        if path.is_dir():
+            text = (path / MANIFEST).read_text()
+        elif path.suffix == ".parquet":
+            metadata = pq.read_schema(path).metadata or {}
+            text = metadata.get(METADATA_KEY.encode(), b"null").decode()
+        else:
+            text = _beside(path).read_text()
+        found = json.loads(text)
+    except (OSError, ValueError, pa.ArrowInvalid):
+        return None
+    if not isinstance(found, dict):
+        return None
+    # A sidecar and its file cannot be renamed at once: the digest says that they belong together.
+    wanted = found.get("output_digest")
+    return found if wanted is None or (path.exists() and digest(path) == wanted) else None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + "." + MANIFEST)
+
+
+def is_current(path: Path, plan: Mapping[str, Any]) -> bool:
+    """Tell whether the output at `path` was made by exactly this plan."""
+    manifest = read_manifest(path)
+    return manifest is not None and manifest.get("fingerprint") == fingerprint(plan)
+
+
+def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Raise `SemidError` when `path` holds something that this plan did not make.
+
+    Names the first setting or input that differs. `overwrite` lets it pass.
+    """
+    if overwrite or not path.exists() or is_current(path, plan) or _beside_is_ours(path, plan):
+        return
+    manifest = read_manifest(path)
+    shown = display_path(path)
+    if manifest is None or "plan" not in manifest:
+        raise SemidError(
+            f"{shown} exists and was not made by this command; choose another --output, "
+            "or replace it with --overwrite"
+        )
+    raise SemidError(
+        f"{shown} exists and belongs to other settings ({difference(manifest['plan'], plan)}); "
+        "choose another --output, or replace it with --overwrite"
+    )
+
+
+def _beside_is_ours(path: Path, plan: Mapping[str, Any]) -> bool:
+    """Tell whether a kill came between the renames of a file and its sidecar."""
+    try:
+        found = json.loads(_beside(path).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("fingerprint") == fingerprint(plan)
+
+
+def difference(old: Any, new: Any, at: str = "") -> str:
+    """Name the first place where two plans differ: ``settings.levels: [256] there, [64] now``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            if old.get(key) != new.get(key):
+                return difference(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+    return f"{at}: {_shown(old)} there, {_shown(new)} now"
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@contextmanager
+def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a folder beside `output` to work in; what the same plan left there is still in it.
+
+    It stays when the block fails, so that the next run goes on; `publish` takes from it and
+    `discard` empties it. One job at a time may hold it.
+
+    Raises
+    ------
+    SemidError
+        When another job holds it, the disk is full, or writing there is not allowed.
+    """
+    folder = output.with_name(f".{output.name}.partial")
+    with translate_os_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        with (folder / _LOCK).open("w") as lock:
+            _hold(lock.fileno(), output)
+            _restore(output)
+            mark = fingerprint(plan)
+            if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
+                discard(folder)
+                (folder / PLAN).write_text(mark)
+            yield folder
+            shutil.rmtree(folder)
+
+
+def _hold(file: int, output: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SemidError(
+            f"another semid job is writing {display_path(output)}; wait for it to end"
+        ) from error
+
+
+def discard(folder: Path) -> None:
+    """Remove everything from a staging folder but its lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
+
+
+@contextmanager
+def translate_os_errors(output: Path) -> Iterator[None]:
+    """Turn a full disk and a missing permission into the sentence a user needs."""
+    try:
+        yield
+    except SemidError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        text = str(error).lower()
+        if number in _NO_ROOM or "no space left" in text or "disk quota" in text:
+            raise SemidError(
+                f"the disk is full: no space left to write {display_path(output)}; what stood "
+                "there is untouched. Free some space and run the same command again"
+            ) from error
+        if number in _NOT_ALLOWED:
+            raise SemidError(
+                f"no permission to write {display_path(output)}; choose another --output or "
+                "change the folder's permissions"
+            ) from error
+        if number in {errno.ENOTDIR, errno.EEXIST}:
+            raise SemidError(
+                f"{display_path(output)} cannot be written: a part of its path is a file"
+            ) from error
+        raise
+
+
+def manifest_for(plan: Mapping[str, Any], **facts: Any) -> Manifest:
+    """Describe an output: the plan that makes it, its fingerprint, and what came out."""
+    return {"semid": __version__, "fingerprint": fingerprint(plan), "plan": dict(plan), **facts}
+
+
+def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> None:
+    """Move a finished file or folder to `output` in one step, replacing what stood there.
+
+    Give the manifest unless it is already inside (Parquet metadata).
+    """
+    if manifest is not None:
+        if staged.is_dir():
+            write_json(staged / MANIFEST, manifest)
+        else:
+            aside = staged.with_name(staged.name + "." + MANIFEST)
+            write_json(aside, manifest | {"output_digest": digest(staged)})
+            aside.replace(_beside(output))
+    _sync(staged)
+    if output.is_dir() or (staged.is_dir() and output.exists()):
+        _exchange(staged, output)
+    else:
+        staged.replace(output)
+    _sync(output.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _sync(path: Path) -> None:
+    for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        handle = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exchange(staged: Path, output: Path) -> None:
+    """Swap two paths atomically where the kernel can; otherwise through a name `_restore` knows."""
+    if _swap(staged, output):
+        return
+    aside = _aside(output)
+    _remove(aside)
+    output.rename(aside)
+    staged.rename(output)
+    _remove(aside)
+
+
+def _aside(output: Path) -> Path:
+    return output.with_name(f".{output.name}.previous")
+
+
+def _restore(output: Path) -> None:
+    """Undo a swap that was killed between its two renames."""
+    aside = _aside(output)
+    if aside.exists() and not output.exists():
+        aside.rename(output)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Call Linux's renameat2 with RENAME_EXCHANGE; False where there is none."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0  # type: ignore[no-any-return]

@@ -1,0 +1,244 @@
+"""The quantizer: embeddings to codes and back, one class around every kind of network.
+
+It encodes in blocks of fixed size, so that the result of a row does not depend on the rows beside
+it, and searches near-ties again in float64. It knows nothing about training or tables.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
+from semid.columns import as_matrix
+from semid.devices import pick_device
+from semid.errors import SemidError, display_path
+from semid.fit_config import RQVAEConfig
+from semid.ids import validate_codes
+from semid.quantization import look_up, search
+from semid.residual_kmeans import RQKMeans
+from semid.rqvae import RQVAE
+
+# Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
+# row gives the same bits wherever it stands. Large enough for speed, small enough for the cache.
+BLOCK_ROWS = 2_048
+
+
+class Network(Protocol):
+    """What a kind of quantizer brings: a way into latent space, codebooks, and a way back."""
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """One codebook ``(k, z)`` per level."""
+        ...
+
+    def project(self, x_nd: Tensor) -> Tensor:
+        """Encode embeddings ``(n, d)`` to latents ``(n, z)``."""
+        ...
+
+    def reconstruct(self, latent_nz: Tensor) -> Tensor:
+        """Decode latents ``(n, z)`` to embeddings ``(n, d)``."""
+        ...
+
+
+class Codes(NamedTuple):
+    """Codes of n items and how sure they are.
+
+    codes_nl : int32 ``(n, l)``
+    distance_n : float32 ``(n,)``, squared error in latent space
+    margin_n : float32 ``(n,)``, gap to the runner-up codeword over the distance, least over
+        levels; infinite when no level has a second codeword
+    """
+
+    codes_nl: npt.NDArray[np.int32]
+    distance_n: npt.NDArray[np.float32]
+    margin_n: npt.NDArray[np.float32]
+
+
+@dataclass
+class Quantizer:
+    """A fitted quantizer.
+
+    Attributes
+    ----------
+    kind : ``rqvae`` or ``rqkmeans``
+    network : the torch module; see `Network`
+    width : d, what embeddings must have
+    config : the settings it was fitted with, as plain values
+    history : one row of metrics per epoch
+    metrics : what was measured at the end of fitting
+    """
+
+    kind: str
+    network: Any
+    width: int
+    config: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Codewords per level."""
+        return tuple(len(codebook) for codebook in self.network.codebooks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        device: torch.device = self.network.codebooks[0].device
+        return device
+
+    def encode(self, x: Any) -> npt.NDArray[np.int32]:
+        """Return the raw codes of embeddings ``(n, d)``: int32 ``(n, l)``.
+
+        `x` may be NumPy, torch or Arrow. The codes of a row do not depend on the other rows.
+
+        Raises
+        ------
+        SemidError
+            When the width is not the model's, or a row is NaN, infinite or all zeros.
+        """
+        return self.quantize(as_matrix(x)).codes_nl
+
+    def quantize(self, x_nd: npt.NDArray[np.float32]) -> Codes:
+        """Return codes, distances and margins of checked embeddings ``(n, d)``.
+
+        Raises
+        ------
+        SemidError
+            When the width is not the model's.
+        """
+        if x_nd.shape[1] != self.width:
+            raise SemidError(
+                f"the embeddings have {x_nd.shape[1]} dimensions but the model was trained on "
+                f"{self.width}; use the encoder that the model was trained with"
+            )
+        n = len(x_nd)
+        codes_nl = np.empty((n, len(self.levels)), np.int32)
+        distance_n, margin_n = np.empty(n, np.float32), np.empty(n, np.float32)
+        near_ties = []
+        for start, block_bd in self._blocks(x_nd):
+            stop = min(start + BLOCK_ROWS, n)
+            found = _search(self.network, block_bd)
+            rows = stop - start
+            codes_nl[start:stop] = found.codes_nl[:rows].cpu().numpy()
+            distance_n[start:stop] = found.distance_n[:rows].cpu().numpy()
+            margin_n[start:stop] = found.margin_n[:rows].cpu().numpy()
+            near_ties.append(found.near_tie_n[:rows].cpu().numpy())
+        again = np.flatnonzero(np.concatenate(near_ties)) if near_ties else np.empty(0, np.intp)
+        for start in range(0, len(again), BLOCK_ROWS):
+            rows_b = again[start : start + BLOCK_ROWS]
+            block_bd = torch.from_numpy(x_nd[rows_b]).to(self.device).double()
+            found = _search(self._double, block_bd)
+            codes_nl[rows_b] = found.codes_nl.cpu().numpy()
+            distance_n[rows_b] = found.distance_n.cpu().numpy()
+            margin_n[rows_b] = found.margin_n.cpu().numpy()
+        return Codes(codes_nl, distance_n, margin_n)
+
+    def _blocks(self, x_nd: npt.NDArray[np.float32]) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(x_nd), BLOCK_ROWS):
+            rows_nd = x_nd[start : start + BLOCK_ROWS]
+            block_bd = torch.zeros(BLOCK_ROWS, self.width)
+            block_bd.numpy()[: len(rows_nd)] = rows_nd
+            yield start, block_bd.to(self.device)
+
+    @cached_property
+    def _double(self) -> Any:
+        return copy.deepcopy(self.network).double()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model directory, whole or not at all.
+
+        Raises
+        ------
+        SemidError
+            When the folder holds something else or cannot be written.
+        """
+        save_artifact(self.to_artifact(), Path(folder))
+
+    def to_artifact(self) -> Artifact:
+        """Return what a model directory holds of this quantizer."""
+        weights = as_numpy(self.network.state_dict())
+        return Artifact(
+            self.kind, self.width, self.levels, self.config, weights, self.history, self.metrics
+        )
+
+    @torch.inference_mode()
+    def decode(self, codes: Any) -> npt.NDArray[np.float32]:
+        """Return the reconstructed embeddings ``(n, d)`` of codes ``(n, l)``, or of a prefix.
+
+        Raises
+        ------
+        SemidError
+            When there are more columns than levels or a code is not in its codebook.
+        """
+        codes_nl = np.asarray(codes)
+        levels = self.levels
+        if codes_nl.ndim != 2 or not 1 <= codes_nl.shape[1] <= len(levels):
+            raise SemidError(
+                f"codes have shape {codes_nl.shape}; expected (n, l) with l from 1 to {len(levels)}"
+            )
+        validate_codes(codes_nl, levels[: codes_nl.shape[1]])
+        out_nd = np.empty((len(codes_nl), self.width), np.float32)
+        for start in range(0, len(codes_nl), BLOCK_ROWS):
+            block_bl = torch.from_numpy(codes_nl[start : start + BLOCK_ROWS].astype(np.int64))
+            latent_bz = look_up(block_bl.to(self.device), self.network.codebooks)
+            out_nd[start : start + BLOCK_ROWS] = self.network.reconstruct(latent_bz).cpu().numpy()
+        return out_nd
+
+
+@torch.inference_mode()
+def _search(network: Any, block_bd: Tensor) -> Any:
+    return search(network.project(block_bd), network.codebooks)
+
+
+def make_network(
+    kind: str, *, width: int, levels: Sequence[int], model: RQVAEConfig | None = None
+) -> RQVAE | RQKMeans:
+    """Make the untrained network of a kind of quantizer.
+
+    Raises
+    ------
+    SemidError
+        When there is no such kind.
+    """
+    if kind == "rqvae":
+        return RQVAE(model or RQVAEConfig(), width=width, levels=levels)
+    if kind == "rqkmeans":
+        return RQKMeans(width=width, levels=levels)
+    raise SemidError(f"unknown quantizer {kind!r}; use rqvae or rqkmeans")
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
+    """Load the quantizer of a model directory; nothing is initialised again.
+
+    Raises
+    ------
+    SemidError
+        When the directory is missing, incomplete, damaged or of a newer format.
+    """
+    found = read_artifact(Path(folder))
+    settings = dict(found.config.get("model", {}))
+    if "hidden" in settings:
+        settings["hidden"] = tuple(settings["hidden"])
+    network = make_network(
+        found.kind, width=found.width, levels=found.levels, model=RQVAEConfig(**settings)
+    )
+    try:
+        network.load_state_dict({name: torch.from_numpy(a) for name, a in found.weights.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise SemidError(
+            f"the weights in {display_path(folder)} do not fit its config.json ({reason}); "
+            "copy the model again or train it again"
+        ) from error
+    network.to(pick_device(device)).eval()
+    return Quantizer(found.kind, network, found.width, found.config, found.history, found.metrics)

@@ -1,0 +1,33 @@
+"""RQ-KMeans: FAISS k-means per level on the residuals of the level before. The baseline.
+
+The latent space is the embedding space, so encoding and decoding are the codebooks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from semid.quantization import ResidualCodebooks
+
+
+class RQKMeans(nn.Module):
+    """Residual k-means over embeddings ``(n, d)``; same shape as an RQ-VAE without its networks."""
+
+    def __init__(self, *, width: int, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = ResidualCodebooks(levels, width)
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """One codebook ``(k, d)`` per level."""
+        return self.codes.codebooks
+
+    def project(self, x_nd: Tensor) -> Tensor:
+        """Return the embeddings: they are the latents."""
+        return x_nd
+
+    def reconstruct(self, latent_nz: Tensor) -> Tensor:
+        """Return the latents: they are the embeddings."""
+        return latent_nz
