@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,11 +17,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from semid.errors import SemidError, first_few
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix, id_column
 from semid.ids import MAX_CODES, pack_keys, validate_codes
+from semid.tables import open_table
 
 POLICIES = ("suffix", "none")
 
@@ -65,7 +64,7 @@ def resolve(
 
     ``suffix`` appends one level to every raw SID: the item's rank by item id (strings by code
     point) among the items with that raw SID, so 0 for an item alone. ``none`` takes the raw codes.
-    The outcome depends on the set of rows alone: not on their order, batches, or threads.
+    The outcome depends on the set of rows alone, not on their order, batches or threads.
 
     Parameters
     ----------
@@ -87,16 +86,14 @@ def resolve(
     Raises
     ------
     SemidError
-        When the policy is unknown, a column is missing, there are no rows, codes are malformed, or
-        memory or disk do not suffice.
+        When the policy is unknown, columns are missing or malformed, or memory or disk run out.
     """
     if policy not in POLICIES:
         raise SemidError(f"the collision policy {policy!r} is none of {', '.join(POLICIES)}")
     folder = tempfile.TemporaryDirectory(prefix="collisions-", dir=temp_dir)
     ranks = Path(folder.name, "ranks.parquet")
     settings = {"memory_limit": f"{memory_bytes}B", "temp_directory": folder.name}
-    if threads is not None:
-        settings["threads"] = str(threads)
+    settings |= {} if threads is None else {"threads": str(threads)}
     try:
         items = _write_ranks(ranks, _keyed(batches(), item_id, levels), settings)
         return _report(items, ranks), _merge(batches(), policy, items, ranks, folder)
@@ -189,12 +186,11 @@ def _explained(error: duckdb.Error, settings: dict[str, str]) -> SemidError:
 
 def _report(items: int, ranks: Path) -> CollisionReport:
     repeats, groups, largest = 0, 0, 1
-    with pq.ParquetFile(ranks) as file:
-        for batch in file.iter_batches(columns=["rank"]):
-            rank_n = batch.column(0).to_numpy()
-            repeats += len(rank_n)
-            groups += int((rank_n == 1).sum())
-            largest = max(largest, int(rank_n.max(initial=0)) + 1)
+    for batch in open_table(ranks, allow_empty=True).batches(["rank"]):
+        rank_n = batch.column(0).to_numpy()
+        repeats += len(rank_n)
+        groups += int((rank_n == 1).sum())
+        largest = max(largest, int(rank_n.max()) + 1)
     unique = items - repeats
     return CollisionReport(items, unique, unique / items, groups, repeats + groups, largest)
 
@@ -207,7 +203,8 @@ def _merge(
     folder: tempfile.TemporaryDirectory[str],
 ) -> Iterator[pa.RecordBatch]:
     row = 0
-    with folder, closing(_Ranks(path)) as ranks:
+    ranks = _Ranks(path)
+    with folder:
         for batch in filter(len, batches):
             sid_nl = code_matrix(batch.column(CODES), CODES, at=_row_after(row))
             if policy == "suffix":
@@ -229,8 +226,7 @@ class _Ranks:
     """The rows with a rank above 0, in row order, handed out span by span."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
-        self._batches = self._file.iter_batches()
+        self._batches = open_table(path, allow_empty=True).batches(["row", "rank"])
         self._row_r = np.empty(0, dtype=np.int64)
         self._rank_r = np.empty(0, dtype=np.int32)
 
@@ -245,6 +241,3 @@ class _Ranks:
             if batch is None:
                 return rank_n
             self._row_r, self._rank_r = (column.to_numpy() for column in batch.columns)
-
-    def close(self) -> None:
-        self._file.close()

@@ -101,13 +101,9 @@ def code_matrix(
         When the column holds anything but lists of integers, a row is null, empty or has another
         length, or a code is null, negative or beyond int32.
     """
-    kind = column.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not (is_list or pa.types.is_fixed_size_list(kind)) or not pa.types.is_integer(
-        kind.value_type
-    ):
+    if not _is_code_list(column.type):
         raise SemidError(
-            f"{at(0)}: column '{name}' is {kind}, but codes must be lists of int32; "
+            f"{at(0)}: column '{name}' is {column.type}, but codes must be lists of int32; "
             "semid assign writes them"
         )
     if column.null_count:
@@ -130,6 +126,11 @@ def code_matrix(
     codes_nl: npt.NDArray[Any] = values.to_numpy().reshape(-1, width)
     validate_codes(codes_nl, at=lambda row: f"{at(row)}: column '{name}'")
     return codes_nl.astype(np.int32, copy=False)
+
+
+def _is_code_list(kind: pa.DataType) -> bool:
+    is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in is_list) and pa.types.is_integer(kind.value_type)
 
 
 def _first(true_n: pa.BooleanArray) -> int:
