@@ -54,6 +54,8 @@ def id_column(
     """
     try:
         ids = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
+            ids = ids.tolist()  # Arrow cuts NumPy's strings at a NUL
         ids = ids if isinstance(ids, pa.Array) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
         raise SemidError(f"'{name}' cannot be read as strings or integers: {error}") from error

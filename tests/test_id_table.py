@@ -106,6 +106,10 @@ def test_strings_of_any_kind_are_ids(ids):
     assert table.sids is table.codes
 
 
+def test_numpy_strings_keep_an_inner_nul():
+    assert id_column(np.array(["a\0b", ""])).to_pylist() == ["a\0b", ""]
+
+
 def test_integers_become_int64():
     assert id_column(np.array([1, 2], np.uint32)).type == pa.int64()
 

@@ -90,7 +90,7 @@ def read(path: Path, levels: int | None) -> IdTable:
         When the file is not such an archive, or its arrays are not a table of IDs.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             item_ids, codes_nl, sids_ns = (archive[name] for name in MEMBERS)
     except (
         KeyError,
