@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
-from semid.columns import EMBEDDING, embedding_matrix
+from semid.columns import EMBEDDING, check_rows, embedding_matrix
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
 
 if TYPE_CHECKING:
@@ -71,9 +72,17 @@ class Assigner:
 
         ids = id_column(_column(rows, self.item_id), self.item_id, at=at)
         x_nd = embedding_matrix(
-            _column(rows, EMBEDDING), self.quantizer.width, where=where, first_row=first_row
+            _column(rows, EMBEDDING),
+            self.quantizer.width,
+            where=where,
+            first_row=first_row,
+            finite=False,
         )
         found = self.quantizer.quantize(x_nd)
+        # NaN and infinity show in the distance, a row of zeros in its first value: no need to
+        # read every embedding twice.
+        if not np.isfinite(found.distance_n).all() or not x_nd[:, 0].all():
+            check_rows(x_nd, at)
         columns = {
             self.item_id: ids,
             CODES: code_column(found.codes_nl),

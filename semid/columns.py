@@ -126,6 +126,7 @@ def embedding_matrix(
     *,
     where: ParquetTable | None = None,
     first_row: int = 0,
+    finite: bool = True,
 ) -> npt.NDArray[np.float32]:
     """Turn a column of lists into a checked matrix, shape ``(n, width)``, float32.
 
@@ -136,11 +137,12 @@ def embedding_matrix(
     column : fixed-size, plain or large lists of float16, float32 or float64, shape ``(n,)``
     width : d
     where, first_row : the table and the row number of ``column[0]``, for messages
+    finite : whether to look at the values; a caller that leaves it out calls `check_rows`
 
     Raises
     ------
     SemidError
-        When a row is null, has another width, holds NaN or infinity, or is all zeros.
+        When a row is null or has another width, or (if `finite`) is not finite or all zeros.
     """
 
     def at(row: int) -> str:
@@ -166,7 +168,8 @@ def embedding_matrix(
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
         raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
     x_nd = np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)
-    check_rows(x_nd, at)
+    if finite:
+        check_rows(x_nd, at)
     return x_nd
 
 

@@ -212,7 +212,7 @@ def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> Non
     """
     if manifest is not None:
         if staged.is_dir():
-            write_json(staged / MANIFEST, manifest)
+            write_json(staged / MANIFEST, (read_manifest(staged) or {}) | manifest)
         else:
             aside = staged.with_name(staged.name + "." + MANIFEST)
             write_json(aside, manifest | {"output_digest": digest(staged)})

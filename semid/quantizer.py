@@ -144,9 +144,9 @@ class Quantizer:
         return Codes(codes_nl, distance_n, margin_n)
 
     def _blocks(self, x_nd: npt.NDArray[np.float32]) -> Iterator[tuple[int, Tensor]]:
+        block_bd = torch.zeros(BLOCK_ROWS, self.width)
         for start in range(0, len(x_nd), BLOCK_ROWS):
             rows_nd = x_nd[start : start + BLOCK_ROWS]
-            block_bd = torch.zeros(BLOCK_ROWS, self.width)
             block_bd.numpy()[: len(rows_nd)] = rows_nd
             yield start, block_bd.to(self.device)
 

@@ -52,7 +52,7 @@ class RQVAE(nn.Module):
 
     def standardise(self, x_nd: Tensor) -> Tensor:
         """Centre the embeddings and scale all dimensions alike, to a mean square of 1."""
-        return (x_nd - self.mean) / self.scale
+        return (x_nd - self.mean).div_(self.scale)
 
     @torch.no_grad()
     def initialise(self, sample_nd: Tensor, generator: torch.Generator) -> None:

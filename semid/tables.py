@@ -48,6 +48,11 @@ class ParquetTable:
         """Rows over all files."""
         return sum(map(sum, self.row_groups))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on this machine's file system."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
     def locate(self, row: int) -> str:
         """Name a row for a message: ``items.parquet, row 17`` (rows counted from 0 in the file)."""
         for file, groups in zip(self.files, self.row_groups, strict=True):

@@ -1,0 +1,381 @@
+"""The command line: each command parses, calls one job, and prints what came of it.
+
+Progress and log lines go to stderr; stdout carries the result, as JSON with ``--json``. Exit code
+0, 2 for a user's mistake, 1 for a defect of semid's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from semid import __version__
+from semid.errors import SemidError
+
+app = typer.Typer(
+    name="semid",
+    help="Semantic IDs for recommender systems: embed, train, assign, export, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+ItemId = Annotated[str, typer.Option("--item-id", help="Name of the item id column.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output made by other settings.")
+]
+Output = Annotated[str, typer.Option("--output", "-o", help="What to write.")]
+ModelDir = Annotated[str, typer.Option("--model", "-m", help="Model directory.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
+Config = Annotated[str | None, typer.Option("--config", "-c", help="TOML file of settings.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as training.epochs=50.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"semid {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def embed(
+    items: Annotated[str, typer.Argument(help="Items table: Parquet file, folder, glob or URI.")],
+    output: Output,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="lsa, features, or a sentence-transformers (or saved encoder's) name or folder."
+        ),
+    ] = "lsa",
+    text: Annotated[str | None, typer.Option(help="Text columns, separated by commas.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help='Such as "Title: {title}. Brand: {brand}."')
+    ] = None,
+    numeric: Annotated[str | None, typer.Option(help="Numeric columns (features).")] = None,
+    category: Annotated[str | None, typer.Option(help="Category columns (features).")] = None,
+    lists: Annotated[str | None, typer.Option(help="Columns of category lists (features).")] = None,
+    dates: Annotated[str | None, typer.Option(help="Date columns (features).")] = None,
+    config: Config = None,
+    set_: Set = None,
+    item_id: ItemId = "item_id",
+    workers: Annotated[int, typer.Option(help="Processes; 0: one per core if it helps.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Turn items into embeddings.
+
+    Example: semid embed data/items.parquet --output out/embeddings.parquet --encoder lsa
+    --text title,brand,categories
+    """
+    from semid.jobs.embed import embed as job
+
+    settings = _settings(config, set_)
+    named = {"numeric": numeric, "category": category, "lists": lists, "dates": dates, "text": text}
+    settings |= {key: _names(value) for key, value in named.items() if value is not None}
+    settings |= {} if template is None else {"template": template}
+    result = job(
+        items,
+        output=output,
+        encoder=encoder,
+        settings=settings,
+        item_id=item_id,
+        workers=workers,
+        overwrite=overwrite,
+        show=True,
+    )
+    _print_result("embed", result, as_json)
+
+
+@app.command()
+def train(
+    embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
+    output: Output,
+    quantizer: Annotated[str | None, typer.Option(help="rqvae or rqkmeans.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats a run exactly.")] = None,
+    device: Device = "auto",
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a quantizer on embeddings.
+
+    Example: semid train out/embeddings.parquet --output out/model --levels 256,256,256
+    """
+    from semid.jobs.train import train as job
+
+    settings = _settings(config, set_)
+    settings |= {} if quantizer is None else {"quantizer": quantizer}
+    settings |= {} if seed is None else {"seed": seed}
+    settings |= {} if levels is None else {"levels": _sizes(levels)}
+    result = job(
+        embeddings,
+        output=output,
+        settings=settings,
+        item_id=item_id,
+        device=device,
+        overwrite=overwrite,
+        show=True,
+    )
+    _print_result("train", result, as_json)
+
+
+@app.command()
+def assign(
+    embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
+    model: ModelDir,
+    output: Output,
+    collisions: Annotated[str, typer.Option(help="suffix or none.")] = "suffix",
+    device: Device = "cpu",
+    memory: Annotated[float, typer.Option(help="GiB for resolving collisions.")] = 0.5,
+    workers: Annotated[int, typer.Option(help="Processes; one uses all cores too.")] = 1,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Give every item its semantic ID.
+
+    Example: semid assign out/embeddings.parquet --model out/model --output out/ids.parquet
+    """
+    from semid.jobs.assign import assign as job
+
+    result = job(
+        embeddings,
+        model=model,
+        output=output,
+        collisions=collisions,
+        item_id=item_id,
+        device=device,
+        memory_gib=memory,
+        workers=workers,
+        overwrite=overwrite,
+        show=True,
+    )
+    _print_result("assign", result, as_json)
+
+
+@app.command()
+def export(
+    ids: Annotated[str, typer.Argument(help="Ids table.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="parquet, tokens-json or npz.")],
+    output: Output,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write an ids table in a format that other programs read.
+
+    Example: semid export out/ids.parquet --format tokens-json --output out/tokens.json
+    """
+    from semid.jobs.export import export as job
+
+    result = job(ids, format=format, output=output, item_id=item_id, overwrite=overwrite)
+    _print_result("export", result, as_json)
+
+
+@app.command()
+def evaluate(
+    ids: Annotated[str, typer.Argument(help="Ids table.")],
+    embeddings: Annotated[str, typer.Option(help="What it was assigned from.")],
+    model: ModelDir,
+    output: Output,
+    baseline: Annotated[
+        bool, typer.Option(help="Fit and measure FAISS residual k-means beside it.")
+    ] = True,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an ids table: utilization, perplexity, uniqueness, reconstruction.
+
+    Example: semid evaluate out/ids.parquet --embeddings out/embeddings.parquet --model out/model
+    --output out/metrics.json
+    """
+    from semid.jobs.evaluate import evaluate as job
+
+    result = job(
+        ids,
+        embeddings=embeddings,
+        model=model,
+        output=output,
+        baseline=baseline,
+        item_id=item_id,
+        overwrite=overwrite,
+        show=True,
+    )
+    _print_result("evaluate", result, as_json)
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="TOML file of steps.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Run a pipeline; steps that are up to date are skipped.
+
+    Example: semid run pipelines/demo.toml
+    """
+    from semid.jobs.run import run as job
+
+    done = []
+    for step, result in job(pipeline, overwrite=overwrite, show=True):
+        done.append((step, result))
+        _log(f"{step.name:<12} {_state(result)}: {result.output}")
+    if as_json:
+        _print_json({step.name: _as_json(step.command, result) for step, result in done})
+        return
+    from semid.printing import metrics_table
+
+    for step, result in done:
+        if step.command == "evaluate":
+            typer.echo(metrics_table(result.summary))
+    typer.echo("wrote:" if not all(r.up_to_date for _, r in done) else "everything is up to date:")
+    for _, result in done:
+        typer.echo(f"  {result.output}")
+
+
+@app.command()
+def check(
+    table: Annotated[str, typer.Argument(help="Items, embeddings or ids: file, folder or glob.")],
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a table, without doing anything. Exit code 2 if something is.
+
+    Example: semid check out/embeddings.parquet
+    """
+    from semid.jobs.inspect import check as job
+    from semid.printing import describe
+
+    found = job(table, item_id=item_id, show=True)
+    if as_json:
+        _print_json({"facts": found.facts, "problems": found.problems})
+    else:
+        typer.echo(describe(found.facts))
+        for problem in found.problems or ["nothing is wrong"]:
+            typer.echo(f"- {problem}")
+    if found.problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    path: Annotated[str, typer.Argument(help="Model directory or table.")],
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Say what a model directory or a table is, and what made it.
+
+    Example: semid show out/model
+    """
+    from semid.jobs.inspect import show as job
+    from semid.printing import describe
+
+    facts = job(path, item_id=item_id)
+    if as_json:
+        _print_json(facts)
+    else:
+        typer.echo(describe(facts))
+
+
+def main() -> None:
+    """Run the command line and turn every failure into a sentence and an exit code."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    try:
+        code = app(standalone_mode=False)
+    except SemidError as error:
+        _log(f"error: {error}")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        _log(
+            "interrupted: finished outputs are kept, and so is the finished part of this one; "
+            "run the same command again to go on"
+        )
+        sys.exit(2)
+    except Exception as error:
+        _handle_other(error)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _handle_other(error: Exception) -> None:
+    show_usage = getattr(error, "format_message", None)  # what typer raises for a bad command line
+    if show_usage is not None:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "semid"
+        _log(f"error: {show_usage()} (see {command} --help)")
+        sys.exit(2)
+    traceback.print_exc()
+    _log(f"semid {__version__} failed; this is a defect, please report the lines above")
+    sys.exit(1)
+
+
+def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
+    from semid.config import apply_overrides, read_toml
+
+    return apply_overrides(read_toml(config) if config else {}, overrides or [])
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise SemidError(
+            f"--levels {text!r}: expected whole numbers separated by commas, such as 256,256,256"
+        ) from error
+
+
+def _state(result: Any) -> str:
+    if result.up_to_date:
+        return "up to date"
+    return "written" if result.reason is None else f"written again ({result.reason})"
+
+
+def _print_result(command: str, result: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(_as_json(command, result))
+        return
+    from semid.printing import describe, metrics_table
+
+    if command == "evaluate":
+        typer.echo(metrics_table(result.summary))
+    elif result.summary:
+        typer.echo(describe(result.summary))
+    typer.echo(f"{result.output}: {_state(result)}")
+
+
+def _as_json(command: str, result: Any) -> dict[str, Any]:
+    return {
+        "command": command,
+        "output": str(result.output),
+        "up_to_date": result.up_to_date,
+        "summary": result.summary,
+    }
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _log(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,116 @@
+"""Embeddings and a model to an ids table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from semid.artifact import model_fingerprint, read_header
+from semid.assignment import Assigner
+from semid.collisions import POLICIES, resolve
+from semid.columns import check_ids, embedding_width, id_type
+from semid.errors import SemidError, display_path, require_package
+from semid.id_columns import ids_schema
+from semid.jobs.job import Result, output_path, produce
+from semid.jobs.mapping import map_table, write_table
+from semid.jobs.progress import Bar, bar
+from semid.outputs import METADATA_KEY, Manifest
+from semid.tables import open_table
+
+# Chunks are as large as the largest row groups that are usual, so none is decoded twice.
+CHUNK_ROWS = 1 << 20
+BATCH_ROWS = 16_384
+
+
+def assign(
+    embeddings: str,
+    *,
+    model: str,
+    output: str,
+    collisions: str = "suffix",
+    item_id: str = "item_id",
+    device: str = "cpu",
+    memory_gib: float = 0.5,
+    workers: int = 1,
+    overwrite: bool = False,
+    show: bool = False,
+) -> Result:
+    """Assign a semantic ID to every row of an embeddings table.
+
+    Parameters
+    ----------
+    embeddings : Parquet file, folder, glob or URI
+    model : model directory
+    output : ids table to write, a ``.parquet`` file or a folder of parts
+    collisions : ``suffix`` or ``none``
+    item_id : name of the id column
+    device : ``cpu``, ``cuda`` or ``auto``
+    memory_gib : budget for resolving collisions; what does not fit spills to disk
+    workers : processes; one process with all threads measures fastest on few cores
+    overwrite : replace a table made by other settings
+    show : show progress bars
+
+    Raises
+    ------
+    SemidError
+        For bad input or settings; what stood at `output` stays.
+    """
+    target, folder = output_path(output), Path(model)
+    if collisions not in POLICIES:
+        raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
+    table, header = open_table(embeddings), read_header(folder)
+    width = embedding_width(table)
+    if width != header["width"]:
+        raise SemidError(
+            f"{display_path(embeddings)} has embeddings of width {width} but the model "
+            f"{display_path(folder)} was trained on width {header['width']}; embed the items with "
+            "the encoder the model was trained with, or train a new model"
+        )
+    schema = ids_schema(id_type(table, item_id), item_id)
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        require_package("torch", extra="cpu", purpose="assigning")
+        check_ids(table, item_id)
+        parts = map_table(
+            table,
+            Assigner(folder, item_id=item_id, device=device),
+            stage / "raw",
+            chunk_rows=CHUNK_ROWS,
+            batch_rows=BATCH_ROWS,
+            what="assign",
+            workers=workers,
+            show=show,
+        )
+        raw = open_table(parts[0].parent)
+        report, rows = resolve(
+            lambda: raw.batches(raw.schema.names),
+            policy=collisions,
+            item_id=item_id,
+            temp_dir=stage,
+            levels=header["levels"],
+            memory_bytes=int(memory_gib * 2**30),
+        )
+        summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
+        facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
+        staged = stage / f"ids{target.suffix}"
+        with bar("collisions", table.num_rows, "rows", show=show) as shown:
+            metadata = {METADATA_KEY: json.dumps(facts)}
+            write_table(_counted(rows, shown), staged, schema, metadata)
+        return staged, summary
+
+    return produce(
+        "assign",
+        target,
+        inputs={"embeddings": table, "model": folder / "model.safetensors"},
+        settings={"collisions": collisions, "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+    )
+
+
+def _counted(rows: Any, shown: Bar) -> Any:
+    for batch in rows:
+        yield batch
+        shown.update(batch.num_rows)

@@ -1,0 +1,162 @@
+"""Items to embeddings: fit the encoder on a sample if it needs fitting, then embed every item."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from semid.columns import check_ids
+from semid.config import as_plain, parse
+from semid.embedding import Embedder
+from semid.encoders import (
+    Encoder,
+    FeaturesConfig,
+    LsaConfig,
+    SentenceTransformerConfig,
+    is_saved_encoder,
+    load_encoder,
+    make_encoder,
+)
+from semid.errors import SemidError
+from semid.jobs.job import Result, output_path, produce
+from semid.jobs.mapping import map_table, write_table
+from semid.jobs.progress import bar
+from semid.outputs import METADATA_KEY, Manifest, publish
+from semid.tables import ParquetTable, open_table
+
+BATCH_ROWS = 4_096
+
+
+def embed(
+    items: str,
+    *,
+    output: str,
+    encoder: str = "lsa",
+    settings: dict[str, Any] | None = None,
+    item_id: str = "item_id",
+    workers: int = 0,
+    overwrite: bool = False,
+    show: bool = False,
+) -> Result:
+    """Embed an items table.
+
+    Parameters
+    ----------
+    items : Parquet file, folder, glob or URI
+    output : embeddings to write, a ``.parquet`` file or a folder of parts; the fitted encoder is
+        saved beside it as ``NAME.encoder``
+    encoder : ``lsa``, ``features``, the folder of a saved encoder, or a sentence-transformers name
+        or folder
+    settings : of the encoder, such as ``{"text": ["title", "brand"]}``
+    item_id : name of the id column
+    workers : processes; 0 takes one per core where the encoder runs on one
+    overwrite : replace an output made by other settings
+    show : show progress bars
+
+    Raises
+    ------
+    SemidError
+        For bad input or settings; what stood at `output` stays.
+    """
+    target = output_path(output)
+    table = open_table(items)
+    made = _make(encoder, settings or {})
+    embedder = Embedder(made, item_id=item_id)
+    table.require(embedder.columns)
+    saved = encoder_folder(target)
+    inputs: dict[str, ParquetTable | Path] = {"items": table}
+    reused = is_saved_encoder(Path(encoder))
+    if reused:
+        inputs["encoder"] = Path(encoder)
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        check_ids(table, item_id)
+        fitted = _fit(made, table, stage / "encoder", fit=not reused, show=show)
+        parts = map_table(
+            table,
+            Embedder(fitted, item_id=item_id),
+            stage / "parts",
+            chunk_rows=fitted.chunk_rows,
+            batch_rows=BATCH_ROWS,
+            what="embed",
+            workers=_workers(fitted, workers),
+            show=show,
+        )
+        summary = {"items": table.num_rows, "width": fitted.width, "encoder": str(saved)}
+        if (stage / "encoder").exists():
+            publish(stage / "encoder", saved)
+        if target.suffix != ".parquet":
+            return parts[0].parent, summary
+        written = open_table(parts[0].parent)
+        metadata = {METADATA_KEY: json.dumps(manifest | {"summary": summary})}
+        rows = written.batches(written.schema.names)
+        return write_table(rows, stage / "out.parquet", written.schema, metadata), summary
+
+    plan = {"encoder": encoder, "config": as_plain(made.config), "item_id": item_id}
+    return produce("embed", target, inputs=inputs, settings=plan, build=build, overwrite=overwrite)
+
+
+def encoder_folder(output: Path) -> Path:
+    """Where the encoder that made an embeddings table is saved."""
+    return output.with_name(f"{output.stem}.encoder")
+
+
+def _make(name: str, settings: dict[str, Any]) -> Encoder:
+    if is_saved_encoder(Path(name)):
+        if settings:
+            raise SemidError(
+                f"the saved encoder {name} has its settings already; leave out "
+                f"{', '.join(settings)}, or fit a new one"
+            )
+        return load_encoder(Path(name))
+    where = f"encoder {name}"
+    if name == "lsa":
+        return make_encoder(parse(LsaConfig, settings, where=where))
+    if name == "features":
+        return make_encoder(parse(FeaturesConfig, settings, where=where))
+    with_model = {**settings, "model": name}
+    return make_encoder(parse(SentenceTransformerConfig, with_model, where=where))
+
+
+def _workers(encoder: Encoder, asked: int) -> int:
+    return asked or (os.cpu_count() or 1 if encoder.fit_rows else 1)
+
+
+def _fit(
+    encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show: bool
+) -> Encoder:
+    """Fit on a uniform sample and save; an encoder that a killed job saved is taken up again."""
+    if is_saved_encoder(folder):
+        return load_encoder(folder)
+    if fit and encoder.fit_rows:
+        encoder.fit(_sample(table, encoder.columns, encoder.fit_rows, show=show))
+    shutil.rmtree(folder, ignore_errors=True)
+    writing = folder.with_name("encoder.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    encoder.save(writing)
+    writing.rename(folder)
+    return encoder
+
+
+def _sample(
+    table: ParquetTable, columns: tuple[str, ...], rows: int, *, show: bool, seed: int = 0
+) -> pa.Table:
+    """Draw at most `rows` rows uniformly, in table order, in one pass."""
+    total = table.num_rows
+    wanted = np.arange(total)
+    if total > rows:
+        wanted = np.sort(np.random.default_rng(seed).choice(total, rows, replace=False))
+    taken, row = [], 0
+    with bar("sample", total, "rows", show=show) as shown:
+        for batch in table.batches(columns):
+            low, high = np.searchsorted(wanted, [row, row + batch.num_rows])
+            taken.append(batch.take(pa.array(wanted[low:high] - row)))
+            row += batch.num_rows
+            shown.update(batch.num_rows)
+    return pa.Table.from_batches(taken)

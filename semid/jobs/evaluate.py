@@ -1,0 +1,147 @@
+"""An ids table measured against its embeddings, with the FAISS baseline beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from semid.columns import embedding_matrix
+from semid.errors import SemidError, display_path, require_package
+from semid.id_columns import CODES, code_matrix
+from semid.ids import validate_codes
+from semid.jobs.job import Result, output_path, produce
+from semid.jobs.progress import bar
+from semid.outputs import Manifest, write_json
+from semid.tables import ParquetTable, open_table, prefetch
+
+BATCH_ROWS = 16_384
+
+
+def evaluate(
+    ids: str,
+    *,
+    embeddings: str,
+    model: str,
+    output: str,
+    baseline: bool = True,
+    item_id: str = "item_id",
+    overwrite: bool = False,
+    show: bool = False,
+) -> Result:
+    """Measure an ids table.
+
+    Parameters
+    ----------
+    ids : ids table
+    embeddings : the embeddings it was assigned from, in the same order
+    model : the model that assigned it
+    output : ``metrics.json`` to write
+    baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it
+    item_id : name of the id column
+    overwrite : replace a file made by other settings
+    show : show progress bars
+
+    Raises
+    ------
+    SemidError
+        For bad input, or tables and a model that do not belong together.
+    """
+    from semid.artifact import read_header
+
+    target, folder = output_path(output), Path(model)
+    ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
+    ids_table.require([item_id, CODES])
+    table.require([item_id, "embedding"])
+    if ids_table.num_rows != table.num_rows:
+        raise SemidError(
+            f"{display_path(ids)} has {ids_table.num_rows:,} rows but {display_path(embeddings)} "
+            f"has {table.num_rows:,}; evaluate needs the embeddings that the IDs were assigned from"
+        )
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        require_package("torch", extra="cpu", purpose="evaluating")
+        metrics = _measure(ids_table, table, folder, item_id, show=show)
+        summary: dict[str, Any] = {"quantizer": header["kind"], **metrics}
+        if baseline:
+            summary["baseline"] = _baseline(table, header, item_id, show=show)
+        write_json(stage / "metrics.json", summary)
+        return stage / "metrics.json", summary
+
+    return produce(
+        "evaluate",
+        target,
+        inputs={"ids": ids_table, "embeddings": table, "model": folder / "model.safetensors"},
+        settings={"baseline": baseline, "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+    )
+
+
+def _measure(
+    ids: ParquetTable, table: ParquetTable, folder: Path, item_id: str, *, show: bool
+) -> dict[str, Any]:
+    from semid.metrics.measurement import Measurement
+    from semid.quantizer import load
+    from semid.training_data import held_out
+
+    model = load(folder)
+    share = float(model.config.get("holdout", 0.0))
+    measurement = Measurement(model.levels, model.width)
+    with bar("evaluate", table.num_rows, "rows", show=show) as shown:
+        for x_nd, codes_nl, items in prefetch(_joined(ids, table, item_id, model.width)):
+            validate_codes(codes_nl, model.levels)
+            measurement.add(x_nd, codes_nl, model.decode(codes_nl), held_out(items, share))
+            shown.update(len(x_nd))
+    return measurement.result()
+
+
+def _joined(
+    ids: ParquetTable, table: ParquetTable, item_id: str, width: int
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], pa.Array]]:
+    """Stream both tables side by side, making sure that they speak of the same items."""
+    row = 0
+    for batch in table.batches([item_id, "embedding"], rows=BATCH_ROWS):
+        stop = row + batch.num_rows
+        # Row groups of the two tables need not end together.
+        beside = pa.Table.from_batches(list(ids.batches([item_id, CODES], start=row, stop=stop)))
+        beside = beside.combine_chunks()
+        items = batch[item_id]
+        there = beside[item_id].combine_chunks().cast(items.type)
+        if not there.equals(items):
+            place = int(np.flatnonzero(~np.asarray(pa.compute.equal(there, items)))[0])
+            raise SemidError(
+                f"{ids.locate(row + place)} is item {there[place].as_py()!r} but "
+                f"{table.locate(row + place)} is item {items[place].as_py()!r}; evaluate needs the "
+                "embeddings that the IDs were assigned from, in the same order"
+            )
+        x_nd = embedding_matrix(batch["embedding"], width, where=table, first_row=row)
+        codes_nl = code_matrix(beside[CODES].combine_chunks(), CODES)
+        yield x_nd, codes_nl, items
+        row = stop
+
+
+def _baseline(
+    table: ParquetTable, header: dict[str, Any], item_id: str, *, show: bool
+) -> dict[str, Any]:
+    from semid.fit_config import FitConfig
+    from semid.fitting import fit_data
+    from semid.training_data import open_training_data
+
+    fitted = header["config"]
+    config = FitConfig(
+        quantizer="rqkmeans",
+        levels=tuple(header["levels"]),
+        seed=int(fitted.get("seed", 0)),
+        holdout=float(fitted.get("holdout", 0.1)),
+    )
+    memory_bytes = int(config.memory_gib * 2**30)
+    with bar("baseline", len(config.levels), "levels", show=show) as shown:
+        data = open_training_data(table, item_id, share=config.holdout, memory_bytes=memory_bytes)
+        model = fit_data(data, config, device="cpu")
+        shown.update(len(config.levels))
+    return {"quantizer": "rqkmeans", **model.metrics}

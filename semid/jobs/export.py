@@ -1,0 +1,55 @@
+"""An ids table to a file that another program reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from semid.errors import SemidError
+from semid.export import FORMATS, export_ids
+from semid.jobs.job import Result, output_path, produce
+from semid.outputs import Manifest
+from semid.tables import open_table
+
+
+def export(
+    ids: str,
+    *,
+    format: str,
+    output: str,
+    item_id: str = "item_id",
+    overwrite: bool = False,
+    show: bool = False,
+) -> Result:
+    """Export an ids table.
+
+    Parameters
+    ----------
+    ids : Parquet file, folder, glob or URI
+    format : one of `semid.export.FORMATS`
+    output : file to write
+    item_id : name of the id column
+    overwrite : replace a file made by other settings
+    show : accepted as in every job; an export is too quick for a bar
+
+    Raises
+    ------
+    SemidError
+        For bad input or an unknown format; what stood at `output` stays.
+    """
+    target, table = output_path(output), open_table(ids)
+    if format not in FORMATS:
+        raise SemidError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        staged = stage / f"export{target.suffix}"
+        return staged, export_ids(table, staged, format, item_id=item_id)
+
+    return produce(
+        "export",
+        target,
+        inputs={"ids": table},
+        settings={"format": format, "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+    )

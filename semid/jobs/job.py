@@ -1,0 +1,145 @@
+"""What every job shares: is the output current, may it be replaced, stage, publish, report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from semid import __version__
+from semid.errors import SemidError
+from semid.outputs import (
+    Manifest,
+    difference,
+    digest,
+    fingerprint,
+    manifest_for,
+    publish,
+    read_manifest,
+    refuse_foreign,
+    staging,
+    translate_os_errors,
+)
+from semid.tables import ParquetTable
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job did.
+
+    Attributes
+    ----------
+    output : the path it wrote
+    summary : its figures, as plain values
+    up_to_date : True when nothing had to be done
+    reason : why an output that was there was made again, if it was
+    """
+
+    output: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    up_to_date: bool = False
+    reason: str | None = None
+
+
+# Takes the staging folder and the manifest; returns what to publish and the summary.
+Build = Callable[[Path, Manifest], tuple[Path, dict[str, Any]]]
+
+
+def produce(
+    command: str,
+    output: Path,
+    *,
+    inputs: Mapping[str, ParquetTable | Path],
+    settings: Mapping[str, Any],
+    build: Build,
+    overwrite: bool,
+) -> Result:
+    """Make `output` unless it is current already.
+
+    The plan is the command, semid's version, the contents of the inputs and the settings; it is
+    saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
+    it returns is renamed to `output`.
+
+    Raises
+    ------
+    SemidError
+        When `output` holds something else and `overwrite` is not given, or cannot be written.
+    """
+    with translate_os_errors(output):
+        previous = read_manifest(output) if output.exists() else None
+        described = _describe(inputs, (previous or {}).get("inputs", {}))
+        plan = {
+            "command": command,
+            "semid": __version__,
+            "inputs": {name: facts["digest"] for name, facts in described.items()},
+            "settings": dict(settings),
+        }
+        if previous and previous.get("fingerprint") == fingerprint(plan):
+            return Result(output, previous.get("summary", {}), up_to_date=True)
+        refuse_foreign(output, plan, overwrite=overwrite)
+        reason = difference(previous["plan"], plan) if previous and "plan" in previous else None
+        with staging(output, plan) as stage:
+            manifest = manifest_for(plan, inputs=described)
+            staged, summary = build(stage, manifest)
+            embedded = staged.is_file() and staged.suffix == ".parquet"
+            publish(staged, output, None if embedded else manifest | {"summary": summary})
+    return Result(output, summary, reason=reason)
+
+
+def _describe(
+    inputs: Mapping[str, ParquetTable | Path], known: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Identify every input by its contents, read again only where size or time changed."""
+    described = {}
+    for name, source in inputs.items():
+        if isinstance(source, ParquetTable):
+            stat = [_table_stat(source, file) for file in source.files]
+            path, local = source.name, source.is_local
+        else:
+            stat = [_stat(file) for file in _files(source)]
+            path, local = str(source), True
+        before = known.get(name, {})
+        if before.get("stat") == stat:
+            value = before["digest"]
+        elif not local:
+            value = fingerprint(stat)
+        elif isinstance(source, ParquetTable):
+            # Not their names: a table that is moved stays the same table.
+            value = fingerprint([digest(Path(file)) for file in source.files])
+        else:
+            value = digest(source)
+        described[name] = {"path": path, "digest": value, "stat": stat}
+    return described
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _stat(path: Path) -> list[Any]:
+    found = os.stat(path)
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _table_stat(table: ParquetTable, file: str) -> list[Any]:
+    if table.is_local:
+        return _stat(Path(file))
+    found = table.filesystem.get_file_info(file)
+    return [found.path, found.size, found.mtime_ns]
+
+
+def output_path(path: str | Path) -> Path:
+    """Turn an output given by the user into a path; semid writes to local file systems.
+
+    Raises
+    ------
+    SemidError
+        When it is a URI.
+    """
+    if "://" in str(path):
+        raise SemidError(
+            f"{path} is a URI; outputs are written to local paths, copy them from there"
+        )
+    return Path(path)

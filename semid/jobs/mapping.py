@@ -1,0 +1,180 @@
+"""Map a table through a row-local object, chunk by chunk, in one process or several.
+
+Every finished chunk is a part file; a job that is killed goes on with the chunks that are missing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from semid.jobs.progress import Bar, bar
+from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_writer, prefetch
+
+# Rows of one part in an output folder.
+PART_ROWS = 1 << 20
+
+
+class RowMap(Protocol):
+    """An Arrow batch in, an Arrow batch out, row by row; `Assigner` and `Embedder` are."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        ...
+
+    def __call__(
+        self, rows: pa.RecordBatch, *, where: ParquetTable | None = None, first_row: int = 0
+    ) -> pa.RecordBatch:
+        """Map a batch."""
+        ...
+
+
+def map_table(
+    table: ParquetTable,
+    mapper: RowMap,
+    folder: Path,
+    *,
+    chunk_rows: int,
+    batch_rows: int,
+    what: str,
+    workers: int = 1,
+    show: bool = False,
+) -> list[Path]:
+    """Write ``mapper(rows)`` for all rows to part files in `folder`, in order.
+
+    Parts that are there already are kept. The result does not depend on `workers`.
+
+    Raises
+    ------
+    SemidError
+        For a bad row, from the mapper.
+    """
+    folder.mkdir(exist_ok=True)
+    # The cut depends on the table alone, so that a resumed job finds the parts it left.
+    chunks = table.chunks(min(chunk_rows, max(table.num_rows // 32, 2_048)))
+    parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
+    todo = [pair for pair in zip(chunks, parts, strict=True) if not pair[1].exists()]
+    with bar(what, table.num_rows, "rows", show=show) as shown:
+        shown.update(table.num_rows - sum(stop - start for (start, stop), _ in todo))
+        if workers > 1 and len(todo) > 1:
+            _map_in_processes(table, mapper, todo, batch_rows, workers, shown)
+        else:
+            for span, part in todo:
+                for rows in _map_chunk(table, mapper, span, part, batch_rows):
+                    shown.update(rows)
+    return parts
+
+
+def _map_chunk(
+    table: ParquetTable, mapper: RowMap, span: tuple[int, int], part: Path, batch_rows: int
+) -> Iterator[int]:
+    """Write one part; yields the rows of each batch as it is done."""
+    start, stop = span
+    writing = part.with_name(f".{part.name}.{os.getpid()}")
+    writer: pq.ParquetWriter | None = None
+    row = start
+    try:
+        batches = table.batches(mapper.columns, rows=batch_rows, start=start, stop=stop)
+        for batch in prefetch(batches):
+            mapped = mapper(batch, where=table, first_row=row)
+            writer = writer or open_writer(writing, mapped.schema)
+            writer.write_batch(mapped, ROW_GROUP_ROWS)
+            row += batch.num_rows
+            yield batch.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    writing.replace(part)
+
+
+_worker: tuple[ParquetTable, RowMap, int] | None = None  # of a spawned process, set once
+
+
+def _map_in_processes(
+    table: ParquetTable,
+    mapper: RowMap,
+    todo: Sequence[tuple[tuple[int, int], Path]],
+    batch_rows: int,
+    workers: int,
+    shown: Bar,
+) -> None:
+    # Spawned, never forked: faiss and torch hang after a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(workers, len(todo)), context, _start_worker, (table, mapper, batch_rows)
+    )
+    try:
+        with pool:
+            futures = {pool.submit(_work, span, part): span for span, part in todo}
+            for future in as_completed(futures):
+                future.result()
+                start, stop = futures[future]
+                shown.update(stop - start)
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # One thread each; torch is not loaded yet and reads this when it is.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    pa.set_cpu_count(1)
+    _worker = (table, mapper, batch_rows)
+
+
+def _work(span: tuple[int, int], part: Path) -> None:
+    assert _worker is not None
+    table, mapper, batch_rows = _worker
+    for _ in _map_chunk(table, mapper, span, part, batch_rows):
+        pass
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def write_table(
+    batches: Iterator[pa.RecordBatch], staged: Path, schema: pa.Schema, metadata: dict[str, str]
+) -> Path:
+    """Write batches to one Parquet file, or to a folder of parts when `staged` has no suffix."""
+    shutil.rmtree(staged, ignore_errors=True)
+    if staged.suffix == ".parquet":
+        with open_writer(staged, schema, metadata) as writer:
+            for batch in batches:
+                writer.write_batch(batch, ROW_GROUP_ROWS)
+        return staged
+    staged.mkdir()
+    writer, written, number = None, 0, 0
+    try:
+        for batch in batches:
+            if writer is None or written >= PART_ROWS:
+                if writer is not None:
+                    writer.close()
+                    number += 1
+                path = staged / f"part-{number:05d}.parquet"
+                writer, written = open_writer(path, schema, metadata), 0
+            writer.write_batch(batch, ROW_GROUP_ROWS)
+            written += batch.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return staged

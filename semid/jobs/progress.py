@@ -1,0 +1,58 @@
+"""Progress bars of jobs; they go to stderr, and work in notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Bar(Protocol):
+    """The part of a tqdm bar that jobs use."""
+
+    total: float | None
+
+    def update(self, n: int) -> Any:
+        """Advance by `n`."""
+        ...
+
+    def set_postfix_str(self, s: str) -> Any:
+        """Show `s` behind the bar."""
+        ...
+
+
+@contextmanager
+def bar(what: str, total: int, unit: str, *, show: bool) -> Iterator[Bar]:
+    """Show a progress bar of `total` units; one that stays silent unless `show`."""
+    from tqdm.auto import tqdm
+
+    with tqdm(
+        total=total,
+        desc=f"{what:<12}",
+        unit=f" {unit}",
+        unit_scale=total > 100_000,
+        disable=not show,
+        mininterval=0.2,
+        dynamic_ncols=True,
+    ) as shown:
+        yield shown
+
+
+class TrainingBar:
+    """A training callback that moves a bar and shows the figures of the last epoch."""
+
+    def __init__(self, shown: Bar, levels: int) -> None:
+        self._shown, self._levels, self._at = shown, levels, 0
+
+    def on_step(self, step: int, total: int) -> None:
+        """Advance to `step`; a resumed run begins further on."""
+        self._shown.total = total
+        self._shown.update(step - self._at)
+        self._at = step
+
+    def on_epoch(self, metrics: dict[str, Any]) -> None:
+        """Show held-out error and perplexity."""
+        used = "/".join(f"{metrics[f'perplexity_{level}']:.0f}" for level in range(self._levels))
+        error = metrics["held_out_error"]
+        shown = "" if error is None else f"held-out error {error:.3f}, "
+        self._shown.set_postfix_str(f"{shown}perplexity {used}")

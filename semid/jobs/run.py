@@ -1,0 +1,167 @@
+"""A pipeline: named steps in a TOML file, each one job, run in order and only where needed.
+
+A step's keys are the parameters of its job; `command` says which, the step's name if left out.
+Paths are relative to the working folder, and ``${NAME}`` in any text is an environment variable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from semid.config import read_toml
+from semid.errors import SemidError, display_path
+from semid.jobs.assign import assign
+from semid.jobs.embed import embed, encoder_folder
+from semid.jobs.evaluate import evaluate
+from semid.jobs.export import export
+from semid.jobs.job import Result
+from semid.jobs.train import train
+from semid.outputs import read_manifest
+
+COMMANDS: dict[str, Callable[..., Result]] = {
+    "embed": embed,
+    "train": train,
+    "assign": assign,
+    "export": export,
+    "evaluate": evaluate,
+}
+_GIVEN_BY_RUN = ("overwrite", "show")
+_INPUTS = ("items", "embeddings", "model", "ids")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a pipeline: its name, the command it runs and that command's parameters."""
+
+    name: str
+    command: str
+    parameters: dict[str, Any]
+
+
+def read_pipeline(path: str | Path) -> list[Step]:
+    """Read and check a pipeline without running it.
+
+    Raises
+    ------
+    SemidError
+        For an unknown command or key (listing the valid ones), a missing parameter, an undefined
+        environment variable, or two steps that write the same output.
+    """
+    shown = display_path(path)
+    content = read_toml(path)
+    _refuse_unknown(content, ("steps",), f"{shown}: unknown key")
+    steps = content.get("steps")
+    if not isinstance(steps, dict) or not steps:
+        raise SemidError(f"{shown} has no steps; begin one with [steps.embed]")
+    read = [_read_step(f"{shown}, step '{name}'", name, keys) for name, keys in steps.items()]
+    writers: dict[str, str] = {}
+    for step in read:
+        output = os.path.normpath(step.parameters["output"])
+        if output in writers:
+            raise SemidError(
+                f"{shown}: steps '{writers[output]}' and '{step.name}' both write {output}; "
+                "give each its own output"
+            )
+        writers[output] = step.name
+    return read
+
+
+def _read_step(where: str, name: str, keys: Any) -> Step:
+    if not isinstance(keys, dict):
+        raise SemidError(f"{where} must be a table of settings, not {keys!r}")
+    keys = _expand(keys, where)
+    command = keys.pop("command", name)
+    if command not in COMMANDS:
+        raise SemidError(
+            f"{where}: unknown command {command!r}; use one of {', '.join(COMMANDS)}, "
+            "as the step's name or as its 'command'"
+        )
+    parameters = inspect.signature(COMMANDS[command]).parameters
+    valid = [name for name in parameters if name not in _GIVEN_BY_RUN]
+    _refuse_unknown(keys, ("command", *valid), f"{where}: unknown key")
+    for key in valid:
+        if parameters[key].default is inspect.Parameter.empty and key not in keys:
+            raise SemidError(f"{where}: '{key}' is missing; {command} needs it")
+    return Step(name, command, keys)
+
+
+def _refuse_unknown(keys: dict[str, Any], valid: tuple[str, ...], what: str) -> None:
+    for key in keys:
+        if key not in valid:
+            raise SemidError(f"{what} '{key}'; the valid ones are {', '.join(valid)}")
+
+
+def _expand(value: Any, where: str) -> Any:
+    """Replace ``${NAME}`` in all strings."""
+    if isinstance(value, dict):
+        return {key: _expand(inner, where) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, where) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name not in os.environ:
+            raise SemidError(
+                f"{where}: the environment variable {name} is not set; run it as "
+                f"{name}=… semid run …"
+            )
+        return os.environ[name]
+
+    return _VARIABLE.sub(look_up, value)
+
+
+def run(
+    pipeline: str | Path, *, overwrite: bool = False, show: bool = False
+) -> Iterator[tuple[Step, Result]]:
+    """Run a pipeline's steps in order, yielding each with its result as it ends.
+
+    A step whose inputs, settings and semid version are unchanged is skipped. What the pipeline
+    made before is replaced when they changed; what it did not make is refused unless `overwrite`.
+
+    Raises
+    ------
+    SemidError
+        Before the first step for what can be seen in the file, else from a step.
+    """
+    steps = read_pipeline(pipeline)
+    _refuse_missing_inputs(steps, display_path(pipeline))
+    for step in steps:
+        ours = read_manifest(Path(step.parameters["output"])) is not None
+        job = validate_call(COMMANDS[step.command], config=ConfigDict(extra="forbid"))
+        try:
+            yield step, job(**step.parameters, overwrite=overwrite or ours, show=show)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise SemidError(
+                f"{display_path(pipeline)}, step '{step.name}': {key} = {first['input']!r} is not "
+                f"valid: {first['msg'].lower()}"
+            ) from error
+
+
+def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:
+    """Find a mistyped path before an hour of training, not after."""
+    made: set[str] = set()
+    for step in steps:
+        for key in _INPUTS:
+            path = step.parameters.get(key)
+            if key == "items" or path is None or os.path.normpath(path) in made:
+                continue
+            if not Path(path).exists() and not any(mark in path for mark in "*?[:"):
+                raise SemidError(
+                    f"{shown}, step '{step.name}': {key} = {path!r} does not exist and no step "
+                    "before makes it; check the path"
+                )
+        output = step.parameters["output"]
+        made |= {os.path.normpath(output), os.path.normpath(encoder_folder(Path(output)))}

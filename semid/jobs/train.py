@@ -1,0 +1,105 @@
+"""Embeddings to a model directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from semid.columns import check_ids, embedding_width
+from semid.config import as_plain, parse
+from semid.errors import require_package
+from semid.fit_config import FitConfig
+from semid.jobs.job import Result, output_path, produce
+from semid.jobs.progress import TrainingBar, bar
+from semid.outputs import Manifest
+from semid.tables import open_table
+
+
+class JsonLines:
+    """A training callback that appends every epoch to a file as a line of JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_step(self, step: int, total: int) -> None:
+        """Do nothing: steps are not recorded."""
+
+    def on_epoch(self, metrics: dict[str, Any]) -> None:
+        """Append the epoch."""
+        with self._path.open("a") as lines:
+            lines.write(json.dumps(metrics) + "\n")
+
+
+def train(
+    embeddings: str,
+    *,
+    output: str,
+    settings: dict[str, Any] | None = None,
+    item_id: str = "item_id",
+    device: str = "auto",
+    overwrite: bool = False,
+    show: bool = False,
+) -> Result:
+    """Train a quantizer on an embeddings table.
+
+    Parameters
+    ----------
+    embeddings : Parquet file, folder, glob or URI
+    output : model directory to write
+    settings : as `semid.fit_config.FitConfig`, such as ``{"levels": [256, 256], "seed": 1}``
+    item_id : name of the id column
+    device : ``auto``, ``cpu`` or ``cuda``
+    overwrite : replace a model made by other settings
+    show : show progress bars
+
+    Raises
+    ------
+    SemidError
+        For bad input or settings; what stood at `output` stays.
+    """
+    target = output_path(output)
+    config = parse(FitConfig, settings or {}, where="train")
+    table = open_table(embeddings)
+    embedding_width(table)
+    table.require([item_id])
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        require_package("torch", extra="cpu", purpose="training")
+        from semid.artifact import write_artifact
+        from semid.devices import pick_device
+        from semid.fitting import fit_data
+        from semid.training_data import open_training_data
+
+        pick_device(device)
+        check_ids(table, item_id)
+        data = open_training_data(
+            table,
+            item_id,
+            share=config.holdout,
+            memory_bytes=int(config.memory_gib * 2**30),
+        )
+        lines = stage / "history.jsonl"
+        with bar("train", 1, "steps", show=show) as shown:
+            model = fit_data(
+                data,
+                config,
+                device=device,
+                callbacks=[TrainingBar(shown, len(config.levels)), JsonLines(lines)],
+                checkpoint=stage / "checkpoint.safetensors",
+            )
+        folder = stage / "model"
+        folder.mkdir(exist_ok=True)
+        write_artifact(model.to_artifact(), folder, manifest)
+        if lines.exists():
+            lines.replace(folder / "history.jsonl")
+        return folder, {"quantizer": model.kind, "width": model.width, **model.metrics}
+
+    return produce(
+        "train",
+        target,
+        inputs={"embeddings": table},
+        settings={**as_plain(config), "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+    )

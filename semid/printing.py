@@ -1,0 +1,67 @@
+"""Figures as text for a terminal: values in, a string out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Lay out the figures of `semid evaluate`, the baseline in a second column."""
+    columns = [metrics] + ([metrics["baseline"]] if "baseline" in metrics else [])
+    rows = [("", *(str(column["quantizer"]) for column in columns))]
+    rows.append(("items", *(f"{column['items']:,}" for column in columns)))
+    for level in range(len(metrics["levels"])):
+        used = [column["levels"][level] for column in columns]
+        rows.append(
+            (f"level {level}: used codes", *(f"{u['used']:,} of {u['size']:,}" for u in used))
+        )
+        rows.append((f"level {level}: perplexity", *(f"{u['perplexity']:.1f}" for u in used)))
+    for key, name in (
+        ("raw_uniqueness", "raw uniqueness"),
+        ("held_out_error", "held-out error"),
+        ("train_error", "training error"),
+    ):
+        rows.append((name, *(_share(column[key]) for column in columns)))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _share(value: float | None) -> str:
+    return "none held out" if value is None else f"{value:.4f}"
+
+
+def describe(facts: Mapping[str, Any], indent: str = "") -> str:
+    """Lay out nested values as ``name: value`` lines."""
+    lines = []
+    for name, value in facts.items():
+        label = f"{indent}{str(name).replace('_', ' ')}:"
+        if isinstance(value, Mapping):
+            lines += [label, describe(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines.append(label)
+            lines += [f"{indent}  {number}: {_inline(row)}" for number, row in enumerate(value)]
+        else:
+            lines.append(f"{label} {_plain(value)}")
+    return "\n".join(lines)
+
+
+def _inline(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in row.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
