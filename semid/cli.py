@@ -277,7 +277,7 @@ def check(
 @app.command()
 def show(
     path: Annotated[str, typer.Argument(help="Model directory or table.")],
-    item_id: ItemId = "item_id",
+    item_id: ItemId = "item_id",  # as in every command
     as_json: Json = False,
 ) -> None:
     """Say what a model directory or a table is, and what made it.

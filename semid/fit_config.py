@@ -21,7 +21,7 @@ class RQVAEConfig:
     """
 
     latent_dim: int = 64
-    hidden: tuple[int, ...] = (512, 256)
+    hidden: tuple[int, ...] = (1024, 512)
 
     def __post_init__(self) -> None:
         if self.latent_dim < 1 or any(width < 1 for width in self.hidden):
@@ -45,7 +45,7 @@ class TrainingConfig:
     commitment : weight of the commitment loss beside reconstruction
     ema_decay : how slowly codewords follow their items, per step
     restart_below : codewords used less than this share of the mean are restarted
-    restart_until : share of the steps after which codewords are left alone to settle
+    restart_until : share of the steps after which only unused codewords still move
     init_rows : rows of the sample for input statistics and k-means
     """
 

@@ -162,9 +162,11 @@ class Trainer:
     def _update_codebooks(self, quantised: Quantised, totals: _Totals) -> None:
         codes, config = self.network.codes, self.config
         codes.update(quantised, decay=config.ema_decay)
-        if self.step < config.restart_until * self.total_steps:
-            moved = codes.restart(quantised, below=config.restart_below, generator=self.generator)
-            totals.restarts = [a + b for a, b in zip(totals.restarts, moved, strict=True)]
+        settling = self.step >= config.restart_until * self.total_steps
+        # While the rest settles, only codewords that no item has chosen for long still move.
+        below = config.restart_below * (0.05 if settling else 1.0)
+        moved = codes.restart(quantised, below=below, generator=self.generator)
+        totals.restarts = [a + b for a, b in zip(totals.restarts, moved, strict=True)]
         for level, count_k in enumerate(totals.counts):
             count_k += torch.bincount(quantised.codes_nl[:, level], minlength=len(count_k))
 

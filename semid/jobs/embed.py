@@ -128,9 +128,7 @@ def _workers(encoder: Encoder, asked: int) -> int:
     return asked or (os.cpu_count() or 1 if encoder.fit_rows else 1)
 
 
-def _fit(
-    encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show: bool
-) -> Encoder:
+def _fit(encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show: bool) -> Encoder:
     """Fit on a uniform sample and save; an encoder that a killed job saved is taken up again."""
     if is_saved_encoder(folder):
         return load_encoder(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,36 +83,38 @@ def _check_codes(table: ParquetTable, column: str, show: bool) -> int | None:
     row, width = 0, None
     with bar(column, table.num_rows, "rows", show=show) as shown:
         for batch in table.batches([column]):
-            codes_nl = code_matrix(
-                batch.column(0), column, width=width, at=lambda r, row=row: table.locate(row + r)
-            )
+            at = partial(_locate, table, row)
+            codes_nl = code_matrix(batch.column(0), column, width=width, at=at)
             width = codes_nl.shape[1]
             row += batch.num_rows
             shown.update(batch.num_rows)
     return width
 
 
-def show(path: str) -> dict[str, Any]:
+def _locate(table: ParquetTable, first_row: int, row: int) -> str:
+    return table.locate(first_row + row)
+
+
+def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     """Say what a model directory, a folder of parts or a Parquet table is, and what made it.
+
+    The columns of a table are listed with its id column, `item_id`, first.
 
     Raises
     ------
     SemidError
         When it is none of these.
     """
-    import json
-
     folder = Path(path)
     if folder.is_dir() and (folder / CONFIG).exists():
         header = read_header(folder)
         manifest = json.loads((folder / MANIFEST).read_text())
         metrics = json.loads((folder / METRICS).read_text())
-        keep = ("model_fingerprint", "semid", "seed", "versions")
         return {
             "what": f"{header['kind']} model",
             "width": header["width"],
             "levels": header["levels"],
-            **{key: manifest[key] for key in keep if key in manifest},
+            **_pick(manifest, "model_fingerprint", "semid", "seed", "versions"),
             "metrics": metrics,
             "settings": header["config"],
         }
@@ -119,12 +123,16 @@ def show(path: str) -> dict[str, Any]:
     names = table.schema.names
     what = "ids table" if SID in names else "embeddings" if EMBEDDING in names else "table"
     facts = {"what": what, "rows": table.num_rows, "files": len(table.files)}
-    keep = ("semid", "model_fingerprint", "summary")
-    facts |= {key: metadata[key] for key in keep if key in metadata}
-    facts["columns"] = {field.name: str(field.type) for field in table.schema}
+    facts |= _pick(metadata, "semid", "model_fingerprint", "summary")
+    fields = sorted(table.schema, key=lambda field: field.name != item_id)
+    facts["columns"] = {field.name: str(field.type) for field in fields}
     if SID in names:
         first = next(iter(table.batches(names, rows=5))).to_pylist()
         facts["first rows"] = first
     elif not metadata and what == "table":
         facts["note"] = f"{display_path(path)} was not written by semid"
     return facts
+
+
+def _pick(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: values[key] for key in keys if key in values}

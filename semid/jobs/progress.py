@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ class Bar(Protocol):
         """Advance by `n`."""
         ...
 
-    def set_postfix_str(self, s: str) -> Any:
+    def set_postfix_str(self, s: str, refresh: bool = True) -> Any:
         """Show `s` behind the bar."""
         ...
 
@@ -32,7 +33,8 @@ def bar(what: str, total: int, unit: str, *, show: bool) -> Iterator[Bar]:
         unit=f" {unit}",
         unit_scale=total > 100_000,
         disable=not show,
-        mininterval=0.2,
+        # A log file wants a line now and then, not ten a second.
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
         dynamic_ncols=True,
     ) as shown:
         yield shown
@@ -55,4 +57,4 @@ class TrainingBar:
         used = "/".join(f"{metrics[f'perplexity_{level}']:.0f}" for level in range(self._levels))
         error = metrics["held_out_error"]
         shown = "" if error is None else f"held-out error {error:.3f}, "
-        self._shown.set_postfix_str(f"{shown}perplexity {used}")
+        self._shown.set_postfix_str(f"{shown}perplexity {used}", refresh=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import ValidationError, validate_call
 
 from semid.config import read_toml
 from semid.errors import SemidError, display_path
@@ -138,7 +138,7 @@ def run(
     _refuse_missing_inputs(steps, display_path(pipeline))
     for step in steps:
         ours = read_manifest(Path(step.parameters["output"])) is not None
-        job = validate_call(COMMANDS[step.command], config=ConfigDict(extra="forbid"))
+        job = validate_call(COMMANDS[step.command])
         try:
             yield step, job(**step.parameters, overwrite=overwrite or ours, show=show)
         except ValidationError as error:
