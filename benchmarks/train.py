@@ -1,0 +1,71 @@
+"""`semid train` with its defaults against RQ-KMeans: time, utilization, uniqueness, error.
+
+    SEMID_DATA=... python benchmarks/train.py --seeds 0,1,2
+
+Uses the Amazon Beauty embeddings below SEMID_DATA; without them, LSA embeddings of the sample
+catalog. Both quantizers see the same training and held-out items and the same seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measuring import machine, semid
+
+LEVELS = "256,256,256"
+
+
+def embeddings(folder: Path) -> str:
+    """Return the real embeddings when they are there, else make some from the sample catalog."""
+    real = Path(os.environ.get("SEMID_DATA", "")) / "beauty" / "minilm_embeddings.parquet"
+    if real.exists():
+        return str(real)
+    made = str(folder / "embeddings.parquet")
+    text = "title,brand,categories,description,color,size,material"
+    semid("embed", "data/items.parquet", "--output", made, "--text", text)
+    return made
+
+
+def row(quantizer: str, seed: int, seconds: float, summary: dict[str, Any]) -> str:
+    levels = summary["levels"]
+    perplexity = " ".join(f"{level['perplexity']:6.1f}" for level in levels)
+    dead = sum(level["size"] - level["used"] for level in levels)
+    return (
+        f"{quantizer:<10}{seed:>5}{seconds:>9.1f}  {perplexity}{dead:>7}"
+        f"{summary['raw_uniqueness']:>12.4f}{summary['held_out_error']:>11.4f}"
+        f"{summary['train_error']:>11.4f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="0,1,2")
+    seeds = [int(seed) for seed in parser.parse_args().seeds.split(",")]
+    print(machine())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = embeddings(folder)
+        print(f"{source}, levels {LEVELS}; time is the whole command")
+        print(
+            f"{'':<10}{'seed':>5}{'seconds':>9}  {'perplexity per level':<20}{'dead':>7}"
+            f"{'uniqueness':>12}{'held out':>11}{'training':>11}"
+        )
+        errors: dict[str, list[float]] = {}
+        for quantizer in ("rqvae", "rqkmeans"):
+            for seed in seeds:
+                output = str(folder / f"{quantizer}-{seed}")
+                chosen = ("--quantizer", quantizer, "--levels", LEVELS, "--seed", str(seed))
+                run = semid("train", source, "--output", output, *chosen)
+                summary = run.output["summary"]
+                errors.setdefault(quantizer, []).append(summary["held_out_error"])
+                print(row(quantizer, seed, run.seconds, summary), flush=True)
+    ratios = [ours / theirs for ours, theirs in zip(*errors.values(), strict=True)]
+    print(f"held-out error, rqvae over rqkmeans: {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
