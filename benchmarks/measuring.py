@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine in a line, and a command with its time and peak memory."""
+"""What every benchmark needs: the machine in a line, and a command's time and peak memory."""
 
 from __future__ import annotations
 

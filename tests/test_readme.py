@@ -1,0 +1,103 @@
+"""The README's commands and its library example run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.S | re.M)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a user has after cloning, to run in."""
+    folder = tmp_path_factory.mktemp("clone") / "semid"
+    leave = shutil.ignore_patterns(".git", ".venv", "out", "*cache*", "*.egg-info")
+    shutil.copytree(ROOT, folder, ignore=leave)
+    return folder
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_opens_with_demo_and_test() -> None:
+    opening = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
+    assert opening == ["make demo", "make test"]
+    assert "exec make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_steps_by_hand_are_those_of_the_makefile() -> None:
+    by_hand = blocks("bash")[1].strip().splitlines()
+    printed = subprocess.run(
+        ["make", "-n", "demo", "VENV=.venv", "--always-make"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for line in by_hand:
+        assert line in printed
+
+
+def test_the_commands_then_the_library_example_then_the_pipeline_run(project: Path) -> None:
+    commands = [
+        line
+        for block in blocks("bash")[2:]
+        for line in block.strip().splitlines()
+        if line.startswith("semid ")
+    ]
+    assert len(commands) == 9
+    pipeline = [line for line in commands if line.startswith("semid run")]
+    assert pipeline == ["semid run pipelines/demo.toml"]
+    for line in commands:
+        if line in pipeline:
+            continue
+        done = run(line, project)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    (example,) = blocks("python")
+    assert len(example.strip().splitlines()) <= 14
+    done = run(f"{sys.executable} - <<'END'\n{example}\nEND", project)
+    assert done.returncode == 0, done.stderr
+    assert "(6000, 3) (6000, 4)" in done.stdout
+
+
+def test_make_demo_twice(project: Path) -> None:
+    venv = project / "ready"
+    # The environment of this test stands in for the one that `make demo` would set up.
+    venv.mkdir()
+    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    (venv / ".demo").touch()
+    first = run(f"make demo VENV={venv}", project)
+    assert first.returncode == 0, first.stderr
+    for words in ("items", "level 2: perplexity", "raw uniqueness", "held-out error", "rqkmeans"):
+        assert words in first.stdout
+    assert "out/demo/ids.parquet" in first.stdout
+    again = run(f"make demo VENV={venv}", project)
+    assert again.returncode == 0, again.stderr
+    assert "everything is up to date" in again.stdout
+    assert "written" not in again.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

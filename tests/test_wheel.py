@@ -1,0 +1,52 @@
+"""The built wheel works in an environment that has nothing of the project's tools."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("semid-*.whl")
+    return built
+
+
+def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"semid", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
+    assert "semid/py.typed" in names
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "semid").rglob("*.py")}
+    assert modules <= set(names)
+
+
+@pytest.mark.timeout(600)
+def test_it_runs_without_development_dependencies(wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    install = ["-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([python, *install, f"{wheel}[cpu]"], check=True, cwd=tmp_path)
+    missing = "import importlib.util as u; assert not u.find_spec('pytest'); import semid"
+    subprocess.run([python, "-c", missing], check=True, cwd=tmp_path)
+    semid = tmp_path / "env" / "bin" / "semid"
+    items = str(ROOT / "data" / "items.parquet")
+    for command in (
+        ["--version"],
+        ["embed", items, "--output", "e.parquet", "--text", "title", "--set", "dim=16"],
+        ["train", "e.parquet", "-o", "model", "--levels", "16,16", "--set", "training.epochs=2"],
+        ["assign", "e.parquet", "-m", "model", "-o", "ids.parquet"],
+        ["export", "ids.parquet", "-f", "npz", "-o", "ids.npz"],
+        ["evaluate", "ids.parquet", "--embeddings", "e.parquet", "-m", "model", "-o", "m.json"],
+    ):
+        subprocess.run([semid, *command], check=True, cwd=tmp_path)
+    assert (tmp_path / "m.json").exists()
