@@ -20,7 +20,6 @@ from semid.errors import SemidError
 app = typer.Typer(
     name="semid",
     help="Semantic IDs for recommender systems: embed, train, assign, export, evaluate.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,11 +42,14 @@ Set = Annotated[
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         typer.echo(f"semid {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -298,7 +300,7 @@ def main() -> None:
     """Run the command line and turn every failure into a sentence and an exit code."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="semid", standalone_mode=False)
     except SemidError as error:
         _log(f"error: {error}")
         sys.exit(2)
