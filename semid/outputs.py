@@ -1,7 +1,9 @@
 """Outputs that are never half there: fingerprints, manifests, staging beside and renaming.
 
 An output is a file or a folder. What made it is written with it as a manifest: inside Parquet
-metadata, as ``manifest.json`` in a folder, or as ``NAME.manifest.json`` beside any other file.
+metadata, as ``manifest.json`` in a folder (``_manifest.json`` among Parquet parts, where other
+readers look for data in every name without an underscore), or as ``NAME.manifest.json`` beside any
+other file.
 Work happens in ``.NAME.partial`` beside the output, which a killed job leaves behind and the next
 run of the same job takes up again.
 """
@@ -28,6 +30,7 @@ from semid.errors import SemidError, display_path
 
 METADATA_KEY = "semid"
 MANIFEST = "manifest.json"
+PARTS_MANIFEST = "_manifest.json"
 PLAN = "plan.json"
 _LOCK = ".lock"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -56,27 +59,83 @@ def digest(path: Path) -> str:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Return the manifest of an output, or None when it has none that can be read."""
+    """Return the manifest of an output, or None when it has none or was changed since."""
+    note = _note(path)
     try:
+        if note is None:
+            return _parquet_manifest(path)
+        found = json.loads(note.read_text())
         if path.is_dir():
-            text = (path / MANIFEST).read_text()
-        elif path.suffix == ".parquet":
-            metadata = pq.read_schema(path).metadata or {}
-            text = metadata.get(METADATA_KEY.encode(), b"null").decode()
-        else:
-            text = _beside(path).read_text()
-        found = json.loads(text)
+            return found if isinstance(found, dict) and _is_whole(path, found) else None
+        return _manifest_beside(path, found)
     except (OSError, ValueError, pa.ArrowInvalid):
         return None
-    if not isinstance(found, dict):
-        return None
-    # A sidecar and its file cannot be renamed at once: the digest says that they belong together.
-    wanted = found.get("output_digest")
-    return found if wanted is None or (path.exists() and digest(path) == wanted) else None
+
+
+def _note(path: Path) -> Path | None:
+    """Return the file that holds the manifest of `path`, if it is not in Parquet metadata."""
+    places = [path / MANIFEST, path / PARTS_MANIFEST] if path.is_dir() else [_beside(path)]
+    return next((place for place in places if place.exists()), None)
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + "." + MANIFEST)
+
+
+def _parquet_manifest(path: Path) -> Manifest | None:
+    if path.suffix != ".parquet":
+        return None
+    footer = pq.read_metadata(path)
+    if not footer.num_row_groups:
+        return None
+    # Other writers may pass the metadata on, but they lay out the rows in another way.
+    first = footer.row_group(0).column(0)
+    if first.compression != "ZSTD" or first.has_dictionary_page:
+        return None
+    found = json.loads((footer.metadata or {}).get(METADATA_KEY.encode(), b"null"))
+    return found if isinstance(found, dict) else None
+
+
+def _manifest_beside(path: Path, found: Any) -> Manifest | None:
+    # A sidecar and its file cannot be renamed at once: until both are, the sidecar describes the
+    # file before too, and the digest says which of them is there.
+    if not isinstance(found, dict) or not path.exists():
+        return None
+    there = digest(path)
+    candidates = (found, found.get("previous") or {})
+    return next((m for m in candidates if m.get("output_digest") == there), None)
+
+
+def _is_whole(folder: Path, manifest: Manifest) -> bool:
+    """Tell whether a folder's files are those of its manifest; others than tables may be added."""
+    files: dict[str, Any] = manifest.get("files", {})
+    if files and not {_name(p, folder) for p in folder.rglob("*.parquet")} <= files.keys():
+        return False
+    return all(_is_same(folder / name, facts) for name, facts in files.items())
+
+
+def _is_same(file: Path, facts: Mapping[str, Any]) -> bool:
+    """Compare a file with what `_file_facts` said of it; reads it only when its time changed."""
+    if not file.is_file() or (found := file.stat()).st_size != facts["size"]:
+        return False
+    return bool(found.st_mtime_ns == facts["mtime_ns"] or digest(file) == facts["digest"])
+
+
+def _file_facts(folder: Path) -> dict[str, dict[str, Any]]:
+    notes = {folder / MANIFEST, folder / PARTS_MANIFEST}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in notes)
+    return {
+        _name(p, folder): {
+            "size": p.stat().st_size,
+            "mtime_ns": p.stat().st_mtime_ns,
+            "digest": digest(p),
+        }
+        for p in files
+    }
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def is_current(path: Path, plan: Mapping[str, Any]) -> bool:
@@ -90,28 +149,19 @@ def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> N
 
     Names the first setting or input that differs. `overwrite` lets it pass.
     """
-    if overwrite or not path.exists() or is_current(path, plan) or _beside_is_ours(path, plan):
+    if overwrite or not path.exists() or is_current(path, plan):
         return
     manifest = read_manifest(path)
-    shown = display_path(path)
-    if manifest is None or "plan" not in manifest:
-        raise SemidError(
-            f"{shown} exists and was not made by this command; choose another --output, "
-            "or replace it with --overwrite"
-        )
+    if manifest is not None and "plan" in manifest:
+        what = f"belongs to other settings ({difference(manifest['plan'], plan)})"
+    elif manifest is None and _note(path) is not None:
+        what = "was changed since semid wrote it"
+    else:
+        what = "was not made by this command"
     raise SemidError(
-        f"{shown} exists and belongs to other settings ({difference(manifest['plan'], plan)}); "
-        "choose another --output, or replace it with --overwrite"
+        f"{display_path(path)} exists and {what}; choose another --output, or replace it with "
+        "--overwrite"
     )
-
-
-def _beside_is_ours(path: Path, plan: Mapping[str, Any]) -> bool:
-    """Tell whether a kill came between the renames of a file and its sidecar."""
-    try:
-        found = json.loads(_beside(path).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("fingerprint") == fingerprint(plan)
 
 
 def difference(old: Any, new: Any, at: str = "") -> str:
@@ -210,14 +260,49 @@ def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> Non
 
     Give the manifest unless it is already inside (Parquet metadata).
     """
-    if manifest is not None:
-        if staged.is_dir():
-            write_json(staged / MANIFEST, (read_manifest(staged) or {}) | manifest)
-        else:
-            aside = staged.with_name(staged.name + "." + MANIFEST)
-            write_json(aside, manifest | {"output_digest": digest(staged)})
-            aside.replace(_beside(output))
+    if staged.is_dir():
+        if manifest is not None:
+            _note_files(staged, manifest)
+        _sync(staged)
+        _replace(staged, output)
+        return
     _sync(staged)
+    if manifest is None:
+        _beside(output).unlink(missing_ok=True)
+        _replace(staged, output)
+        return
+    described = manifest | {"output_digest": digest(staged)}
+    previous = _previous(output)
+    _write_beside(staged, output, described | previous)
+    _replace(staged, output)
+    if previous:
+        _write_beside(staged, output, described)
+
+
+def _note_files(staged: Path, manifest: Manifest) -> None:
+    note = _note(staged)
+    found = {} if note is None else json.loads(note.read_text())
+    is_table = any(staged.rglob("*.parquet"))
+    place = staged / (PARTS_MANIFEST if is_table else MANIFEST)
+    write_json(place, found | manifest | {"files": _file_facts(staged)})
+
+
+def _previous(output: Path) -> Manifest:
+    before = read_manifest(output) if output.is_file() else None
+    if before is None:
+        return {}
+    before = {key: value for key, value in before.items() if key != "previous"}
+    return {"previous": before | {"output_digest": digest(output)}}
+
+
+def _write_beside(staged: Path, output: Path, manifest: Manifest) -> None:
+    aside = staged.with_name(staged.name + "." + MANIFEST)
+    write_json(aside, manifest)
+    _sync(aside)
+    aside.replace(_beside(output))
+
+
+def _replace(staged: Path, output: Path) -> None:
     if output.is_dir() or (staged.is_dir() and output.exists()):
         _exchange(staged, output)
     else:

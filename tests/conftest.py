@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def _lines(text):
 
 
 def _is_progress(line):
-    return "%|" in line or "/s]" in line or ": up to date: " in line or ": written" in line
+    return "%|" in line or "/s]" in line or re.match(r"\S+ +(up to date|written)", line) is not None
 
 
 def run_here(*arguments):

@@ -15,6 +15,7 @@ from semid.outputs import (
     difference,
     digest,
     fingerprint,
+    is_current,
     manifest_for,
     publish,
     read_manifest,
@@ -83,7 +84,7 @@ def produce(
         with staging(output, plan) as stage:
             manifest = manifest_for(plan, inputs=described)
             staged, summary = build(stage, manifest)
-            embedded = staged.is_file() and staged.suffix == ".parquet"
+            embedded = staged.is_file() and is_current(staged, plan)  # in Parquet metadata
             publish(staged, output, None if embedded else manifest | {"summary": summary})
     return Result(output, summary, reason=reason)
 
