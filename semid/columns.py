@@ -88,7 +88,7 @@ def _refuse_null_ids(ids: pa.Array, item_id: str, table: ParquetTable, first_row
 def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:
     """Return d of an embeddings table from its schema, or from its first row for plain lists.
 
-    Raises `SemidError` when the column is missing or not lists of floats.
+    Raises `SemidError` when the column is missing, not lists of floats, or null or empty there.
     """
     table.require([column])
     kind = table.schema.field(column).type
@@ -100,7 +100,12 @@ def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
     first = next(iter(table.batches([column], rows=1))).column(0)
-    return 0 if first.null_count else len(first[0])
+    if first.null_count or not len(first[0]):
+        raise SemidError(
+            f"{table.locate(0)}: column '{column}' is {'null' if first.null_count else 'empty'}; "
+            "drop the row or embed it again"
+        )
+    return len(first[0])
 
 
 def embedding_schema(ids: pa.DataType, item_id: str, width: int, dtype: str) -> pa.Schema:
