@@ -16,8 +16,9 @@ from semid.kmeans import kmeans
 
 # Squared distances whose gap is below this share of the row's scale may be in the wrong order:
 # about 20 times the largest error seen of float32 against float64, and rare enough (1 row in 1,000
-# or fewer) to be searched again. In float64 a gap below it is a tie: the lowest index wins.
-NEAR_TIE = {torch.float32: 1e-5, torch.float64: 1e-11}
+# or fewer) to be searched again. In float64 a gap below it is a tie: the lowest index wins. There
+# it stays far below the gaps that neighbouring float32 inputs have.
+NEAR_TIE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
 class Search(NamedTuple):

@@ -129,7 +129,7 @@ def test_duplicate_codewords_and_rows_halfway_take_the_lowest_index(dtype: torch
 
 def test_float64_takes_a_gap_within_its_rounding_for_a_tie() -> None:
     codebook = tensors([[[1.0], [0.0]]])
-    rows = torch.tensor([[0.5 - 1e-14], [0.5 + 1e-14], [0.5 - 1e-9]], dtype=torch.float64)
+    rows = torch.tensor([[0.5 - 1e-14], [0.5 + 1e-14], [0.5 - 1e-12]], dtype=torch.float64)
     assert search(rows, codebook).codes_nl[:, 0].tolist() == [0, 0, 1]
 
 
