@@ -62,7 +62,7 @@ def search(z_nz: Tensor, codebooks: Sequence[Tensor]) -> Search:
         codes.append(code_n)
         if len(codebook_kz) > 1:
             gap_n = 2 * (score_nk.scatter_(1, code_n[:, None], torch.inf).amin(1) - best_n)
-            near_tie_n |= gap_n <= slack_n
+            near_tie_n |= ~(gap_n > slack_n)  # NaN too, where squares overflow
             left_n = residual_nz.square().sum(1).clamp_min_(torch.finfo(z_nz.dtype).tiny)
             margin_n = torch.minimum(margin_n, gap_n.clamp_min_(0) / left_n)
     return Search(torch.stack(codes, 1), residual_nz.square().sum(1), margin_n, near_tie_n)

@@ -148,6 +148,17 @@ def test_rows_that_are_not_finite_show_in_the_distance() -> None:
     assert found.codes_nl[2].tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("scale", [1e18, 1e19, 1e20, 1e25, 1e37])
+@pytest.mark.parametrize("book_scale", [1.0, 1e19, 1e37])
+def test_rows_whose_squares_overflow_are_not_vouched_for(scale: float, book_scale: float) -> None:
+    rows = torch.tensor([[3.0, 0.2], [-0.1, 2.0], [0.5, 0.5]]) * scale
+    codebooks = [torch.tensor([[0.0, 0], [1, 1], [4, 0]]), torch.tensor([[0.0, 0], [1, 0]])]
+    codebooks = [c * book_scale for c in codebooks]
+    found = search(rows, codebooks)
+    right = search(rows.double(), [c.double() for c in codebooks])
+    assert (found.near_tie_n | (found.codes_nl == right.codes_nl).all(1)).all()
+
+
 def test_search_leaves_its_input_alone() -> None:
     rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     codebooks = list(torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1)))
