@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from semid.columns import check_rows, embedding_schema
 from semid.encoders import Encoder
-from semid.errors import SemidError
+from semid.errors import RowError, SemidError
 from semid.id_columns import id_column
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ class Embedder:
 
         column = rows.column(self.item_id)
         ids = id_column(column, self.item_id, at=at)
-        x_nd = self.encoder.encode(rows)
+        try:
+            x_nd = self.encoder.encode(rows)
+        except RowError as error:
+            raise error.at(at(error.row)) from error
         if len(x_nd) != len(ids):
             raise SemidError(f"the encoder gave {len(x_nd)} rows for {len(ids)} items")
         check_rows(x_nd, at)

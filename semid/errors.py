@@ -18,6 +18,21 @@ class SemidError(ValueError):
     """
 
 
+class RowError(SemidError):
+    """A mistake in one row of a batch; the caller that knows the table names the row by `at`."""
+
+    def __init__(self, before: str, row: int, after: str = "") -> None:
+        super().__init__(before, row, after)
+        self.before, self.row, self.after = before, row, after
+
+    def __str__(self) -> str:
+        return f"{self.before} in row {self.row}{self.after}"
+
+    def at(self, place: str) -> SemidError:
+        """Return the same mistake in a row called `place`, such as ``items.parquet, row 17``."""
+        return SemidError(f"{place}: {self.before}{self.after}")
+
+
 def require_package(module: str, *, extra: str, purpose: str) -> None:
     """Raise `SemidError` naming the extra to install when `module` cannot be found.
 
@@ -38,6 +53,8 @@ def first_few(values: list[object], limit: int = 5) -> str:
 
 def display_path(path: str | Path) -> str:
     """Return `path` as the user would type it: relative to the working folder when below it."""
+    if "://" in str(path):
+        return str(path)
     try:
         return str(Path(path).resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -33,7 +33,7 @@ from semid.encoders.item_columns import (
 )
 from semid.encoders.saved import SavedEncoder, restore_config, write_encoder
 from semid.encoders.settings import DType, check_at_least, check_dtype, check_names
-from semid.errors import SemidError, first_few
+from semid.errors import RowError, SemidError, first_few
 
 CHUNK_ROWS = 131_072
 
@@ -208,10 +208,11 @@ class FeaturesEncoder:
         too_far_n = np.abs(block_nw[:, 0]) > np.finfo(self.config.dtype).max
         if too_far_n.any():
             row = int(too_far_n.argmax())
-            raise SemidError(
-                f"column {name!r} is too far from the sample for {self.config.dtype} in row {row} "
-                f"({values_n[row]}, the sample's mean is {self.scales_[name].mean:.6g}); "
-                f"correct it, or name the column under 'signed_log'"
+            raise RowError(
+                f"column {name!r} is too far from the sample for {self.config.dtype}",
+                row,
+                f" ({values_n[row]}, the sample's mean is {self.scales_[name].mean:.6g}); "
+                "correct it, or name the column under 'signed_log'",
             )
         return block_nw
 

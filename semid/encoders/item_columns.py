@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from semid.errors import SemidError, first_few
+from semid.errors import RowError, SemidError, first_few
 
 STRING = pa.large_string()
 
@@ -122,10 +122,8 @@ def as_numbers(column: pa.Array, name: str) -> np.ndarray:
     infinite = np.isinf(values)
     if infinite.any():
         row = int(infinite.argmax())
-        raise SemidError(
-            f"column {name!r} is infinite in row {row} ({column[row]}); "
-            f"make it null or a finite number"
-        )
+        after = f" ({column[row]}); make it null or a finite number"
+        raise RowError(f"column {name!r} is infinite", row, after)
     return values
 
 
@@ -160,10 +158,8 @@ def _parse(column: pa.Array, name: str, type_: pa.DataType, what: str) -> pa.Arr
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         for row, value in enumerate(column):
             if not _castable(value, type_):
-                raise SemidError(
-                    f"column {name!r} is not {what} in row {row} ({value.as_py()!r}); "
-                    f"correct it or make it null"
-                ) from error
+                after = f" ({value.as_py()!r}); correct it or make it null"
+                raise RowError(f"column {name!r} is not {what}", row, after) from error
         raise SemidError(f"column {name!r} of type {column.type} is not {what}") from error
 
 

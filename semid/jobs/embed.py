@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from semid.columns import check_ids
@@ -23,7 +24,7 @@ from semid.encoders import (
     load_encoder,
     make_encoder,
 )
-from semid.errors import SemidError
+from semid.errors import RowError, SemidError, display_path
 from semid.jobs.job import Result, output_path, produce
 from semid.jobs.mapping import map_table, write_table
 from semid.jobs.progress import bar
@@ -133,7 +134,13 @@ def _fit(encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show
     if is_saved_encoder(folder):
         return load_encoder(folder)
     if fit and encoder.fit_rows:
-        encoder.fit(_sample(table, encoder.columns, encoder.fit_rows, show=show))
+        rows_n, sample = _sample(table, encoder.columns, encoder.fit_rows, show=show)
+        try:
+            encoder.fit(sample)
+        except RowError as error:
+            raise error.at(table.locate(int(rows_n[error.row]))) from error
+        except SemidError as error:
+            raise SemidError(f"{display_path(table.name)}: {error}") from error
     shutil.rmtree(folder, ignore_errors=True)
     writing = folder.with_name("encoder.writing")
     shutil.rmtree(writing, ignore_errors=True)
@@ -144,8 +151,8 @@ def _fit(encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show
 
 def _sample(
     table: ParquetTable, columns: tuple[str, ...], rows: int, *, show: bool, seed: int = 0
-) -> pa.Table:
-    """Draw at most `rows` rows uniformly, in table order, in one pass."""
+) -> tuple[npt.NDArray[np.int64], pa.Table]:
+    """Draw at most `rows` rows uniformly, in one pass: their numbers, in table order, and them."""
     total = table.num_rows
     wanted = np.arange(total)
     if total > rows:
@@ -157,4 +164,4 @@ def _sample(
             taken.append(batch.take(pa.array(wanted[low:high] - row)))
             row += batch.num_rows
             shown.update(batch.num_rows)
-    return pa.Table.from_batches(taken)
+    return wanted, pa.Table.from_batches(taken)
