@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -150,11 +151,13 @@ def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
         the table has no rows (unless `allow_empty`).
     """
     name = str(path)
-    filesystem, files = _resolve(name)
     schema: pa.Schema | None = None
     row_groups = []
+    with _explained(name):
+        filesystem, files = _resolve(name)
     for file in files:
-        metadata = _footer(filesystem, file)
+        with _explained(file):
+            metadata = _footer(filesystem, file)
         found = metadata.schema.to_arrow_schema()
         if schema is not None and not found.equals(schema):
             raise SemidError(_schema_difference(files[0], schema, file, found))
@@ -169,11 +172,26 @@ def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
     return table
 
 
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what file systems raise into a sentence about `name`."""
+    try:
+        yield
+    except PermissionError as error:
+        raise SemidError(
+            f"no permission to read {display_path(name)}; change its permissions, or ask its owner"
+        ) from error
+    except (pa.ArrowException, OSError) as error:
+        raise SemidError(
+            f"{display_path(name)} cannot be opened ({_first_line(error)}); check the path"
+        ) from error
+
+
 def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
     if "://" in name:
         filesystem, base = pafs.FileSystem.from_uri(name)
     elif glob.has_magic(name) and not Path(name).exists():
-        files = sorted(glob.glob(name, recursive=True))
+        files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
         if not files:
             raise SemidError(f"no file matches {name}; check the pattern (quoted from the shell?)")
         return pafs.LocalFileSystem(), files
@@ -198,24 +216,21 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
 
 
 def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:
-    try:
-        with filesystem.open_input_file(file) as source:
-            head = source.read(4)
-            try:
-                return pq.read_metadata(source)
-            except (pa.ArrowInvalid, OSError) as error:
-                shown, size = display_path(file), source.size()
-                if head == b"PAR1":
-                    raise SemidError(
-                        f"{shown} is truncated: it begins as Parquet but its footer is missing "
-                        f"after {size:,} bytes; write or copy it again"
-                    ) from error
+    with filesystem.open_input_file(file) as source:
+        head = source.read(4)
+        try:
+            return pq.read_metadata(source)
+        except (pa.ArrowInvalid, OSError) as error:
+            shown, size = display_path(file), source.size()
+            if head == b"PAR1":
                 raise SemidError(
-                    f"{shown} is not a Parquet file (its first bytes are {head!r}); "
-                    "convert it, for example with pandas.DataFrame.to_parquet"
+                    f"{shown} is truncated: it begins as Parquet but its footer is missing "
+                    f"after {size:,} bytes; write or copy it again"
                 ) from error
-    except PermissionError as error:
-        raise SemidError(f"no permission to read {display_path(file)}") from error
+            raise SemidError(
+                f"{shown} is not a Parquet file (its first bytes are {head!r}); "
+                "convert it, for example with pandas.DataFrame.to_parquet"
+            ) from error
 
 
 def _schema_difference(first: str, expected: pa.Schema, other: str, found: pa.Schema) -> str:
