@@ -35,6 +35,9 @@ CONFIG, WEIGHTS, HISTORY, METRICS = (
 )
 
 
+_HEADER = {"format_version": int, "kind": str, "width": int, "levels": list, "config": dict}
+
+
 @dataclass(frozen=True)
 class Artifact:
     """What a model directory holds.
@@ -125,7 +128,30 @@ def _versions() -> dict[str, str]:
 
 def model_fingerprint(folder: Path) -> str:
     """Return 16 hex digits that identify what a model encodes: its weights and its shape."""
-    return fingerprint([digest(folder / WEIGHTS), json.loads((folder / CONFIG).read_text())])
+    return fingerprint([digest(folder / WEIGHTS), read_json(folder / CONFIG)])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model directory.
+
+    Raises
+    ------
+    SemidError
+        When it is not a JSON object.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(found, dict):
+        raise _damaged(path, f"it holds a {type(found).__name__}, not an object")
+    return found
+
+
+def _damaged(path: Path, reason: str) -> SemidError:
+    return SemidError(
+        f"{display_path(path)} is damaged ({reason}); copy the model again or train it again"
+    )
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -137,23 +163,25 @@ def read_artifact(folder: Path) -> Artifact:
         When the folder is missing or incomplete, its format is newer than this semid reads, or a
         file is damaged.
     """
-    shown = display_path(folder)
     header = read_header(folder)
     try:
         weights = load_file(folder / WEIGHTS)
-        metrics = json.loads((folder / METRICS).read_text())
-        history = list(csv.DictReader((folder / HISTORY).read_text().splitlines()))
-        return Artifact(
-            header["kind"],
-            int(header["width"]),
-            tuple(header["levels"]),
-            header["config"],
-            weights,
-            [{key: _number(value) for key, value in row.items()} for row in history],
-            metrics,
-        )
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise SemidError(f"the model in {shown} is damaged ({error}); train it again") from error
+    except SafetensorError as error:
+        raise _damaged(folder / WEIGHTS, str(error)) from error
+    try:
+        rows = list(csv.DictReader((folder / HISTORY).read_text().splitlines()))
+        history = [{key: _number(value) for key, value in row.items()} for row in rows]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise _damaged(folder / HISTORY, str(error)) from error
+    return Artifact(
+        header["kind"],
+        header["width"],
+        tuple(header["levels"]),
+        header["config"],
+        weights,
+        history,
+        read_json(folder / METRICS),
+    )
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -178,19 +206,18 @@ def read_header(folder: Path) -> dict[str, Any]:
             f"the model directory {shown} is incomplete: {', '.join(missing)} missing; "
             "copy it again or train it again"
         )
-    try:
-        header = json.loads((folder / CONFIG).read_text())
-        found = int(header["format_version"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SemidError(
-            f"{shown}/{CONFIG} is damaged ({error}); copy the model again or train it again"
-        ) from error
-    if found > FORMAT_VERSION:
+    header = read_json(folder / CONFIG)
+    found = header.get("format_version")
+    if isinstance(found, int) and found > FORMAT_VERSION:
         raise SemidError(
             f"the model {shown} has format {found} but semid {__version__} reads up to format "
             f"{FORMAT_VERSION}; upgrade semid"
         )
-    assert isinstance(header, dict)
+    for key, kind in _HEADER.items():
+        if not isinstance(header.get(key), kind):
+            raise _damaged(folder / CONFIG, f"its {key} is {header.get(key)!r}")
+    if not header["levels"] or not all(isinstance(size, int) for size in header["levels"]):
+        raise _damaged(folder / CONFIG, f"its levels are {header['levels']!r}")
     return header
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from semid.artifact import CONFIG, METRICS, read_header
+from semid.artifact import CONFIG, METRICS, read_header, read_json
 from semid.columns import EMBEDDING, check_ids, embedding_matrix, embedding_width, id_type
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, SID, code_matrix
@@ -83,16 +81,12 @@ def _check_codes(table: ParquetTable, column: str, show: bool) -> int | None:
     row, width = 0, None
     with bar(column, table.num_rows, "rows", show=show) as shown:
         for batch in table.batches([column]):
-            at = partial(_locate, table, row)
+            at = table.locator(row)
             codes_nl = code_matrix(batch.column(0), column, width=width, at=at)
             width = codes_nl.shape[1]
             row += batch.num_rows
             shown.update(batch.num_rows)
     return width
-
-
-def _locate(table: ParquetTable, first_row: int, row: int) -> str:
-    return table.locate(first_row + row)
 
 
 def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
@@ -108,14 +102,13 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     folder = Path(path)
     if folder.is_dir() and (folder / CONFIG).exists():
         header = read_header(folder)
-        manifest = json.loads((folder / MANIFEST).read_text())
-        metrics = json.loads((folder / METRICS).read_text())
+        manifest = read_json(folder / MANIFEST)
         return {
             "what": f"{header['kind']} model",
             "width": header["width"],
             "levels": header["levels"],
             **_pick(manifest, "model_fingerprint", "semid", "seed", "versions"),
-            "metrics": metrics,
+            "metrics": read_json(folder / METRICS),
             "settings": header["config"],
         }
     table = open_table(path)
