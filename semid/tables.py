@@ -8,7 +8,7 @@ the row inside it. Nothing here holds more than a few batches in memory.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +61,10 @@ class ParquetTable:
                 return f"{display_path(file)}, row {row}"
             row -= sum(groups)
         raise IndexError(row)
+
+    def locator(self, first_row: int) -> Callable[[int], str]:
+        """Return what names the rows of a batch that begins at `first_row`."""
+        return lambda row: self.locate(first_row + row)
 
     def require(self, columns: Iterable[str]) -> None:
         """Raise `SemidError` naming the columns that are missing and those that are there."""

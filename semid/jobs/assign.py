@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from semid.artifact import model_fingerprint, read_header
+from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.assignment import Assigner
 from semid.collisions import POLICIES, resolve
-from semid.columns import check_ids, embedding_width, id_type
+from semid.columns import check_ids, id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import ids_schema
-from semid.jobs.job import Result, output_path, produce
+from semid.jobs.job import Result, output_path, produce, require_width
 from semid.jobs.mapping import map_table, write_table
 from semid.jobs.progress import Bar, bar
 from semid.outputs import METADATA_KEY, Manifest
@@ -61,14 +61,13 @@ def assign(
     if collisions not in POLICIES:
         raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
     table, header = open_table(embeddings), read_header(folder)
-    width = embedding_width(table)
-    if width != header["width"]:
-        raise SemidError(
-            f"{display_path(embeddings)} has embeddings of width {width} but the model "
-            f"{display_path(folder)} was trained on width {header['width']}; embed the items with "
-            "the encoder the model was trained with, or train a new model"
-        )
+    require_width(table, header["width"], folder)
     schema = ids_schema(id_type(table, item_id), item_id)
+    if len(set(schema.names)) < len(schema):
+        raise SemidError(
+            f"the id column of {display_path(embeddings)} is called {item_id!r}, as one of the "
+            f"columns of an ids table ({', '.join(schema.names[1:])}); rename it"
+        )
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="assigning")
@@ -103,7 +102,11 @@ def assign(
     return produce(
         "assign",
         target,
-        inputs={"embeddings": table, "model": folder / "model.safetensors"},
+        inputs={
+            "embeddings": table,
+            "model": folder / WEIGHTS,
+            "model config": folder / CONFIG,
+        },
         settings={"collisions": collisions, "item_id": item_id},
         build=build,
         overwrite=overwrite,

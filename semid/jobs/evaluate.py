@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from semid.columns import embedding_matrix
+from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
+from semid.columns import EMBEDDING, embedding_matrix, id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import CODES, code_matrix
+from semid.id_table import read_metadata
 from semid.ids import validate_codes
-from semid.jobs.job import Result, output_path, produce
+from semid.jobs.job import Result, output_path, produce, require_width
 from semid.jobs.progress import bar
 from semid.outputs import Manifest, write_json
 from semid.tables import ParquetTable, open_table, prefetch
+
+if TYPE_CHECKING:
+    from semid.quantizer import Quantizer
 
 BATCH_ROWS = 16_384
 
@@ -51,12 +57,11 @@ def evaluate(
     SemidError
         For bad input, or tables and a model that do not belong together.
     """
-    from semid.artifact import read_header
-
     target, folder = output_path(output), Path(model)
     ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
-    ids_table.require([item_id, CODES])
-    table.require([item_id, "embedding"])
+    ids_table.require([CODES])
+    require_width(table, header["width"], folder)
+    _refuse_other_ids(ids_table, table, item_id)
     if ids_table.num_rows != table.num_rows:
         raise SemidError(
             f"{display_path(ids)} has {ids_table.num_rows:,} rows but {display_path(embeddings)} "
@@ -75,11 +80,36 @@ def evaluate(
     return produce(
         "evaluate",
         target,
-        inputs={"ids": ids_table, "embeddings": table, "model": folder / "model.safetensors"},
+        inputs={
+            "ids": ids_table,
+            "embeddings": table,
+            "model": folder / WEIGHTS,
+            "model config": folder / CONFIG,
+        },
         settings={"baseline": baseline, "item_id": item_id},
         build=build,
         overwrite=overwrite,
     )
+
+
+def _refuse_other_ids(ids: ParquetTable, table: ParquetTable, item_id: str) -> None:
+    there, here = id_type(ids, item_id), id_type(table, item_id)
+    if there != here:
+        raise SemidError(
+            f"column '{item_id}' is {there} in {display_path(ids.name)} but {here} in "
+            f"{display_path(table.name)}; evaluate needs the embeddings that the IDs were "
+            "assigned from"
+        )
+
+
+def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
+    assigned, given = read_metadata(ids).get("model_fingerprint"), model_fingerprint(folder)
+    if assigned not in (None, given):
+        raise SemidError(
+            f"{display_path(ids.name)} was assigned by another model ({assigned}) than "
+            f"{display_path(folder)} ({given}); name the model that assigned it, or assign the "
+            "IDs again"
+        )
 
 
 def _measure(
@@ -90,22 +120,22 @@ def _measure(
     from semid.training_data import held_out
 
     model = load(folder)
+    _refuse_other_model(ids, folder)
     share = float(model.config.get("holdout", 0.0))
     measurement = Measurement(model.levels, model.width)
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
-        for x_nd, codes_nl, items in prefetch(_joined(ids, table, item_id, model.width)):
-            validate_codes(codes_nl, model.levels)
+        for x_nd, codes_nl, items in prefetch(_joined(ids, table, item_id, model)):
             measurement.add(x_nd, codes_nl, model.decode(codes_nl), held_out(items, share))
             shown.update(len(x_nd))
     return measurement.result()
 
 
 def _joined(
-    ids: ParquetTable, table: ParquetTable, item_id: str, width: int
+    ids: ParquetTable, table: ParquetTable, item_id: str, model: Quantizer
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], pa.Array]]:
     """Stream both tables side by side, making sure that they speak of the same items."""
     row = 0
-    for batch in table.batches([item_id, "embedding"], rows=BATCH_ROWS):
+    for batch in table.batches([item_id, EMBEDDING], rows=BATCH_ROWS):
         stop = row + batch.num_rows
         # Row groups of the two tables need not end together.
         beside = pa.Table.from_batches(list(ids.batches([item_id, CODES], start=row, stop=stop)))
@@ -113,14 +143,17 @@ def _joined(
         items = batch[item_id]
         there = beside[item_id].combine_chunks().cast(items.type)
         if not there.equals(items):
-            place = int(np.flatnonzero(~np.asarray(pa.compute.equal(there, items)))[0])
+            same = pc.equal(there, items).fill_null(False)
+            place = int(np.flatnonzero(~same.to_numpy(zero_copy_only=False))[0])
             raise SemidError(
                 f"{ids.locate(row + place)} is item {there[place].as_py()!r} but "
                 f"{table.locate(row + place)} is item {items[place].as_py()!r}; evaluate needs the "
                 "embeddings that the IDs were assigned from, in the same order"
             )
-        x_nd = embedding_matrix(batch["embedding"], width, where=table, first_row=row)
-        codes_nl = code_matrix(beside[CODES].combine_chunks(), CODES)
+        x_nd = embedding_matrix(batch[EMBEDDING], model.width, where=table, first_row=row)
+        at = ids.locator(row)
+        codes_nl = code_matrix(beside[CODES].combine_chunks(), CODES, at=at)
+        validate_codes(codes_nl, model.levels, at=at)
         yield x_nd, codes_nl, items
         row = stop
 

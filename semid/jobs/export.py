@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from semid.errors import SemidError
+from semid.columns import check_ids
+from semid.errors import SemidError, display_path
 from semid.export import FORMATS, export_ids
 from semid.jobs.job import Result, output_path, produce
 from semid.outputs import Manifest
@@ -41,7 +42,14 @@ def export(
     if format not in FORMATS:
         raise SemidError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
 
+    if format != "parquet" and target.suffix == ".parquet":
+        raise SemidError(
+            f"{display_path(target)} is named as a Parquet file but the format is {format}; give "
+            "it another suffix"
+        )
+
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        check_ids(table, item_id)
         staged = stage / f"export{target.suffix}"
         return staged, export_ids(table, staged, format, item_id=item_id)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from semid import __version__
-from semid.errors import SemidError
+from semid.columns import embedding_width
+from semid.errors import SemidError, display_path
 from semid.outputs import (
     Manifest,
     difference,
@@ -129,6 +130,17 @@ def _table_stat(table: ParquetTable, file: str) -> list[Any]:
         return _stat(Path(file))
     found = table.filesystem.get_file_info(file)
     return [found.path, found.size, found.mtime_ns]
+
+
+def require_width(table: ParquetTable, width: int, model: Path) -> None:
+    """Raise `SemidError` unless the embeddings of `table` have the width that `model` wants."""
+    found = embedding_width(table)
+    if found != width:
+        raise SemidError(
+            f"{display_path(table.name)} has embeddings of width {found} but the model "
+            f"{display_path(model)} was trained on width {width}; embed the items with the "
+            "encoder the model was trained with, or train a new model"
+        )
 
 
 def output_path(path: str | Path) -> Path:

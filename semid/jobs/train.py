@@ -8,7 +8,7 @@ from typing import Any
 
 from semid.columns import check_ids, embedding_width
 from semid.config import as_plain, parse
-from semid.errors import require_package
+from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import FitConfig
 from semid.jobs.job import Result, output_path, produce
 from semid.jobs.progress import TrainingBar, bar
@@ -69,7 +69,7 @@ def train(
         from semid.artifact import write_artifact
         from semid.devices import pick_device
         from semid.fitting import fit_data
-        from semid.training_data import open_training_data
+        from semid.training_data import open_training_data, require_rows
 
         pick_device(device)
         check_ids(table, item_id)
@@ -79,6 +79,10 @@ def train(
             share=config.holdout,
             memory_bytes=int(config.memory_gib * 2**30),
         )
+        try:
+            require_rows(data, config.levels)
+        except SemidError as error:
+            raise SemidError(f"{display_path(embeddings)}: {error}") from error
         lines = stage / "history.jsonl"
         with bar("train", 1, "steps", show=show) as shown:
             model = fit_data(
