@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -298,6 +299,8 @@ def show(
 
 def main() -> None:
     """Run the command line and turn every failure into a sentence and an exit code."""
+    # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
         code = app(prog_name="semid", standalone_mode=False)

@@ -6,6 +6,7 @@ holds a catalog in memory.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,8 @@ def check_ids(table: ParquetTable, item_id: str) -> None:
             failure.append(error)
 
     schema = pa.schema([("id", kind), ("row", pa.int64())])
-    with duckdb.connect() as connection:
+    settings = {"memory_limit": "1GB", "temp_directory": tempfile.gettempdir()}
+    with duckdb.connect(config=settings) as connection:
         connection.register("ids", pa.RecordBatchReader.from_batches(schema, numbered()))
         found = connection.execute(
             "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "

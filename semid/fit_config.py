@@ -49,7 +49,7 @@ class TrainingConfig:
     init_rows : rows of the sample for input statistics and k-means
     """
 
-    epochs: int = 70
+    epochs: int = 50
     max_steps: int = 20_000
     autoencoder_share: float = 0.15
     batch_size: int = 0

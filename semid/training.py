@@ -85,6 +85,7 @@ class Trainer:
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             betas=(0.9, 0.99),
+            fused=True,
         )
         held_out_nd = self.data.held_out_sample(HELD_OUT_ROWS, seed=self.seed)
         self._held_out_nd = torch.from_numpy(np.ascontiguousarray(held_out_nd)).to(self.device)
