@@ -227,6 +227,9 @@ def evaluate(
 @app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="TOML file of steps.")],
+    item_id: Annotated[
+        str | None, typer.Option("--item-id", help="Id column of steps that do not name one.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -237,7 +240,7 @@ def run(
     from semid.jobs.run import run as job
 
     done = []
-    for step, result in job(pipeline, overwrite=overwrite, show=True):
+    for step, result in job(pipeline, item_id=item_id, overwrite=overwrite, show=True):
         done.append((step, result))
         _log(f"{step.name:<12} {_state(result)}: {result.output}")
     if as_json:

@@ -190,19 +190,47 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
     SemidError
         When another job holds it, the disk is full, or writing there is not allowed.
     """
-    folder = output.with_name(f".{output.name}.partial")
+    folder = _folder(output)
     with translate_os_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        with (folder / _LOCK).open("w") as lock:
-            _hold(lock.fileno(), output)
+        with _lock(folder, output):
             _restore(output)
             mark = fingerprint(plan)
             if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
                 discard(folder)
                 (folder / PLAN).write_text(mark)
             yield folder
-            shutil.rmtree(folder)
+            _clear(folder)
+
+
+def sweep(output: Path, plan: Mapping[str, Any]) -> None:
+    """Remove what is left of this plan's staging when a kill came right after publishing."""
+    folder = _folder(output)
+    # What cannot be removed stays: the output is whole.
+    with suppress(SemidError, OSError):
+        _remove(_cleared(folder))
+        if (folder / PLAN).read_text() == fingerprint(plan):
+            with _lock(folder, output):
+                _restore(output)
+                _clear(folder)
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.partial")
+
+
+@contextmanager
+def _lock(folder: Path, output: Path) -> Iterator[None]:
+    while True:
+        folder.mkdir(exist_ok=True)
+        place = folder / _LOCK
+        # The job before may be removing the folder right now.
+        with suppress(FileNotFoundError), place.open("w") as lock:
+            _hold(lock.fileno(), output)
+            if os.path.samestat(os.fstat(lock.fileno()), place.stat()):
+                break_out = True
+                yield
+                return
 
 
 def _hold(file: int, output: Path) -> None:

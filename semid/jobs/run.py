@@ -122,12 +122,17 @@ def _expand(value: Any, where: str) -> Any:
 
 
 def run(
-    pipeline: str | Path, *, overwrite: bool = False, show: bool = False
+    pipeline: str | Path,
+    *,
+    item_id: str | None = None,
+    overwrite: bool = False,
+    show: bool = False,
 ) -> Iterator[tuple[Step, Result]]:
     """Run a pipeline's steps in order, yielding each with its result as it ends.
 
     A step whose inputs, settings and semid version are unchanged is skipped. What the pipeline
     made before is replaced when they changed; what it did not make is refused unless `overwrite`.
+    `item_id` names the id column of the steps that do not name one.
 
     Raises
     ------
@@ -140,7 +145,8 @@ def run(
         ours = read_manifest(Path(step.parameters["output"])) is not None
         job = validate_call(COMMANDS[step.command])
         try:
-            yield step, job(**step.parameters, overwrite=overwrite or ours, show=show)
+            named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
+            yield step, job(**named, overwrite=overwrite or ours, show=show)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
