@@ -31,6 +31,8 @@ from semid.rqvae import RQVAE
 # Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
 # row gives the same bits wherever it stands. Large enough for speed, small enough for the cache.
 BLOCK_ROWS = 2_048
+# The same for the few rows that float64 searches again: smaller, since most of it is padding.
+AGAIN_ROWS = 256
 
 
 class Network(Protocol):
@@ -134,13 +136,15 @@ class Quantizer:
             margin_n[start:stop] = found.margin_n[:rows].cpu().numpy()
             near_ties.append(found.near_tie_n[:rows].cpu().numpy())
         again = np.flatnonzero(np.concatenate(near_ties)) if near_ties else np.empty(0, np.intp)
-        for start in range(0, len(again), BLOCK_ROWS):
-            rows_b = again[start : start + BLOCK_ROWS]
-            block_bd = torch.from_numpy(x_nd[rows_b]).to(self.device).double()
-            found = _search(self._double, block_bd)
-            codes_nl[rows_b] = found.codes_nl.cpu().numpy()
-            distance_n[rows_b] = found.distance_n.cpu().numpy()
-            margin_n[rows_b] = found.margin_n.cpu().numpy()
+        for start in range(0, len(again), AGAIN_ROWS):
+            rows_b = again[start : start + AGAIN_ROWS]
+            rows = len(rows_b)
+            block_bd = torch.zeros(AGAIN_ROWS, self.width, dtype=torch.float64)
+            block_bd[:rows] = torch.from_numpy(x_nd[rows_b])
+            found = _search(self._double, block_bd.to(self.device))
+            codes_nl[rows_b] = found.codes_nl[:rows].cpu().numpy()
+            distance_n[rows_b] = found.distance_n[:rows].cpu().numpy()
+            margin_n[rows_b] = found.margin_n[:rows].cpu().numpy()
         return Codes(codes_nl, distance_n, margin_n)
 
     def _blocks(self, x_nd: npt.NDArray[np.float32]) -> Iterator[tuple[int, Tensor]]:

@@ -142,6 +142,29 @@ def hard_and_easy(kind: str, n: int = 150) -> Matrix:
     return np.concatenate([border_nd[:n], drawn(n, seed=3)])
 
 
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_batch_size(kind: str, model: Quantizer, rows: int) -> None:
+    x_nd = hard_and_easy(kind, 30 * min(rows, 3))
+    parts = [model.quantize(x_nd[i : i + rows]) for i in range(0, len(x_nd), rows)]
+    assert bits(joined(parts)) == bits(model.quantize(x_nd))
+
+
+def test_place_among_other_rows(kind: str, model: Quantizer) -> None:
+    x_nd = hard_and_easy(kind)
+    alone = model.quantize(x_nd)
+    # More than one block, at places that are no multiple of anything.
+    for before in (1, 1_999, 4_097):
+        among = model.quantize(np.concatenate([drawn(before, seed=4), x_nd, drawn(77, seed=5)]))
+        assert bits(Codes(*(a[before : before + len(x_nd)] for a in among))) == bits(alone)
+
+
+def test_row_order(kind: str, model: Quantizer) -> None:
+    x_nd = np.concatenate([hard_and_easy(kind), drawn(4_000, seed=6)])
+    order = np.random.default_rng(0).permutation(len(x_nd))
+    found, shuffled = model.quantize(x_nd), model.quantize(x_nd[order])
+    assert bits(shuffled) == bits(Codes(*(array[order] for array in found)))
+
+
 def test_thread_count(kind: str, model: Quantizer) -> None:
     x_nd = np.concatenate([hard_and_easy(kind), drawn(4_000, seed=6)])
     threads, found = torch.get_num_threads(), []
