@@ -15,11 +15,12 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,8 @@ PLAN = "plan.json"
 _LOCK = ".lock"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
+_NOT_POSSIBLE = {errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EMFILE}
 
 Manifest = dict[str, Any]
 
@@ -219,18 +222,36 @@ def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
 
 
-@contextmanager
-def _lock(folder: Path, output: Path) -> Iterator[None]:
+def _cleared(folder: Path) -> Path:
+    return folder.with_suffix(".done")
+
+
+def _clear(folder: Path) -> None:
+    # Renamed first: another job may ask for the folder while this one removes it.
+    _remove(_cleared(folder))
+    folder.rename(_cleared(folder))
+    shutil.rmtree(_cleared(folder))
+
+
+def _lock(folder: Path, output: Path) -> TextIO:
+    """Make the folder and hold it until the file that is returned is closed."""
+    place = folder / _LOCK
     while True:
         folder.mkdir(exist_ok=True)
-        place = folder / _LOCK
-        # The job before may be removing the folder right now.
-        with suppress(FileNotFoundError), place.open("w") as lock:
+        try:
+            lock = place.open("w")
+        except FileNotFoundError:
+            continue  # the job before has just removed the folder
+        try:
             _hold(lock.fileno(), output)
             if os.path.samestat(os.fstat(lock.fileno()), place.stat()):
-                break_out = True
-                yield
-                return
+                return lock
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
 def _hold(file: int, output: Path) -> None:
@@ -253,29 +274,42 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def translate_os_errors(output: Path) -> Iterator[None]:
-    """Turn a full disk and a missing permission into the sentence a user needs."""
+    """Turn a full disk, a missing permission and the like into the sentence a user needs."""
     try:
         yield
     except SemidError:
         raise
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        text = str(error).lower()
-        if number in _NO_ROOM or "no space left" in text or "disk quota" in text:
-            raise SemidError(
-                f"the disk is full: no space left to write {display_path(output)}; what stood "
-                "there is untouched. Free some space and run the same command again"
-            ) from error
-        if number in _NOT_ALLOWED:
-            raise SemidError(
-                f"no permission to write {display_path(output)}; choose another --output or "
-                "change the folder's permissions"
-            ) from error
-        if number in {errno.ENOTDIR, errno.EEXIST}:
-            raise SemidError(
-                f"{display_path(output)} cannot be written: a part of its path is a file"
-            ) from error
-        raise
+        # Not every library passes the number on.
+        found = re.search(r"(?:errno|os error) (\d+)", str(error), re.IGNORECASE)
+        number = getattr(error, "errno", None) or (int(found[1]) if found else None)
+        sentence = _sentence(number, error, output)
+        if sentence is None:
+            raise
+        raise SemidError(sentence) from error
+
+
+def _sentence(number: int | None, error: Exception, output: Path) -> str | None:
+    shown = display_path(output)
+    if number in _NO_ROOM:
+        return (
+            f"the disk is full: no space left to write {shown}; what stood there is untouched. "
+            "Free some space and run the same command again"
+        )
+    if number in _NOT_ALLOWED:
+        place = getattr(error, "filename", None)
+        if place and output.parent.absolute() not in Path(place).absolute().parents:
+            return f"no permission to use {display_path(place)}; change its permissions"
+        return (
+            f"no permission to write {shown}; choose another --output or change the folder's "
+            "permissions"
+        )
+    if number in _NOT_A_FOLDER:
+        return f"{shown} cannot be written: a part of its path is a file"
+    if number in _NOT_POSSIBLE:
+        reason = os.strerror(number or 0).lower()
+        return f"{shown} cannot be written ({reason}); what stood there is untouched"
+    return None
 
 
 def manifest_for(plan: Mapping[str, Any], **facts: Any) -> Manifest:

@@ -71,6 +71,12 @@ def embed(
     embedder = Embedder(made, item_id=item_id)
     table.require(embedder.columns)
     saved = encoder_folder(target)
+    if saved.exists() and not is_saved_encoder(saved) and not overwrite:
+        raise SemidError(
+            f"{display_path(saved)} exists and holds no saved encoder, but the one of "
+            f"{display_path(target)} belongs there; choose another --output, or replace it with "
+            "--overwrite"
+        )
     inputs: dict[str, ParquetTable | Path] = {"items": table}
     reused = is_saved_encoder(Path(encoder))
     if reused:
@@ -100,7 +106,15 @@ def embed(
         return write_table(rows, stage / "out.parquet", written.schema, metadata), summary
 
     plan = {"encoder": encoder, "config": as_plain(made.config), "item_id": item_id}
-    return produce("embed", target, inputs=inputs, settings=plan, build=build, overwrite=overwrite)
+    return produce(
+        "embed",
+        target,
+        inputs=inputs,
+        settings=plan,
+        build=build,
+        overwrite=overwrite,
+        complete=lambda: is_saved_encoder(saved),
+    )
 
 
 def encoder_folder(output: Path) -> Path:

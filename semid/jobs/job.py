@@ -22,6 +22,7 @@ from semid.outputs import (
     read_manifest,
     refuse_foreign,
     staging,
+    sweep,
     translate_os_errors,
 )
 from semid.tables import ParquetTable
@@ -57,8 +58,9 @@ def produce(
     settings: Mapping[str, Any],
     build: Build,
     overwrite: bool,
+    complete: Callable[[], bool] = lambda: True,
 ) -> Result:
-    """Make `output` unless it is current already.
+    """Make `output` unless it is current already, and `complete` says so of what goes with it.
 
     The plan is the command, semid's version, the contents of the inputs and the settings; it is
     saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
@@ -67,8 +69,10 @@ def produce(
     Raises
     ------
     SemidError
-        When `output` holds something else and `overwrite` is not given, or cannot be written.
+        When `output` holds something else and `overwrite` is not given, is one of the inputs, or
+        cannot be written.
     """
+    _refuse_input(output, inputs)
     with translate_os_errors(output):
         previous = read_manifest(output) if output.exists() else None
         described = _describe(inputs, (previous or {}).get("inputs", {}))
@@ -78,16 +82,31 @@ def produce(
             "inputs": {name: facts["digest"] for name, facts in described.items()},
             "settings": dict(settings),
         }
-        if previous and previous.get("fingerprint") == fingerprint(plan):
+        if previous and previous.get("fingerprint") == fingerprint(plan) and complete():
+            sweep(output, plan)
             return Result(output, previous.get("summary", {}), up_to_date=True)
         refuse_foreign(output, plan, overwrite=overwrite)
         reason = difference(previous["plan"], plan) if previous and "plan" in previous else None
         with staging(output, plan) as stage:
+            # Another job may have written it since.
+            refuse_foreign(output, plan, overwrite=overwrite)
             manifest = manifest_for(plan, inputs=described)
             staged, summary = build(stage, manifest)
             embedded = staged.is_file() and is_current(staged, plan)  # in Parquet metadata
             publish(staged, output, None if embedded else manifest | {"summary": summary})
     return Result(output, summary, reason=reason)
+
+
+def _refuse_input(output: Path, inputs: Mapping[str, ParquetTable | Path]) -> None:
+    target = output.resolve()
+    for name, source in inputs.items():
+        files = [source] if isinstance(source, Path) else map(Path, source.files)
+        for file in files:
+            if target == file.resolve() or target in file.resolve().parents:
+                raise SemidError(
+                    f"the output {display_path(output)} is also an input ({name}: "
+                    f"{display_path(file)}); choose another --output"
+                )
 
 
 def _describe(
@@ -149,10 +168,17 @@ def output_path(path: str | Path) -> Path:
     Raises
     ------
     SemidError
-        When it is a URI.
+        When it is a URI or names nothing.
     """
     if "://" in str(path):
         raise SemidError(
             f"{path} is a URI; outputs are written to local paths, copy them from there"
         )
-    return Path(path)
+    output = Path(path)
+    if output.name in {"", ".."}:
+        raise SemidError(
+            f"the output {str(path)!r} names no file or folder; choose another --output"
+        )
+    with translate_os_errors(output):
+        # What a link stands for is replaced, not the link.
+        return output.resolve() if output.is_symlink() else output
