@@ -217,7 +217,7 @@ def as_matrix(x: Any) -> npt.NDArray[np.float32]:
             raise SemidError("x has no rows")
         return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)
     if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu().float().numpy()  # NumPy has no bfloat16
     try:
         x_nd = np.asarray(x, dtype=np.float32)
     except (TypeError, ValueError) as error:

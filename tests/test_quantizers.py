@@ -219,7 +219,7 @@ def test_inputs(model: Quantizer, name: str) -> None:
     np.testing.assert_array_equal(codes_nl, model.encode(x_nd))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_torch_types(model: Quantizer, dtype: torch.dtype) -> None:
     x = torch.from_numpy(drawn(20, seed=7)).to(dtype)
     np.testing.assert_array_equal(model.encode(x), model.encode(x.float().numpy()))
