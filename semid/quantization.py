@@ -135,7 +135,7 @@ class ResidualCodebooks(nn.Module):
         for level, size in enumerate(self.levels):
             rows_nz = residual_nz.cpu().numpy()
             codebook_kz = torch.from_numpy(
-                kmeans(rows_nz, size, seed=seed + level, iterations=iterations)
+                kmeans(rows_nz, size, seed=(seed + level) % 2**31, iterations=iterations)
             )
             codebook_kz = codebook_kz.to(sample_nz.device)
             code_n = search(residual_nz, [codebook_kz]).codes_nl[:, 0]

@@ -364,6 +364,12 @@ def test_a_seed_repeats_the_fit(kind: str) -> None:
     assert (fits[0].encode(x_nd) != fits[2].encode(x_nd)).any()
 
 
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+def test_every_seed_allowed_works(kind: str, seed: int) -> None:
+    x_nd = drawn(100, 8)
+    assert semid.fit(x_nd, kind, (4, 4), seed, config=SMALL).encode(x_nd).shape == (100, 2)
+
+
 def test_global_state_is_left_alone(kind: str, tmp_path: Path) -> None:
     def state() -> list[Any]:
         generator = np.random.get_state()  # noqa: NPY002
