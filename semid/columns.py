@@ -127,6 +127,10 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
 def embedding_matrix(
     column: pa.Array,
     width: int,
@@ -149,13 +153,19 @@ def embedding_matrix(
     Raises
     ------
     SemidError
-        When a row is null or has another width, or (if `finite`) is not finite or all zeros.
+        When the column holds anything but lists of numbers, a row is null or has another width, or
+        (if `finite`) is not finite or all zeros.
     """
 
     def at(row: int) -> str:
         row += first_row
         return where.locate(row) if where is not None else f"row {row}"
 
+    if not _is_list(column.type) or not _is_number(column.type.value_type):
+        raise SemidError(
+            f"{display_path(where.name) if where is not None else 'x'} is {column.type}, but "
+            "embeddings must be lists of float32 or float16"
+        )
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise SemidError(f"{at(row)}: the embedding is null; drop the row or embed it again")
@@ -213,8 +223,8 @@ def as_matrix(x: Any) -> npt.NDArray[np.float32]:
     if isinstance(x, pa.ChunkedArray):
         x = x.combine_chunks()
     if isinstance(x, pa.Array) and _is_list(x.type):
-        if len(x) == 0:
-            raise SemidError("x has no rows")
+        if len(x) == 0 or (x[0].is_valid and not len(x[0])):
+            raise SemidError(f"x has no {'values in row 0' if len(x) else 'rows'}")
         return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)
     if hasattr(x, "detach"):
         x = x.detach().cpu().float().numpy()  # NumPy has no bfloat16

@@ -421,11 +421,13 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "no rows": (np.ones((0, 24)), r"x has shape \(0, 24\)"),
     "no columns": (np.ones((3, 0)), r"x has shape \(3, 0\)"),
     "no Arrow rows": (pa.array([], pa.list_(pa.float32())), "x has no rows"),
+    "no Arrow columns": (pa.array([[], []], pa.list_(pa.float32())), "x has no values in row 0"),
     "text": ([["a", "b"]], "x cannot be read as a matrix of floats"),
     "ragged lists": ([[1.0, 2.0], [3.0]], "x cannot be read as a matrix of floats"),
     "ragged Arrow": (pa.array([[1.0, 2.0], [3.0]]), "row 1: the embedding has 1 values where 2"),
     "Arrow null": (pa.array([[1.0], None]), "row 1: the embedding is null"),
     "Arrow null value": (pa.array([[1.0, 2.0], [1.0, None]]), "row 1: the embedding holds a null"),
+    "Arrow text": (pa.array([["a", "b"]]), "is list<.*string>, but embeddings must be lists of"),
     "Arrow floats": (pa.array([1.0, 2.0]), r"x has shape \(2,\)"),
     "beyond float32": ([[1e39, 1.0]], "row 0: the embedding holds inf at position 0"),
 }
