@@ -184,7 +184,10 @@ class Quantizer:
         SemidError
             When there are more columns than levels or a code is not in its codebook.
         """
-        codes_nl = np.asarray(codes)
+        try:
+            codes_nl = np.asarray(codes)
+        except ValueError as error:
+            raise SemidError(f"codes cannot be read as a matrix of integers: {error}") from error
         levels = self.levels
         if codes_nl.ndim != 2 or not 1 <= codes_nl.shape[1] <= len(levels):
             raise SemidError(

@@ -458,6 +458,7 @@ BAD_CODES: dict[str, tuple[Any, str]] = {
     "no levels": (np.zeros((2, 0), np.int32), r"shape \(2, 0\)"),
     "one dimension": ([0, 0, 0], r"shape \(3,\)"),
     "floats": ([[0.0, 1.0, 2.0]], "type float64"),
+    "ragged": ([[0, 0], [1]], "codes cannot be read as a matrix of integers"),
 }
 
 
