@@ -14,6 +14,7 @@ from semid.config import as_plain, parse
 from semid.devices import pick_device
 from semid.errors import SemidError, require_package
 from semid.fit_config import FitConfig
+from semid.id_columns import id_column
 from semid.metrics.measurement import Measurement
 from semid.quantizer import Quantizer, make_network
 from semid.residual_kmeans import RQKMeans
@@ -58,7 +59,7 @@ def fit(
     x_nd = as_matrix(x)
     settings = {**(config or {}), "quantizer": quantizer, "levels": list(levels), "seed": seed}
     settings_for_fit = parse(FitConfig, settings, where="fit")
-    ids = range(len(x_nd)) if item_ids is None else list(np.asarray(item_ids).tolist())
+    ids = range(len(x_nd)) if item_ids is None else id_column(item_ids, "item_ids")
     if len(ids) != len(x_nd):
         raise SemidError(f"{len(ids)} item_ids were given for {len(x_nd)} rows of x")
     data = ArrayData(x_nd, held_out(ids, settings_for_fit.holdout))

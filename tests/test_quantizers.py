@@ -473,6 +473,8 @@ def test_fit_refuses(kind: str) -> None:
     x_nd = drawn(60, 4)
     with pytest.raises(SemidError, match="59 item_ids were given for 60 rows of x"):
         semid.fit(x_nd, kind, (4,), item_ids=range(59))
+    with pytest.raises(SemidError, match="row 7: 'item_ids' is null"):
+        semid.fit(x_nd, kind, (4,), item_ids=[None if i == 7 else str(i) for i in range(60)])
     with pytest.raises(SemidError, match="fit: unknown setting 'epochs'; the valid ones are "):
         semid.fit(x_nd, kind, (4,), config={"epochs": 3})
     with pytest.raises(SemidError, match=r"levels are \[\]"):
