@@ -57,6 +57,8 @@ def fit(
         For bad rows, unknown settings, or fewer training rows than codewords.
     """
     x_nd = as_matrix(x)
+    if twice := [name for name in ("quantizer", "levels", "seed") if name in (config or {})]:
+        raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
     settings = {**(config or {}), "quantizer": quantizer, "levels": list(levels), "seed": seed}
     settings_for_fit = parse(FitConfig, settings, where="fit")
     ids = range(len(x_nd)) if item_ids is None else id_column(item_ids, "item_ids")

@@ -481,6 +481,8 @@ def test_fit_refuses(kind: str) -> None:
         semid.fit(x_nd, kind, ())
     with pytest.raises(SemidError, match="seed is -1"):
         semid.fit(x_nd, kind, (4,), seed=-1)
+    with pytest.raises(SemidError, match=r"config holds levels, seed.* arguments of fit"):
+        semid.fit(x_nd, kind, (4,), config={"levels": [8], "seed": 1})
 
 
 def test_an_unknown_quantizer() -> None:
