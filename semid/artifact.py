@@ -222,6 +222,8 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def _number(text: str) -> Any:
+    if text == "":
+        return None
     try:
         value = float(text)
     except ValueError:

@@ -522,6 +522,12 @@ def test_loading_gives_back_everything(model: Quantizer, folder: Path) -> None:
     np.testing.assert_array_equal(loaded.decode(codes_nl), model.decode(codes_nl))
 
 
+def test_history_without_held_out_rows_survives(kind: str, tmp_path: Path) -> None:
+    model = semid.fit(drawn(200, 4), kind, (4,), config={**SMALL, "holdout": 0})
+    model.save(tmp_path / "model")
+    assert semid.load(tmp_path / "model").history == model.history
+
+
 def test_a_model_directory_is_plain_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == FILES
     umask = os.umask(0)
