@@ -95,9 +95,10 @@ def save_artifact(artifact: Artifact, folder: Path) -> None:
     Raises
     ------
     SemidError
-        When the folder holds something that is not a model, or cannot be written.
+        When something stands there that is not a model, or the folder cannot be written.
     """
-    if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
+    foreign = folder.is_dir() and not (folder / CONFIG).exists() and any(folder.iterdir())
+    if foreign or folder.is_file():
         raise SemidError(f"{display_path(folder)} exists and is not a model; choose another folder")
     with staging(folder, {"save": artifact.header}) as stage:
         staged = stage / "model"

@@ -561,6 +561,8 @@ def test_saving_replaces_a_model_but_nothing_else(model: Quantizer, folder: Path
     (other / "cat.jpg").write_text("cat")
     with pytest.raises(SemidError, match="photos exists and is not a model; choose another folder"):
         model.save(other)
+    with pytest.raises(SemidError, match=r"cat\.jpg exists and is not a model"):
+        model.save(other / "cat.jpg")
     assert (other / "cat.jpg").read_text() == "cat"
 
 
