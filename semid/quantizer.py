@@ -20,9 +20,10 @@ from torch import Tensor
 
 from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
 from semid.columns import as_matrix
+from semid.config import parse
 from semid.devices import pick_device
 from semid.errors import SemidError, display_path
-from semid.fit_config import RQVAEConfig
+from semid.fit_config import FitConfig, RQVAEConfig
 from semid.ids import validate_codes
 from semid.quantization import look_up, search
 from semid.residual_kmeans import RQKMeans
@@ -233,18 +234,16 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
         When the directory is missing, incomplete, damaged or of a newer format.
     """
     found = read_artifact(Path(folder))
-    settings = dict(found.config.get("model", {}))
-    if "hidden" in settings:
-        settings["hidden"] = tuple(settings["hidden"])
-    network = make_network(
-        found.kind, width=found.width, levels=found.levels, model=RQVAEConfig(**settings)
-    )
+    shown = display_path(folder)
+    settings = {"model": found.config.get("model", {})}
+    model = parse(FitConfig, settings, where=f"the model in {shown} is damaged").model
     try:
+        network = make_network(found.kind, width=found.width, levels=found.levels, model=model)
         network.load_state_dict({name: torch.from_numpy(a) for name, a in found.weights.items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise SemidError(
-            f"the weights in {display_path(folder)} do not fit its config.json ({reason}); "
+            f"the weights in {shown} do not fit its config.json ({reason}); "
             "copy the model again or train it again"
         ) from error
     network.to(pick_device(device)).eval()

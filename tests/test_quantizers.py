@@ -587,7 +587,7 @@ def test_a_newer_format(folder: Path) -> None:
         semid.load(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\x00", b"{"])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\x00", b"{", b"7"])
 @pytest.mark.parametrize("name", ["config.json", "metrics.json", "model.safetensors"])
 def test_a_damaged_file(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
@@ -622,12 +622,15 @@ def edit_config(folder: Path, keys: tuple[str, ...], value: Any) -> None:
     ("keys", "value"),
     [
         (("width",), 25),
+        (("width",), -1),
         (("width",), "wide"),
         (("width",), None),
         (("levels",), [32, 16, 9]),
         (("levels",), [32, 16]),
+        (("levels",), ["many"]),
         (("levels",), 5),
         (("kind",), "pq"),
+        (("config",), 5),
         (("format_version",), "one"),
     ],
 )
@@ -635,6 +638,24 @@ def test_a_config_that_does_not_fit(folder: Path, keys: tuple[str, ...], value: 
     edit_config(folder, keys, value)
     with pytest.raises(SemidError, match=r"train it again|unknown quantizer"):
         semid.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("config", "model", "hidden"), [31]),
+        (("config", "model", "hidden"), [0]),
+        (("config", "model", "hidden"), 5),
+        (("config", "model", "latent_dim"), "eight"),
+        (("config", "model", "depth"), 5),
+        (("config", "model"), 5),
+    ],
+)
+def test_a_network_that_does_not_fit(tmp_path: Path, keys: tuple[str, ...], value: Any) -> None:
+    fitted("rqvae").save(tmp_path / "model")
+    edit_config(tmp_path / "model", keys, value)
+    with pytest.raises(SemidError, match=r"the (weights|model) in .*model (is damaged|do not fit)"):
+        semid.load(tmp_path / "model")
 
 
 def test_a_model_of_the_other_kind(kind: str, folder: Path) -> None:
