@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.errors import SemidError, first_few
+from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix, id_column
 from semid.ids import MAX_CODES, pack_keys, validate_codes
 from semid.tables import open_table
@@ -178,6 +178,11 @@ def _ranking(keys: Sequence[str]) -> str:
 
 def _explained(error: duckdb.Error, settings: dict[str, str]) -> SemidError:
     reason, folder = str(error).splitlines()[0], settings["temp_directory"]
+    if "No space left on device" in str(error):
+        return SemidError(
+            f"the disk is full: no space left below {display_path(folder)} to resolve collisions; "
+            "free some space and run the same command again"
+        )
     return SemidError(
         f"resolving collisions failed within {settings['memory_limit']} of memory and the disk "
         f"below {folder} ({reason}); allow more memory or fewer threads, or free space there"

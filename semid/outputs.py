@@ -308,7 +308,10 @@ def _sentence(number: int | None, error: Exception, output: Path) -> str | None:
         return f"{shown} cannot be written: a part of its path is a file"
     if number in _NOT_POSSIBLE:
         reason = os.strerror(number or 0).lower()
-        return f"{shown} cannot be written ({reason}); what stood there is untouched"
+        return (
+            f"{shown} cannot be written ({reason}); what stood there is untouched. Choose another "
+            "--output, or put it right and run the same command again"
+        )
     return None
 
 

@@ -29,7 +29,8 @@ PACKAGED = {
 }
 WAY_OUT = (
     "give a local folder with a sentence-transformers model, or a hub name such as "
-    "'sentence-transformers/all-MiniLM-L6-v2' with a network"
+    "'sentence-transformers/all-MiniLM-L6-v2' with a network, or take the encoder lsa or features, "
+    "which need none"
 )
 
 

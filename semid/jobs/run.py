@@ -33,7 +33,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "export": export,
     "evaluate": evaluate,
 }
-_GIVEN_BY_RUN = ("overwrite", "show")
+_GIVEN_BY_RUN = ("overwrite", "show", "engine")
 _INPUTS = ("items", "embeddings", "model", "ids")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -91,6 +91,8 @@ def _read_step(where: str, name: str, keys: Any) -> Step:
     for key in valid:
         if parameters[key].default is inspect.Parameter.empty and key not in keys:
             raise SemidError(f"{where}: '{key}' is missing; {command} needs it")
+        if parameters[key].annotation == "str" and not isinstance(keys.get(key, ""), str):
+            raise SemidError(f"{where}: {key} = {keys[key]!r} is not valid: it must be text")
     return Step(name, command, keys)
 
 
@@ -142,17 +144,19 @@ def run(
     steps = read_pipeline(pipeline)
     _refuse_missing_inputs(steps, display_path(pipeline))
     for step in steps:
+        where = f"{display_path(pipeline)}, step '{step.name}'"
         ours = read_manifest(Path(step.parameters["output"])) is not None
         job = validate_call(COMMANDS[step.command])
         try:
             named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
             yield step, job(**named, overwrite=overwrite or ours, show=show)
+        except SemidError as error:
+            raise SemidError(f"{where}: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise SemidError(
-                f"{display_path(pipeline)}, step '{step.name}': {key} = {first['input']!r} is not "
-                f"valid: {first['msg'].lower()}"
+                f"{where}: {key} = {first['input']!r} is not valid: {first['msg'].lower()}"
             ) from error
 
 
