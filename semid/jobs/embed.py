@@ -67,7 +67,7 @@ def embed(
     """
     target = output_path(output)
     table = open_table(items)
-    made = _make(encoder, settings or {})
+    made = choose_encoder(encoder, settings or {})
     embedder = Embedder(made, item_id=item_id)
     table.require(embedder.columns)
     saved = encoder_folder(target)
@@ -122,7 +122,14 @@ def encoder_folder(output: Path) -> Path:
     return output.with_name(f"{output.stem}.encoder")
 
 
-def _make(name: str, settings: dict[str, Any]) -> Encoder:
+def choose_encoder(name: str, settings: dict[str, Any]) -> Encoder:
+    """Make the encoder called `name`, as `embed` takes it; one that is not saved is not fitted.
+
+    Raises
+    ------
+    SemidError
+        For unknown or bad settings, or a saved encoder that cannot be read.
+    """
     if is_saved_encoder(Path(name)):
         if settings:
             raise SemidError(

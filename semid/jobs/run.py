@@ -16,10 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError, validate_call
 
-from semid.config import read_toml
+from semid.collisions import POLICIES
+from semid.config import parse, read_toml
 from semid.errors import SemidError, display_path
+from semid.export import FORMATS
+from semid.fit_config import FitConfig
 from semid.jobs.assign import assign
-from semid.jobs.embed import embed, encoder_folder
+from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.job import Result
@@ -34,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "evaluate": evaluate,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine")
+_CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
 _INPUTS = ("items", "embeddings", "model", "ids")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -53,8 +57,8 @@ def read_pipeline(path: str | Path) -> list[Step]:
     Raises
     ------
     SemidError
-        For an unknown command or key (listing the valid ones), a missing parameter, an undefined
-        environment variable, or two steps that write the same output.
+        For an unknown command, key or setting (listing the valid ones), a missing parameter, an
+        undefined environment variable, or two steps that write the same output.
     """
     shown = display_path(path)
     content = read_toml(path)
@@ -72,7 +76,23 @@ def read_pipeline(path: str | Path) -> list[Step]:
                 "give each its own output"
             )
         writers[output] = step.name
+        _check_settings(step, f"{shown}, step '{step.name}'")
     return read
+
+
+def _check_settings(step: Step, where: str) -> None:
+    """Find a mistake in a late step before the hours that the steps before it take."""
+    given = step.parameters
+    try:
+        if step.command == "train":
+            parse(FitConfig, given.get("settings", {}), where="train")
+        if step.command == "embed":
+            choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
+    except SemidError as error:
+        raise SemidError(f"{where}: {error}") from error
+    for key, valid in _CHOICES.items():
+        if given.get(key, valid[0]) not in valid:
+            raise SemidError(f"{where}: {key} = {given[key]!r} is none of {', '.join(valid)}")
 
 
 def _read_step(where: str, name: str, keys: Any) -> Step:
@@ -93,6 +113,8 @@ def _read_step(where: str, name: str, keys: Any) -> Step:
             raise SemidError(f"{where}: '{key}' is missing; {command} needs it")
         if parameters[key].annotation == "str" and not isinstance(keys.get(key, ""), str):
             raise SemidError(f"{where}: {key} = {keys[key]!r} is not valid: it must be text")
+    if not isinstance(settings := keys.get("settings", {}), dict):
+        raise SemidError(f"{where}: settings = {settings!r} is not valid: it must be a table")
     return Step(name, command, keys)
 
 
