@@ -328,6 +328,17 @@ def test_levels_rows_and_widths(kind: str, levels: tuple[int, ...], n: int, d: i
     assert model.metrics["train_error"] < (1.001 if max(levels) == 1 else 0.99)
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0, -1e4])
+def test_a_catalog_of_one_repeated_embedding(kind: str, value: float) -> None:
+    x_nd = np.full((100, 6), value, np.float32)
+    model = semid.fit(x_nd, kind, (4, 3), config=SMALL)
+    codes_nl = model.encode(x_nd)
+    assert (codes_nl == codes_nl[0]).all()
+    np.testing.assert_allclose(model.decode(codes_nl), x_nd, rtol=1e-3)
+    assert model.metrics["train_error"] is None  # nothing that could be lost
+    assert model.metrics["raw_uniqueness"] == 0.01
+
+
 def test_many_duplicates(kind: str) -> None:
     x_nd = np.repeat(drawn(6, 8), 50, axis=0)
     model = semid.fit(x_nd, kind, (16, 4), config=SMALL)

@@ -36,10 +36,10 @@ def utilization(counts_k: npt.NDArray[np.integer]) -> Utilization:
     return Utilization(len(share_k), len(counts_k), perplexity, float(share_k.max()))
 
 
-def relative_error(squared_error: float, squared_deviation: float) -> float:
+def relative_error(squared_error: float, squared_deviation: float) -> float | None:
     """Share of the variance that is lost: squared error over squared deviation from the mean.
 
-    0 when reconstruction is exact, 1 for one that always answers the mean; NaN when the items do
+    0 when reconstruction is exact, 1 for one that always answers the mean; None when the items do
     not differ.
     """
-    return squared_error / squared_deviation if squared_deviation else float("nan")
+    return squared_error / squared_deviation if squared_deviation else None

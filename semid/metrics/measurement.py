@@ -15,9 +15,15 @@ import numpy.typing as npt
 from semid.ids import pack_keys
 from semid.metrics.codes import relative_error, utilization
 
+# Below this share of its terms, a sum of squares in float64 is their rounding.
+_ROUNDING = 1e-13
+
 
 class _Side:
-    """Sums over the items of one side of the hold-out split."""
+    """Sums over the items of one side of the hold-out split, measured from a fixed origin.
+
+    An origin among the items keeps the deviation from drowning in the square of a large mean.
+    """
 
     def __init__(self, width: int) -> None:
         self.rows = 0
@@ -25,17 +31,22 @@ class _Side:
         self.square = 0.0
         self.sum_d = np.zeros(width)
 
-    def add(self, x_nd: npt.NDArray[np.float32], decoded_nd: npt.NDArray[np.float32]) -> None:
-        self.rows += len(x_nd)
-        self.error += float(np.square(x_nd - decoded_nd).sum(dtype=np.float64))
-        self.square += float(np.square(x_nd).sum(dtype=np.float64))
-        self.sum_d += x_nd.sum(0, dtype=np.float64)
+    def add(self, from_origin_nd: npt.NDArray[np.float32], off_nd: npt.NDArray[np.float32]) -> None:
+        self.rows += len(off_nd)
+        self.error += _sum_of_squares(off_nd)
+        self.square += _sum_of_squares(from_origin_nd)
+        self.sum_d += from_origin_nd.sum(0, dtype=np.float64)
 
     def relative_error(self, mean_d: npt.NDArray[np.float64]) -> float | None:
-        if not self.rows:
-            return None
-        deviation = self.square - 2 * mean_d @ self.sum_d + self.rows * mean_d @ mean_d
-        return relative_error(self.error, float(deviation))
+        mean_square = float(self.rows * mean_d @ mean_d)
+        deviation = self.square - 2 * float(mean_d @ self.sum_d) + mean_square
+        if deviation <= _ROUNDING * (self.square + mean_square):
+            deviation = 0.0
+        return relative_error(self.error, deviation)
+
+
+def _sum_of_squares(x_nd: npt.NDArray[np.float32]) -> float:
+    return float(np.einsum("nd,nd->", x_nd, x_nd, dtype=np.float64))
 
 
 class Measurement:
@@ -51,6 +62,7 @@ class Measurement:
         self._levels = tuple(levels)
         self._counts = [np.zeros(size, np.int64) for size in self._levels]
         self._keys: list[npt.NDArray[np.int64]] = []
+        self._origin_d: npt.NDArray[np.float32] | None = None
         self._sides = {"train": _Side(width), "held_out": _Side(width)}
 
     def add(
@@ -64,16 +76,20 @@ class Measurement:
         for level, counts_k in enumerate(self._counts):
             counts_k += np.bincount(codes_nl[:, level], minlength=len(counts_k))
         self._keys.append(pack_keys(codes_nl, self._levels))
+        if self._origin_d is None:
+            self._origin_d = x_nd[0].copy()
         for name, rows_n in (("train", ~held_out_n), ("held_out", held_out_n)):
             if rows_n.any():
-                self._sides[name].add(x_nd[rows_n], decoded_nd[rows_n])
+                side_nd = x_nd[rows_n]
+                self._sides[name].add(side_nd - self._origin_d, side_nd - decoded_nd[rows_n])
 
     def result(self) -> dict[str, Any]:
         """Return the figures as plain values.
 
         ``items``; ``levels``, for each its size, used codewords, perplexity and largest share;
         ``raw_uniqueness``, distinct raw SIDs over items; ``train_error`` and ``held_out_error``,
-        squared error over squared deviation from the training items' mean, None without items.
+        squared error over squared deviation from the training items' mean, None without items or
+        when they do not differ.
         """
         train = self._sides["train"]
         items = sum(side.rows for side in self._sides.values())
