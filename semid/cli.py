@@ -6,17 +6,14 @@ Progress and log lines go to stderr; stdout carries the result, as JSON with ``-
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
 
 from semid import __version__
 from semid.errors import SemidError
+from semid.terminal import as_json as result_as_json
+from semid.terminal import log, print_json, print_result, run_app, state
 
 app = typer.Typer(
     name="semid",
@@ -99,7 +96,7 @@ def embed(
         overwrite=overwrite,
         show=True,
     )
-    _print_result("embed", result, as_json)
+    print_result("embed", result, as_json)
 
 
 @app.command()
@@ -135,7 +132,7 @@ def train(
         overwrite=overwrite,
         show=True,
     )
-    _print_result("train", result, as_json)
+    print_result("train", result, as_json)
 
 
 @app.command()
@@ -169,7 +166,7 @@ def assign(
         overwrite=overwrite,
         show=True,
     )
-    _print_result("assign", result, as_json)
+    print_result("assign", result, as_json)
 
 
 @app.command()
@@ -188,7 +185,7 @@ def export(
     from semid.jobs.export import export as job
 
     result = job(ids, format=format, output=output, item_id=item_id, overwrite=overwrite)
-    _print_result("export", result, as_json)
+    print_result("export", result, as_json)
 
 
 @app.command()
@@ -221,7 +218,7 @@ def evaluate(
         overwrite=overwrite,
         show=True,
     )
-    _print_result("evaluate", result, as_json)
+    print_result("evaluate", result, as_json)
 
 
 @app.command()
@@ -242,9 +239,9 @@ def run(
     done = []
     for step, result in job(pipeline, item_id=item_id, overwrite=overwrite, show=True):
         done.append((step, result))
-        _log(f"{step.name:<12} {_state(result)}: {result.output}")
+        log(f"{step.name:<12} {state(result)}: {result.output}")
     if as_json:
-        _print_json({step.name: _as_json(step.command, result) for step, result in done})
+        print_json({step.name: result_as_json(step.command, result) for step, result in done})
         return
     from semid.printing import metrics_table
 
@@ -271,7 +268,7 @@ def check(
 
     found = job(table, item_id=item_id, show=True)
     if as_json:
-        _print_json({"facts": found.facts, "problems": found.problems})
+        print_json({"facts": found.facts, "problems": found.problems})
     else:
         typer.echo(describe(found.facts))
         for problem in found.problems or ["nothing is wrong"]:
@@ -295,43 +292,14 @@ def show(
 
     facts = job(path, item_id=item_id)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         typer.echo(describe(facts))
 
 
 def main() -> None:
-    """Run the command line and turn every failure into a sentence and an exit code."""
-    # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    try:
-        code = app(prog_name="semid", standalone_mode=False)
-    except SemidError as error:
-        _log(f"error: {error}")
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        _log(
-            "interrupted: finished outputs are kept, and so is the finished part of this one; "
-            "run the same command again to go on"
-        )
-        sys.exit(2)
-    except Exception as error:
-        _handle_other(error)
-    else:
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _handle_other(error: Exception) -> None:
-    show_usage = getattr(error, "format_message", None)  # what typer raises for a bad command line
-    if show_usage is not None:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "semid"
-        _log(f"error: {show_usage()} (see {command} --help)")
-        sys.exit(2)
-    traceback.print_exc()
-    _log(f"semid {__version__} failed; this is a defect, please report the lines above")
-    sys.exit(1)
+    """Run the command line."""
+    run_app(app, "semid")
 
 
 def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
@@ -351,39 +319,3 @@ def _sizes(text: str) -> list[int]:
         raise SemidError(
             f"--levels {text!r}: expected whole numbers separated by commas, such as 256,256,256"
         ) from error
-
-
-def _state(result: Any) -> str:
-    if result.up_to_date:
-        return "up to date"
-    return "written" if result.reason is None else f"written again ({result.reason})"
-
-
-def _print_result(command: str, result: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(_as_json(command, result))
-        return
-    from semid.printing import describe, metrics_table
-
-    if command == "evaluate":
-        typer.echo(metrics_table(result.summary))
-    elif result.summary:
-        typer.echo(describe(result.summary))
-    typer.echo(f"{result.output}: {_state(result)}")
-
-
-def _as_json(command: str, result: Any) -> dict[str, Any]:
-    return {
-        "command": command,
-        "output": str(result.output),
-        "up_to_date": result.up_to_date,
-        "summary": result.summary,
-    }
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _log(line: str) -> None:
-    typer.echo(line, err=True)

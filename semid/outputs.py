@@ -297,8 +297,9 @@ def _sentence(number: int | None, error: Exception, output: Path) -> str | None:
             "Free some space and run the same command again"
         )
     if number in _NOT_ALLOWED:
-        place = getattr(error, "filename", None)
-        if place and output.parent.absolute() not in Path(place).absolute().parents:
+        place = Path(getattr(error, "filename", None) or output).absolute()
+        parent = output.parent.absolute()
+        if parent not in (place, *place.parents) and place not in parent.parents:
             return f"no permission to use {display_path(place)}; change its permissions"
         return (
             f"no permission to write {shown}; choose another --output or change the folder's "
