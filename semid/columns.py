@@ -25,7 +25,11 @@ def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
 
     Raises `SemidError` when the column is missing or holds another type.
     """
-    table.require([item_id])
+    if item_id not in table.schema.names:
+        raise SemidError(
+            f"{display_path(table.name)} has no column '{item_id}'; its columns are "
+            f"{', '.join(table.schema.names)}; name the one with the ids by --item-id"
+        )
     found = table.schema.field(item_id).type
     if pa.types.is_string(found) or pa.types.is_large_string(found):
         return pa.string()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.columns import check_ids
+from semid.columns import check_ids, id_type
 from semid.config import as_plain, parse
 from semid.embedding import Embedder
 from semid.encoders import (
@@ -68,8 +68,8 @@ def embed(
     target = output_path(output)
     table = open_table(items)
     made = choose_encoder(encoder, settings or {})
-    embedder = Embedder(made, item_id=item_id)
-    table.require(embedder.columns)
+    id_type(table, item_id)
+    table.require(made.columns)
     saved = encoder_folder(target)
     if saved.exists() and not is_saved_encoder(saved) and not overwrite:
         raise SemidError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from semid.columns import check_ids
+from semid.columns import check_ids, id_type
 from semid.errors import SemidError, display_path
 from semid.export import FORMATS, export_ids
 from semid.jobs.job import Result, output_path, produce
@@ -39,6 +39,7 @@ def export(
         For bad input or an unknown format; what stood at `output` stays.
     """
     target, table = output_path(output), open_table(ids)
+    id_type(table, item_id)
     if format not in FORMATS:
         raise SemidError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
 

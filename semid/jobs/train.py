@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semid.columns import check_ids, embedding_width
+from semid.columns import check_ids, embedding_width, id_type
 from semid.config import as_plain, parse
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import FitConfig
@@ -62,7 +62,7 @@ def train(
     config = parse(FitConfig, settings or {}, where="train")
     table = open_table(embeddings)
     embedding_width(table)
-    table.require([item_id])
+    id_type(table, item_id)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="training")
