@@ -12,8 +12,7 @@ import typer
 
 from semid import __version__
 from semid.errors import SemidError
-from semid.terminal import as_json as result_as_json
-from semid.terminal import log, print_json, print_result, run_app, state
+from semid.terminal import log, print_json, print_result, result_fields, run_app, state
 
 app = typer.Typer(
     name="semid",
@@ -241,7 +240,7 @@ def run(
         done.append((step, result))
         log(f"{step.name:<12} {state(result)}: {result.output}")
     if as_json:
-        print_json({step.name: result_as_json(step.command, result) for step, result in done})
+        print_json({step.name: result_fields(step.command, result) for step, result in done})
         return
     from semid.printing import metrics_table
 

@@ -26,7 +26,7 @@ from semid.encoders import (
 )
 from semid.errors import RowError, SemidError, display_path
 from semid.jobs.job import Result, output_path, produce
-from semid.jobs.mapping import map_table, write_table
+from semid.jobs.mapping import Engine, map_table, write_table
 from semid.jobs.progress import bar
 from semid.outputs import METADATA_KEY, Manifest, publish
 from semid.tables import ParquetTable, open_table
@@ -44,6 +44,7 @@ def embed(
     workers: int = 0,
     overwrite: bool = False,
     show: bool = False,
+    engine: Engine = map_table,
 ) -> Result:
     """Embed an items table.
 
@@ -59,6 +60,7 @@ def embed(
     workers : processes; 0 takes one per core where the encoder runs on one
     overwrite : replace an output made by other settings
     show : show progress bars
+    engine : maps the rows; on this machine, unless a driver brings a cluster's
 
     Raises
     ------
@@ -85,7 +87,7 @@ def embed(
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         check_ids(table, item_id)
         fitted = _fit(made, table, stage / "encoder", fit=not reused, show=show)
-        parts = map_table(
+        engine(
             table,
             Embedder(fitted, item_id=item_id),
             stage / "parts",
@@ -99,8 +101,8 @@ def embed(
         if (stage / "encoder").exists():
             publish(stage / "encoder", saved)
         if target.suffix != ".parquet":
-            return parts[0].parent, summary
-        written = open_table(parts[0].parent)
+            return stage / "parts", summary
+        written = open_table(stage / "parts")
         metadata = {METADATA_KEY: json.dumps(manifest | {"summary": summary})}
         rows = written.batches(written.schema.names)
         return write_table(rows, stage / "out.parquet", written.schema, metadata), summary

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +40,9 @@ class RowMap(Protocol):
         ...
 
 
+Engine = Callable[..., None]
+
+
 def map_table(
     table: ParquetTable,
     mapper: RowMap,
@@ -50,8 +53,11 @@ def map_table(
     what: str,
     workers: int = 1,
     show: bool = False,
-) -> list[Path]:
-    """Write ``mapper(rows)`` for all rows to part files in `folder`, in order.
+) -> None:
+    """Write ``mapper(rows)`` for all rows to part files in `folder`, in the order of their names.
+
+    The engine of the local jobs. Another engine takes the same parameters and may ignore those
+    after `folder`.
 
     Parts that are there already are kept. The result does not depend on `workers`.
 
@@ -73,7 +79,6 @@ def map_table(
             for span, part in todo:
                 for rows in _map_chunk(table, mapper, span, part, batch_rows):
                     shown.update(rows)
-    return parts
 
 
 def _map_chunk(

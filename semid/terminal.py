@@ -1,0 +1,96 @@
+"""Between a typer app and its user: exit codes, results on stdout, log lines on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from semid import __version__
+from semid.errors import SemidError
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a typer app and turn every failure into a sentence and an exit code.
+
+    0, 2 for a user's mistake, 1 for a defect.
+    """
+    # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except SemidError as error:
+        log(f"error: {error}")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        log(
+            "interrupted: finished outputs are kept, and so is the finished part of this one; "
+            "run the same command again to go on"
+        )
+        sys.exit(2)
+    except Exception as error:
+        _handle_other(error)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _handle_other(error: Exception) -> None:
+    show_usage = getattr(error, "format_message", None)  # what typer raises for a bad command line
+    if show_usage is not None:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "semid"
+        log(f"error: {show_usage()} (see {command} --help)")
+        sys.exit(2)
+    if isinstance(error, PermissionError) and error.filename:
+        log(f"error: no permission to use {error.filename}; change its permissions")
+        sys.exit(2)
+    traceback.print_exc()
+    log(f"semid {__version__} failed; this is a defect, please report the lines above")
+    sys.exit(1)
+
+
+def state(result: Any) -> str:
+    """Say whether a result was up to date, written, or written again and why."""
+    if result.up_to_date:
+        return "up to date"
+    return "written" if result.reason is None else f"written again ({result.reason})"
+
+
+def print_result(command: str, result: Any, as_json: bool) -> None:
+    """Print what a job did, for a person or as JSON."""
+    if as_json:
+        print_json(result_fields(command, result))
+        return
+    from semid.printing import describe, metrics_table
+
+    if command == "evaluate":
+        typer.echo(metrics_table(result.summary))
+    elif result.summary:
+        typer.echo(describe(result.summary))
+    typer.echo(f"{result.output}: {state(result)}")
+
+
+def result_fields(command: str, result: Any) -> dict[str, Any]:
+    """Return a result as plain values."""
+    return {
+        "command": command,
+        "output": str(result.output),
+        "up_to_date": result.up_to_date,
+        "summary": result.summary,
+    }
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def log(line: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(line, err=True)
