@@ -6,8 +6,15 @@ They stand here, away from what they configure, so that reading settings loads n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 
 from semid.errors import SemidError
+
+
+def _require(name: str, value: float, allowed: bool, range_: str) -> None:
+    """Raise `SemidError` unless `value` is in its range and finite."""
+    if not (allowed and isfinite(value)):
+        raise SemidError(f"{name} is {value}; it must be {range_}")
 
 
 @dataclass(frozen=True)
@@ -65,18 +72,17 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_steps", "init_rows"):
-            if getattr(self, name) < 1:
-                raise SemidError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            _require(f"training.{name}", value, value >= 1, "at least 1")
+        for name in ("batch_size", "warmup_steps", "weight_decay", "commitment"):
+            value = getattr(self, name)
+            _require(f"training.{name}", value, value >= 0, "at least 0")
+        for name in ("learning_rate", "grad_clip"):
+            value = getattr(self, name)
+            _require(f"training.{name}", value, value > 0, "above 0")
         for name in ("autoencoder_share", "ema_decay", "restart_below", "restart_until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SemidError(
-                    f"training.{name} is {getattr(self, name)}; it must be between 0 and 1"
-                )
-        if min(self.learning_rate, self.grad_clip) <= 0 or self.batch_size < 0:
-            raise SemidError(
-                f"training.learning_rate is {self.learning_rate}, grad_clip {self.grad_clip} and "
-                f"batch_size {self.batch_size}; the first two must be above 0, the last at least 0"
-            )
+            value = getattr(self, name)
+            _require(f"training.{name}", value, 0 <= value <= 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ class KMeansConfig:
 
     iterations: int = 25
     max_rows: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "max_rows"):
+            value = getattr(self, name)
+            _require(f"kmeans.{name}", value, value >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,6 @@ class FitConfig:
             raise SemidError(
                 f"levels are {list(self.levels)}; give at least one, each of at least 1 codeword"
             )
-        if not 0 <= self.holdout < 1:
-            raise SemidError(f"holdout is {self.holdout}; it must be at least 0 and below 1")
-        if not 0 <= self.seed < 2**31:
-            raise SemidError(f"seed is {self.seed}; it must be at least 0 and below 2^31")
+        _require("holdout", self.holdout, 0 <= self.holdout < 1, "at least 0 and below 1")
+        _require("seed", self.seed, 0 <= self.seed < 2**31, "at least 0 and below 2^31")
+        _require("memory_gib", self.memory_gib, self.memory_gib >= 0, "at least 0")
