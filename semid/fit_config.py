@@ -136,3 +136,12 @@ class FitConfig:
         _require("holdout", self.holdout, 0 <= self.holdout < 1, "at least 0 and below 1")
         _require("seed", self.seed, 0 <= self.seed < 2**31, "at least 0 and below 2^31")
         _require("memory_gib", self.memory_gib, self.memory_gib >= 0, "at least 0")
+        sample, rows = {
+            "rqvae": ("training.init_rows", self.training.init_rows),
+            "rqkmeans": ("kmeans.max_rows", self.kmeans.max_rows),
+        }[self.quantizer]
+        if rows < max(self.levels):
+            raise SemidError(
+                f"{sample} is {rows}, fewer than the {max(self.levels)} codewords of a level; "
+                "k-means needs a row for each"
+            )

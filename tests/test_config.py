@@ -132,6 +132,14 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"training": {"commitment": NAN}}, "training.commitment is nan"),
     ({"kmeans": {"iterations": 0}}, "kmeans.iterations is 0; it must be at least 1"),
     ({"kmeans": {"max_rows": 0}}, "kmeans.max_rows is 0; it must be at least 1"),
+    (
+        {"levels": [300], "training": {"init_rows": 299}},
+        "training.init_rows is 299, fewer than the 300 codewords of a level",
+    ),
+    (
+        {"levels": [300], "quantizer": "rqkmeans", "kmeans": {"max_rows": 299}},
+        "kmeans.max_rows is 299, fewer than the 300 codewords of a level",
+    ),
 ]
 
 
