@@ -5,6 +5,7 @@ The dataclasses live beside what they configure; this file only turns plain mapp
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tomllib
 import typing
@@ -83,7 +84,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
     SemidError
         When an override has no ``=`` or goes through something that is not a table.
     """
-    merged = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
+    merged = copy.deepcopy(settings)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():

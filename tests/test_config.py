@@ -191,6 +191,13 @@ def test_the_last_override_wins() -> None:
     assert apply_overrides({"seed": 0}, ["seed=1", "seed=2"]) == {"seed": 2}
 
 
+def test_overrides_leave_the_settings_alone() -> None:
+    settings: dict[str, Any] = {"a": {"b": {"c": 1}}, "seed": 1}
+    before = copy.deepcopy(settings)
+    assert apply_overrides(settings, ["a.b.c=2", "seed=2"]) == {"a": {"b": {"c": 2}}, "seed": 2}
+    assert settings == before
+
+
 @pytest.mark.parametrize("override", ["seed", "", "=5", " =5"])
 def test_an_override_without_a_key_and_a_value(override: str) -> None:
     with pytest.raises(SemidError, match=r"expected key=value, such as training\.epochs=50"):
