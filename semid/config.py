@@ -65,10 +65,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """
     shown = display_path(path)
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise SemidError(f"{shown} does not exist; check the path") from error
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise SemidError(f"{shown} cannot be read as a settings file ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise SemidError(f"{shown} is not valid TOML: {error}") from error

@@ -233,6 +233,8 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SemidError, match=r"train\.toml cannot be read as a settings file"):
         read_toml(path)
+    with pytest.raises(SemidError, match="cannot be read as a settings file"):
+        read_toml(path / "below-a-file.toml")
     path.write_text("levels = [8,\nseed = 1\n")
     with pytest.raises(SemidError, match=r"train\.toml is not valid TOML: .*line 2"):
         read_toml(path)
