@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import pyarrow as pa
@@ -212,7 +212,9 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
         for entry in found
         if entry.type == pafs.FileType.File
         and entry.path.endswith(".parquet")
-        and not any(p.startswith(("_", ".")) for p in Path(entry.path[len(base) :]).parts[1:])
+        and not any(
+            p.startswith(("_", ".")) for p in PurePosixPath(entry.path).relative_to(base).parts
+        )
     )
     if not files:
         raise SemidError(f"the folder {display_path(name)} holds no .parquet files; check the path")

@@ -170,7 +170,7 @@ def test_hidden_and_underscore_names_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "_SUCCESS").touch()
     (tmp_path / "notes.txt").touch()
     (tmp_path / "empty.parquet").mkdir()
-    for folder in (tmp_path, f"file://{tmp_path}"):
+    for folder in (tmp_path, f"{tmp_path}/", f"{tmp_path}//", f"file://{tmp_path}/"):
         assert ids_of(open_table(folder).batches(["item_id"])) == [0, 1, 2]
 
 
