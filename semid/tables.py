@@ -242,9 +242,9 @@ def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:
 def _schema_difference(first: str, expected: pa.Schema, other: str, found: pa.Schema) -> str:
     for field in expected:
         if field.name not in found.names or not found.field(field.name).equals(field):
-            there = found.field(field.name).type if field.name in found.names else "missing"
+            there = _kind(found.field(field.name)) if field.name in found.names else "missing"
             return (
-                f"the parts disagree on column '{field.name}': {field.type} in "
+                f"the parts disagree on column '{field.name}': {_kind(field)} in "
                 f"{display_path(first)}, {there} in {display_path(other)}; write them alike"
             )
     extra = [name for name in found.names if name not in expected.names]
@@ -252,6 +252,10 @@ def _schema_difference(first: str, expected: pa.Schema, other: str, found: pa.Sc
         f"{display_path(other)} has columns that {display_path(first)} lacks "
         f"({first_few(list(extra))}) or in another order; write the parts alike"
     )
+
+
+def _kind(field: pa.Field) -> str:
+    return f"{field.type}{'' if field.nullable else ' not null'}"
 
 
 def _first_line(error: BaseException) -> str:

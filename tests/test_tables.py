@@ -299,6 +299,7 @@ def test_no_permission(tmp_path: Path) -> None:
     assert message_of(tmp_path / "items.parquet").startswith("no permission to read ")
 
 
+NOT_NULL = pa.schema([pa.field("a", pa.int64(), nullable=False)])
 PARTS: dict[str, tuple[pa.Table, pa.Table, str]] = {
     "type": (
         pa.table({"a": [1]}),
@@ -317,6 +318,12 @@ PARTS: dict[str, tuple[pa.Table, pa.Table, str]] = {
         pa.table({"a": [1], "b": [1]}),
         "items/b.parquet has columns that items/a.parquet lacks (b) or in another order; "
         "write the parts alike",
+    ),
+    "nullable": (
+        pa.table({"a": [1]}, schema=NOT_NULL),
+        pa.table({"a": [1]}),
+        "the parts disagree on column 'a': int64 not null in items/a.parquet, int64 in "
+        "items/b.parquet; write them alike",
     ),
     "width": (
         pa.table({"a": pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))}),
