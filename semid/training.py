@@ -77,7 +77,9 @@ class Trainer:
         self.batch_size = min(rows, asked or min(max(512, rows // 48), 4_096))
         self.epoch_steps = math.ceil(rows / self.batch_size)
         self.total_steps = min(self.config.epochs * self.epoch_steps, self.config.max_steps)
-        self.autoencoder_steps = round(self.total_steps * self.config.autoencoder_share)
+        share = self.config.autoencoder_share
+        # At least one step for the codebooks: before it they are empty.
+        self.autoencoder_steps = min(round(self.total_steps * share), self.total_steps - 1)
         self.generator = torch.Generator().manual_seed(self.seed)
         self.device = self.network.mean.device
         self.optimizer = torch.optim.AdamW(

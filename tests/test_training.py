@@ -184,6 +184,15 @@ def test_max_steps_ends_in_the_midst_of_an_epoch() -> None:
     assert [row["step"] for row in trainer.history] == [8, 11]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("max_steps", [1, 2, 30])
+def test_the_codebooks_are_always_trained(share: float, max_steps: int) -> None:
+    trainer = trainer_of(data_of(clustered(300)), autoencoder_share=share, max_steps=max_steps)
+    trainer.run([], None)
+    assert all(codebook.abs().sum() > 0 for codebook in trainer.network.codebooks)
+    assert trainer.history[-1]["used_0"] > 0
+
+
 # Repeating, and going on after a crash
 
 
