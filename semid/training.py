@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from semid.errors import SemidError
 from semid.fit_config import TrainingConfig
 from semid.metrics.codes import relative_error, utilization
 from semid.quantization import Quantised, look_up, search
@@ -93,12 +94,22 @@ class Trainer:
         self._held_out_nd = torch.from_numpy(np.ascontiguousarray(held_out_nd)).to(self.device)
 
     def run(self, callbacks: Sequence[Callback], checkpoint: Path | None) -> None:
-        """Train to the end, going on from `checkpoint` when it holds a state of this run."""
+        """Train to the end, going on from `checkpoint` when it holds a state of this run.
+
+        Raises
+        ------
+        SemidError
+            When the embeddings are too large for float32 or training diverges.
+        """
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
         elif self.step == 0:
             sample_nd = self._sample()
             self.network.initialise(sample_nd, self.generator)
+            if not self.network.scale.isfinite():
+                raise SemidError(
+                    "the squares of the embeddings overflow float32; scale them all by one factor"
+                )
         saved = time.monotonic()
         while self.step < self.total_steps:
             metrics = self._run_epoch(callbacks)
@@ -183,6 +194,12 @@ class Trainer:
             "commitment_loss": float(totals.commitment) / totals.batches,
             "held_out_error": self._held_out_error(),
         }
+        loss = metrics["reconstruction_loss"] + metrics["commitment_loss"]
+        if not math.isfinite(loss):
+            raise SemidError(
+                f"training diverged: the loss is {loss} in epoch {self.epoch}; lower "
+                f"training.learning_rate, which is {self.config.learning_rate}"
+            )
         for level, count_k in enumerate(totals.counts):
             used = utilization(count_k.cpu().numpy())
             metrics[f"used_{level}"] = used.used

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+import semid
 from semid import training
+from semid.errors import SemidError
 from semid.fit_config import FitConfig, RQVAEConfig, TrainingConfig
 from semid.fitting import fit_data, measure
 from semid.quantizer import Quantizer
@@ -191,6 +193,17 @@ def test_the_codebooks_are_always_trained(share: float, max_steps: int) -> None:
     trainer.run([], None)
     assert all(codebook.abs().sum() > 0 for codebook in trainer.network.codebooks)
     assert trainer.history[-1]["used_0"] > 0
+
+
+def test_divergence_is_told() -> None:
+    config = {"training": {"learning_rate": 1e12, "epochs": 5}, "model": {"hidden": [16]}}
+    with pytest.raises(SemidError, match=r"diverged: .* epoch \d; lower training\.learning_rate"):
+        semid.fit(clustered(400), "rqvae", (8,), config=config)
+
+
+def test_embeddings_too_large_for_float32_are_told() -> None:
+    with pytest.raises(SemidError, match="squares of the embeddings overflow float32; scale them"):
+        semid.fit(clustered(400) * np.float32(1e20), "rqvae", (8,))
 
 
 # Repeating, and going on after a crash
