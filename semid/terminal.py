@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -13,6 +14,8 @@ import typer
 
 from semid import __version__
 from semid.errors import SemidError
+
+_INTERRUPTED = 128 + signal.SIGINT  # what typer makes of Ctrl-C
 
 
 def run_app(app: typer.Typer, name: str) -> None:
@@ -25,6 +28,8 @@ def run_app(app: typer.Typer, name: str) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
         code = app(prog_name=name, standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except SemidError as error:
         log(f"error: {error}")
         sys.exit(2)

@@ -12,12 +12,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from semid.errors import SemidError
 from semid.jobs.progress import Bar, bar
 from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_writer, prefetch
 
@@ -67,6 +70,8 @@ def map_table(
         For a bad row, from the mapper.
     """
     folder.mkdir(exist_ok=True)
+    for unfinished in folder.glob(".part-*"):  # by a job that was killed
+        unfinished.unlink()
     # The cut depends on the table alone, so that a resumed job finds the parts it left.
     chunks = table.chunks(min(chunk_rows, max(table.num_rows // 32, 2_048)))
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
@@ -120,22 +125,38 @@ def _map_in_processes(
         min(workers, len(todo)), context, _start_worker, (table, mapper, batch_rows)
     )
     try:
-        with pool:
+        with _interrupts_held():
             futures = {pool.submit(_work, span, part): span for span, part in todo}
-            for future in as_completed(futures):
-                future.result()
-                start, stop = futures[future]
-                shown.update(stop - start)
-    except BaseException:
-        for process in multiprocessing.active_children():
+        for future in as_completed(futures):
+            future.result()
+            start, stop = futures[future]
+            shown.update(stop - start)
+    except BaseException as error:
+        # At once: a pool that is asked to end works off its queue first.
+        for process in set(multiprocessing.active_children()) - others:
             process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+        if isinstance(error, BrokenProcessPool):
+            raise SemidError(
+                "a worker process was ended from outside, most likely because memory ran out; "
+                "finished parts are kept: run the same command again, with fewer --workers"
+            ) from error
 
+    pool.shutdown()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    # Processes that are started now never hear Ctrl-C; the parent does, and ends them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # One thread each; torch is not loaded yet and reads this when it is.
     os.environ["OMP_NUM_THREADS"] = "1"
