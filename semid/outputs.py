@@ -207,12 +207,12 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def sweep(output: Path, plan: Mapping[str, Any]) -> None:
-    """Remove what is left of this plan's staging when a kill came right after publishing."""
+    """Remove what is left of this plan's staging when a kill came after publishing."""
     folder = _folder(output)
+    place = folder / PLAN
     # What cannot be removed stays: the output is whole.
     with suppress(SemidError, OSError):
-        _remove(_cleared(folder))
-        if (folder / PLAN).read_text() == fingerprint(plan):
+        if folder.exists() and (not place.exists() or place.read_text() == fingerprint(plan)):
             with _lock(folder, output):
                 _restore(output)
                 _clear(folder)
@@ -222,15 +222,12 @@ def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
 
 
-def _cleared(folder: Path) -> Path:
-    return folder.with_suffix(".done")
-
-
 def _clear(folder: Path) -> None:
-    # Renamed first: another job may ask for the folder while this one removes it.
-    _remove(_cleared(folder))
-    folder.rename(_cleared(folder))
-    shutil.rmtree(_cleared(folder))
+    """Remove a folder that this job holds; another may be making it anew already."""
+    discard(folder)
+    (folder / _LOCK).unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _lock(folder: Path, output: Path) -> TextIO:
@@ -362,7 +359,7 @@ def _previous(output: Path) -> Manifest:
 
 
 def _write_beside(staged: Path, output: Path, manifest: Manifest) -> None:
-    aside = staged.with_name(staged.name + "." + MANIFEST)
+    aside = staged.with_name(".manifest.writing")
     write_json(aside, manifest)
     _sync(aside)
     aside.replace(_beside(output))

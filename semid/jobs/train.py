@@ -95,8 +95,10 @@ def train(
         folder = stage / "model"
         folder.mkdir(exist_ok=True)
         write_artifact(model.to_artifact(), folder, manifest)
-        if lines.exists():
-            lines.replace(folder / "history.jsonl")
+        if model.history:
+            # Not the lines as they came: after a crash, some of these came twice.
+            text = "".join(json.dumps(epoch) + "\n" for epoch in model.history)
+            (folder / "history.jsonl").write_text(text)
         return folder, {"quantizer": model.kind, "width": model.width, **model.metrics}
 
     return produce(
