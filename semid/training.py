@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from semid.errors import SemidError
+from semid.errors import SemidError, display_path
 from semid.fit_config import TrainingConfig
 from semid.metrics.codes import relative_error, utilization
 from semid.quantization import Quantised, look_up, search
@@ -99,7 +99,8 @@ class Trainer:
         Raises
         ------
         SemidError
-            When the embeddings are too large for float32 or training diverges.
+            When the embeddings are too large for float32, training diverges, or the checkpoint is
+            damaged.
         """
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
@@ -234,6 +235,15 @@ class Trainer:
         part.replace(path)
 
     def _load(self, path: Path) -> None:
+        try:
+            self._restore(path)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise SemidError(
+                f"{display_path(path)} is damaged or of another run ({error}); remove it to begin "
+                "again"
+            ) from error
+
+    def _restore(self, path: Path) -> None:
         state = load_file(path)
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])

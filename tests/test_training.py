@@ -275,3 +275,17 @@ def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     assert weights[0].keys() == weights[1].keys()
     assert all(weights[0][name].tobytes() == weights[1][name].tobytes() for name in weights[0])
     assert resumed.metrics == whole.metrics
+
+
+def test_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    data, checkpoint = data_of(clustered(500)), tmp_path / "checkpoint.safetensors"
+    trainer_of(data, max_steps=8).run([], checkpoint)
+    content = checkpoint.read_bytes()
+    other = RQVAE(RQVAEConfig(latent_dim=5, hidden=(16,)), width=24, levels=(8, 4))
+    with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):
+        Trainer(other, data, TrainingConfig(), 0).run([], checkpoint)
+    for damaged in (b"", content[:-10], content[:40], b"\xff" * 200):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):
+            trainer_of(data).run([], checkpoint)
