@@ -102,6 +102,14 @@ class Quantised(NamedTuple):
     residuals: list[Tensor]
 
 
+def _sum_by_code(residual_nz: Tensor, code_n: Tensor, like_kz: Tensor) -> Tensor:
+    """Add up the rows of every code in a fixed order, so that a seed repeats the run."""
+    sums = torch.zeros_like(like_kz)
+    if sums.is_cuda:  # where index_add_ adds in any order, and index_put_ sorts
+        return sums.index_put_((code_n,), residual_nz, accumulate=True)
+    return sums.index_add_(0, code_n, residual_nz)
+
+
 class ResidualCodebooks(nn.Module):
     """One codebook per level, learnt as exponential moving averages with restart of dead codes.
 
@@ -166,7 +174,7 @@ class ResidualCodebooks(nn.Module):
             count_k, sum_kz = self.get_buffer(f"count_{level}"), self.get_buffer(f"sum_{level}")
             code_n = batch.codes_nl[:, level]
             counts = torch.bincount(code_n, minlength=len(count_k)).to(count_k.dtype)
-            sums = torch.zeros_like(sum_kz).index_add_(0, code_n, residual_nz)
+            sums = _sum_by_code(residual_nz, code_n, sum_kz)
             count_k.lerp_(counts, 1 - decay)
             sum_kz.lerp_(sums, 1 - decay)
             codebook_kz = self.get_buffer(f"codebook_{level}")

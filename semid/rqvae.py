@@ -90,7 +90,10 @@ class _Path(nn.Module):
         self.linear.weight.copy_(linear)
         for layer in self.mlp:
             assert isinstance(layer, nn.Linear)
-            nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+            # Drawn where the generator is, so that a seed means the same on every device.
+            drawn = torch.empty_like(layer.weight, device=generator.device)
+            nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
+            layer.weight.copy_(drawn)
             nn.init.zeros_(layer.bias)
             if layer is self.mlp[-1]:
                 nn.init.zeros_(layer.weight)

@@ -289,3 +289,17 @@ def test_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         checkpoint.write_bytes(damaged)
         with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):
             trainer_of(data).run([], checkpoint)
+
+
+# On a GPU
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_training_on_a_gpu_is_repeatable() -> None:
+    x_nd = clustered(2_000)
+    config = {"training": {"epochs": 5}, "model": {"hidden": [64]}}
+    models = [semid.fit(x_nd, "rqvae", (16, 8), config=config, device="cuda") for _ in range(2)]
+    weights = [model.to_artifact().weights for model in models]
+    assert all(weights[0][name].tobytes() == weights[1][name].tobytes() for name in weights[0])
+    assert models[0].device.type == "cuda"
+    assert models[0].metrics["train_error"] < 0.5
