@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     "model": {"latent_dim": 8, "hidden": [32]},
 }
 Matrix = npt.NDArray[np.float32]
+fit = partial(semid.fit, device="cpu")
 
 
 def drawn(n: int, d: int = 24, seed: int = 0, offset: float = 2.0) -> Matrix:
@@ -43,7 +44,7 @@ def drawn(n: int, d: int = 24, seed: int = 0, offset: float = 2.0) -> Matrix:
 
 @cache
 def fitted(kind: str, levels: tuple[int, ...] = (32, 16, 8), seed: int = 0) -> Quantizer:
-    return semid.fit(drawn(3_000), kind, levels, seed, config=SMALL)
+    return fit(drawn(3_000), kind, levels, seed, config=SMALL)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -274,7 +275,7 @@ def test_decode_takes_torch_lists_and_no_rows(model: Quantizer) -> None:
 
 def test_measured_error_is_that_of_decoding_what_was_encoded(kind: str) -> None:
     x_nd, ids = drawn(3_000), [f"item{i}" for i in range(3_000)]
-    model = semid.fit(x_nd, kind, (32, 16), item_ids=ids, config=SMALL)
+    model = fit(x_nd, kind, (32, 16), item_ids=ids, config=SMALL)
     held_n = held_out(pa.array(ids), 0.1)
     x64, decoded = x_nd.astype(np.float64), model.decode(model.encode(x_nd))
     error_n, deviation_n = (
@@ -311,7 +312,7 @@ def test_measured_error_is_that_of_decoding_what_was_encoded(kind: str) -> None:
 )
 def test_levels_rows_and_widths(kind: str, levels: tuple[int, ...], n: int, d: int) -> None:
     x_nd = drawn(n, d)
-    model = semid.fit(x_nd, kind, levels, config={**SMALL, "holdout": 0})
+    model = fit(x_nd, kind, levels, config={**SMALL, "holdout": 0})
     assert model.levels == levels
     found = model.quantize(x_nd)
     assert found.codes_nl.shape == (n, len(levels))
@@ -331,7 +332,7 @@ def test_levels_rows_and_widths(kind: str, levels: tuple[int, ...], n: int, d: i
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0, -1e4])
 def test_a_catalog_of_one_repeated_embedding(kind: str, value: float) -> None:
     x_nd = np.full((100, 6), value, np.float32)
-    model = semid.fit(x_nd, kind, (4, 3), config=SMALL)
+    model = fit(x_nd, kind, (4, 3), config=SMALL)
     codes_nl = model.encode(x_nd)
     assert (codes_nl == codes_nl[0]).all()
     np.testing.assert_allclose(model.decode(codes_nl), x_nd, rtol=1e-3)
@@ -341,7 +342,7 @@ def test_a_catalog_of_one_repeated_embedding(kind: str, value: float) -> None:
 
 def test_many_duplicates(kind: str) -> None:
     x_nd = np.repeat(drawn(6, 8), 50, axis=0)
-    model = semid.fit(x_nd, kind, (16, 4), config=SMALL)
+    model = fit(x_nd, kind, (16, 4), config=SMALL)
     codes_nl = model.encode(x_nd)
     assert len(np.unique(codes_nl, axis=0)) == 6
     np.testing.assert_array_equal(codes_nl, np.repeat(codes_nl[::50], 50, axis=0))
@@ -351,12 +352,12 @@ def test_many_duplicates(kind: str) -> None:
 
 def test_fewer_training_rows_than_codewords(kind: str) -> None:
     with pytest.raises(SemidError, match=r"40 training rows .*the 41 codewords of level 1"):
-        semid.fit(drawn(40), kind, (8, 41), config={**SMALL, "holdout": 0})
+        fit(drawn(40), kind, (8, 41), config={**SMALL, "holdout": 0})
 
 
 def test_the_hold_out_counts_for_too_few_rows(kind: str) -> None:
     with pytest.raises(SemidError, match=r"training rows \(\d+ more are held out\) are fewer than"):
-        semid.fit(drawn(100), kind, (100,), config={**SMALL, "holdout": 0.5})
+        fit(drawn(100), kind, (100,), config={**SMALL, "holdout": 0.5})
 
 
 # Seeds and state
@@ -368,7 +369,7 @@ def weights(model: Quantizer) -> dict[str, bytes]:
 
 def test_a_seed_repeats_the_fit(kind: str) -> None:
     x_nd = drawn(700, 8)
-    fits = [semid.fit(x_nd, kind, (8, 4), seed, config=SMALL) for seed in (3, 3, 4)]
+    fits = [fit(x_nd, kind, (8, 4), seed, config=SMALL) for seed in (3, 3, 4)]
     assert weights(fits[0]) == weights(fits[1])
     assert fits[0].metrics == fits[1].metrics
     assert bits(fits[0].quantize(x_nd)) == bits(fits[1].quantize(x_nd))
@@ -378,7 +379,7 @@ def test_a_seed_repeats_the_fit(kind: str) -> None:
 @pytest.mark.parametrize("seed", [0, 2**31 - 1])
 def test_every_seed_allowed_works(kind: str, seed: int) -> None:
     x_nd = drawn(100, 8)
-    assert semid.fit(x_nd, kind, (4, 4), seed, config=SMALL).encode(x_nd).shape == (100, 2)
+    assert fit(x_nd, kind, (4, 4), seed, config=SMALL).encode(x_nd).shape == (100, 2)
 
 
 def test_global_state_is_left_alone(kind: str, tmp_path: Path) -> None:
@@ -397,7 +398,7 @@ def test_global_state_is_left_alone(kind: str, tmp_path: Path) -> None:
         ]
 
     before = state()
-    model = semid.fit(drawn(300, 8), kind, (8, 4), config=SMALL)
+    model = fit(drawn(300, 8), kind, (8, 4), config=SMALL)
     model.save(tmp_path / "model")
     model = semid.load(tmp_path / "model")
     model.decode(model.encode(drawn(300, 8)))
@@ -406,11 +407,11 @@ def test_global_state_is_left_alone(kind: str, tmp_path: Path) -> None:
 
 def test_global_state_is_not_read(kind: str) -> None:
     x_nd = drawn(300, 8)
-    first = semid.fit(x_nd, kind, (8, 4), config=SMALL)
+    first = fit(x_nd, kind, (8, 4), config=SMALL)
     torch.rand(7)
     np.random.rand(7)  # noqa: NPY002
     random.random()
-    assert weights(semid.fit(x_nd, kind, (8, 4), config=SMALL)) == weights(first)
+    assert weights(fit(x_nd, kind, (8, 4), config=SMALL)) == weights(first)
 
 
 # What encode, decode and fit refuse
@@ -451,7 +452,7 @@ def test_bad_rows(model: Quantizer, name: str) -> None:
     with pytest.raises(SemidError, match=message):
         model.encode(x)
     with pytest.raises(SemidError, match=message):
-        semid.fit(x, model.kind, (2,))
+        fit(x, model.kind, (2,))
 
 
 def test_wrong_width(model: Quantizer) -> None:
@@ -483,22 +484,22 @@ def test_bad_codes(model: Quantizer, name: str) -> None:
 def test_fit_refuses(kind: str) -> None:
     x_nd = drawn(60, 4)
     with pytest.raises(SemidError, match="59 item_ids were given for 60 rows of x"):
-        semid.fit(x_nd, kind, (4,), item_ids=range(59))
+        fit(x_nd, kind, (4,), item_ids=range(59))
     with pytest.raises(SemidError, match="row 7: 'item_ids' is null"):
-        semid.fit(x_nd, kind, (4,), item_ids=[None if i == 7 else str(i) for i in range(60)])
+        fit(x_nd, kind, (4,), item_ids=[None if i == 7 else str(i) for i in range(60)])
     with pytest.raises(SemidError, match="fit: unknown setting 'epochs'; the valid ones are "):
-        semid.fit(x_nd, kind, (4,), config={"epochs": 3})
+        fit(x_nd, kind, (4,), config={"epochs": 3})
     with pytest.raises(SemidError, match=r"levels are \[\]"):
-        semid.fit(x_nd, kind, ())
+        fit(x_nd, kind, ())
     with pytest.raises(SemidError, match="seed is -1"):
-        semid.fit(x_nd, kind, (4,), seed=-1)
+        fit(x_nd, kind, (4,), seed=-1)
     with pytest.raises(SemidError, match=r"config holds levels, seed.* arguments of fit"):
-        semid.fit(x_nd, kind, (4,), config={"levels": [8], "seed": 1})
+        fit(x_nd, kind, (4,), config={"levels": [8], "seed": 1})
 
 
 def test_an_unknown_quantizer() -> None:
     with pytest.raises(SemidError, match="unknown quantizer 'pq'; use rqvae or rqkmeans"):
-        semid.fit(drawn(60, 4), "pq", (4,))
+        fit(drawn(60, 4), "pq", (4,))
 
 
 def test_devices() -> None:
@@ -534,7 +535,7 @@ def test_loading_gives_back_everything(model: Quantizer, folder: Path) -> None:
 
 
 def test_history_without_held_out_rows_survives(kind: str, tmp_path: Path) -> None:
-    model = semid.fit(drawn(200, 4), kind, (4,), config={**SMALL, "holdout": 0})
+    model = fit(drawn(200, 4), kind, (4,), config={**SMALL, "holdout": 0})
     model.save(tmp_path / "model")
     assert semid.load(tmp_path / "model").history == model.history
 
