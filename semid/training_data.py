@@ -181,8 +181,9 @@ class StreamedData:
         for x_nd, held_n in self._read(spans):
             train_nd = x_nd[~held_n]
             room = len(buffer.rows_bd) - filled
-            buffer.rows_bd[filled : filled + room] = train_nd[:room]
-            filled += len(train_nd[:room])
+            first_nd = train_nd[:room]
+            buffer.rows_bd[filled : filled + len(first_nd)] = first_nd
+            filled += len(first_nd)
             if len(train_nd) > room:
                 rest_nd = np.concatenate([rest_nd, buffer.exchange(train_nd[room:])])
                 yield from _full(rest_nd, rows)
