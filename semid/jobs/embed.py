@@ -91,7 +91,8 @@ def embed(
             table,
             Embedder(fitted, item_id=item_id),
             stage / "parts",
-            chunk_rows=fitted.chunk_rows,
+            # Small enough that every process gets some of a small catalog.
+            chunk_rows=min(fitted.chunk_rows, max(table.num_rows // 32, 2_048)),
             batch_rows=BATCH_ROWS,
             what="embed",
             workers=_workers(fitted, workers),

@@ -73,7 +73,7 @@ def map_table(
     for unfinished in folder.glob(".part-*"):  # by a job that was killed
         unfinished.unlink()
     # The cut depends on the table alone, so that a resumed job finds the parts it left.
-    chunks = table.chunks(min(chunk_rows, max(table.num_rows // 32, 2_048)))
+    chunks = table.chunks(chunk_rows)
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
     todo = [pair for pair in zip(chunks, parts, strict=True) if not pair[1].exists()]
     with bar(what, table.num_rows, "rows", show=show) as shown:
@@ -124,6 +124,7 @@ def _map_in_processes(
     pool = ProcessPoolExecutor(
         min(workers, len(todo)), context, _start_worker, (table, mapper, batch_rows)
     )
+    others = set(multiprocessing.active_children())
     try:
         with _interrupts_held():
             futures = {pool.submit(_work, span, part): span for span, part in todo}
@@ -136,13 +137,12 @@ def _map_in_processes(
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
-        raise
         if isinstance(error, BrokenProcessPool):
             raise SemidError(
                 "a worker process was ended from outside, most likely because memory ran out; "
                 "finished parts are kept: run the same command again, with fewer --workers"
             ) from error
-
+        raise
     pool.shutdown()
 
 
@@ -154,6 +154,7 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
     global _worker
