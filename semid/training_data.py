@@ -171,7 +171,8 @@ class StreamedData:
     def batches(self, rows: int, *, seed: int) -> Iterator[Matrix]:
         """Yield one epoch of training rows, shuffled as far as the buffer reaches."""
         random = np.random.default_rng(seed)
-        spans = self._table.chunks(16_384)
+        # A row group that is cut is decoded from its start for every piece: no smaller than needed.
+        spans = self._table.chunks(max(16_384, self._memory_rows // 16))
         spans = [spans[place] for place in random.permutation(len(spans))]
         buffer = _Buffer(
             np.empty((min(self._memory_rows, self.train_rows), self.width), np.float32), random
