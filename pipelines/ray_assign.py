@@ -24,13 +24,14 @@ def main(
     output: Annotated[str, typer.Option(help="Ids table to write.")],
     collisions: Annotated[str, typer.Option(help="suffix or none.")] = "suffix",
     item_id: Annotated[str, typer.Option(help="Name of the item id column.")] = "item_id",
-    gpus: Annotated[float, typer.Option(help="GPUs per actor.")] = 0.0,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per actor.")] = 0.9,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per actor.")] = 0.0,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows mapped at a time.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace another output.")] = False,
 ) -> None:
-    where = {"item_id": item_id, "device": "auto" if gpus else "cpu"}
-    engine = partial(over_ray, gpus=gpus)
-    what = {"model": model, "collisions": collisions, "output": output}
-    result = assign(embeddings, overwrite=overwrite, engine=engine, **what, **where)
+    engine = partial(over_ray, cpus=cpus, gpus=gpus, rows=rows)
+    job = partial(assign, device="auto" if gpus else "cpu", overwrite=overwrite, engine=engine)
+    result = job(embeddings, model=model, output=output, collisions=collisions, item_id=item_id)
     print_result("assign", result, as_json=False)
 
 

@@ -21,10 +21,12 @@ def main(
     encoder: Annotated[str, typer.Option(help="Saved encoder, or a sentence-transformers name.")],
     output: Annotated[str, typer.Option(help="Embeddings to write.")],
     item_id: Annotated[str, typer.Option(help="Name of the item id column.")] = "item_id",
-    gpus: Annotated[float, typer.Option(help="GPUs per actor.")] = 0.0,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per actor.")] = 0.9,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per actor.")] = 0.0,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows mapped at a time.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace another output.")] = False,
 ) -> None:
-    engine = partial(over_ray, gpus=gpus)
+    engine = partial(over_ray, cpus=cpus, gpus=gpus, rows=rows)
     result = embed(
         items, encoder=encoder, output=output, item_id=item_id, overwrite=overwrite, engine=engine
     )
