@@ -36,6 +36,23 @@ class Search(NamedTuple):
     near_tie_n: Tensor
 
 
+def product(bias_m: Tensor, x_nk: Tensor, w_mk: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Return ``bias + alpha * x @ w.T``, each row with the same bits wherever it stands.
+
+    Matrix products pick their kernels by shape, and at the ragged ends of a shape by place and by
+    number of threads. Filled up with zeros to whole tiles, there are no ends.
+    """
+    m, k = w_mk.shape
+    rows, columns = -m % 16, -k % 8
+    if columns:
+        x_nk = nn.functional.pad(x_nk, (0, columns))
+    if rows or columns:
+        w_mk = nn.functional.pad(w_mk, (0, columns, 0, rows))
+    if rows:
+        bias_m = nn.functional.pad(bias_m, (0, rows))
+    return torch.addmm(bias_m, x_nk, w_mk.T, alpha=alpha)[:, :m]
+
+
 def search(z_nz: Tensor, codebooks: Sequence[Tensor]) -> Search:
     """Quantise latents level by level, each row to its nearest codeword.
 
@@ -53,7 +70,7 @@ def search(z_nz: Tensor, codebooks: Sequence[Tensor]) -> Search:
     for codebook_kz in codebooks:
         half_k = codebook_kz.square().sum(1).mul_(0.5)
         # Half the squared distance, less the part that is the same for every codeword.
-        score_nk = torch.addmm(half_k, residual_nz, codebook_kz.T, alpha=-1)
+        score_nk = product(half_k, residual_nz, codebook_kz, alpha=-1)
         best_n = score_nk.amin(1)
         slack_n = tolerance * (square_n + 2 * half_k.max())
         reach_n = best_n + 0.5 * slack_n if z_nz.dtype == torch.float64 else best_n

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from semid.fit_config import RQVAEConfig
-from semid.quantization import ResidualCodebooks
+from semid.quantization import ResidualCodebooks, product
 
 
 class RQVAE(nn.Module):
@@ -101,8 +101,14 @@ class _Path(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = x
         for layer in self.mlp[:-1]:
-            hidden = nn.functional.gelu(layer(hidden))
-        return self.linear(x) + self.mlp[-1](hidden)  # type: ignore[no-any-return]
+            hidden = nn.functional.gelu(_apply(layer, hidden))
+        return _apply(self.linear, x) + _apply(self.mlp[-1], hidden)
+
+
+def _apply(layer: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+    return product(bias, x, layer.weight)
 
 
 def _undrawn(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
