@@ -37,7 +37,7 @@ class Assigner:
     """
 
     def __init__(self, model: str | Path, *, item_id: str = "item_id", device: str = "cpu") -> None:
-        self.model = Path(model)
+        self.model = Path(model).absolute()  # other processes may run in other folders
         self.item_id = item_id
         self.device = device
 

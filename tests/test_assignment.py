@@ -137,6 +137,16 @@ def test_pickles_carry_the_folder_not_the_model(folder: Path) -> None:
     assert copy(rows).equals(found)
 
 
+def test_a_pickle_works_from_another_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assign, rows = Assigner("model"), rows_of(drawn(9))
+    expected, pickled = assign(rows), pickle.dumps(assign)
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled)(rows).equals(expected)  # noqa: S301
+
+
 def test_it_loads_nothing_before_its_first_batch(tmp_path: Path) -> None:
     code = (
         "import sys; from semid.assignment import Assigner; Assigner('nowhere');"
