@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from semid.columns import EMBEDDING, check_rows, embedding_matrix
+from semid.errors import SemidError
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Assigner:
         Raises
         ------
         SemidError
-            For a null id, a bad embedding, or a width that is not the model's; names the row.
+            For a missing column, or for a null id, a bad embedding, or a width that is not the
+            model's; names the row.
         """
 
         def at(row: int) -> str:
@@ -94,5 +96,9 @@ class Assigner:
 
 
 def _column(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
+    if name not in rows.schema.names:
+        raise SemidError(
+            f"the rows have no column '{name}'; the columns are {', '.join(rows.schema.names)}"
+        )
     column = rows.column(name)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

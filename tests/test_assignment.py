@@ -201,6 +201,11 @@ def test_another_width(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        (rows_of(drawn(3), name="sku"), "no column 'item_id'; the columns are sku, embedding"),
+        (
+            rows_of(drawn(3)).rename_columns(["item_id", "vector"]),
+            "no column 'embedding'; the columns are item_id, vector",
+        ),
         (
             pa.record_batch([["a"], ["b"]], names=["item_id", "embedding"]),
             "x is string, but embeddings must be lists of float32 or float16",
