@@ -49,14 +49,18 @@ class Embedder:
         Raises
         ------
         SemidError
-            For a null id or a value that the encoder refuses; names the row.
+            For a missing column, a null id or a value that the encoder refuses; names the row.
         """
 
         def at(row: int) -> str:
             return where.locate(first_row + row) if where else f"row {first_row + row}"
 
-        column = rows.column(self.item_id)
-        ids = id_column(column, self.item_id, at=at)
+        if self.item_id not in rows.schema.names:
+            raise SemidError(
+                f"the rows have no column '{self.item_id}'; the columns are "
+                f"{', '.join(rows.schema.names)}"
+            )
+        ids = id_column(rows.column(self.item_id), self.item_id, at=at)
         try:
             x_nd = self.encoder.encode(rows)
         except RowError as error:
