@@ -64,13 +64,20 @@ def check_ids(table: ParquetTable, item_id: str) -> None:
             failure.append(error)
 
     schema = pa.schema([("id", kind), ("row", pa.int64())])
+    reader = pa.RecordBatchReader.from_batches(schema, numbered())
     settings = {"memory_limit": "1GB", "temp_directory": tempfile.gettempdir()}
-    with duckdb.connect(config=settings) as connection:
-        connection.register("ids", pa.RecordBatchReader.from_batches(schema, numbered()))
-        found = connection.execute(
-            "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
-            "ORDER BY 2 LIMIT 1"
-        ).fetchone()
+    try:
+        with duckdb.connect(config=settings) as connection:
+            connection.register("ids", reader)
+            found = connection.execute(
+                "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
+                "ORDER BY 2 LIMIT 1"
+            ).fetchone()
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise SemidError(
+            f"looking for duplicate ids in {display_path(table.name)} ran out of memory (1 GB) and "
+            f"of room in {tempfile.gettempdir()}; name a larger folder in TMPDIR"
+        ) from error
     if failure:
         raise failure[0]
     if found:

@@ -107,7 +107,9 @@ def fit_data(
 
 @torch.no_grad()
 def _fit_kmeans(network: RQKMeans, data: TrainingData, config: FitConfig) -> int:
-    sample_nd = data.sample(config.kmeans.max_rows, seed=config.seed)
+    # The sample, its residuals and k-means' copy of them: three quarters of the budget.
+    fitting = int(config.memory_gib * 2**30) // (4 * 4 * data.width)
+    sample_nd = data.sample(min(config.kmeans.max_rows, fitting), seed=config.seed)
     network.codes.initialise(
         torch.from_numpy(np.ascontiguousarray(sample_nd)),
         batch_rows=len(sample_nd),

@@ -37,7 +37,14 @@ _LOCK = ".lock"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
-_NOT_POSSIBLE = {errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EMFILE}
+_NOT_POSSIBLE = {
+    errno.ENOENT,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EMFILE,
+}
 
 Manifest = dict[str, Any]
 
@@ -202,7 +209,12 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
                 discard(folder)
                 (folder / PLAN).write_text(mark)
-            yield folder
+            try:
+                yield folder
+            except BaseException:
+                if {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN}:
+                    _clear(folder)  # nothing was finished that the next run could go on with
+                raise
             _clear(folder)
 
 
@@ -370,7 +382,7 @@ def _replace(staged: Path, output: Path) -> None:
         _exchange(staged, output)
     else:
         staged.replace(output)
-    _sync(output.parent)
+    _sync_one(output.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -380,11 +392,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def _sync(path: Path) -> None:
     for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        handle = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_one(entry)
+
+
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _exchange(staged: Path, output: Path) -> None:

@@ -42,7 +42,7 @@ def describe(facts: Mapping[str, Any], indent: str = "") -> str:
     """Lay out nested values as ``name: value`` lines."""
     lines = []
     for name, value in facts.items():
-        label = f"{indent}{str(name).replace('_', ' ')}:"
+        label = f"{indent}{name}:"
         if isinstance(value, Mapping):
             lines += [label, describe(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
@@ -54,7 +54,7 @@ def describe(facts: Mapping[str, Any], indent: str = "") -> str:
 
 
 def _inline(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in row.items())
+    return ", ".join(f"{name} {_plain(value)}" for name, value in row.items())
 
 
 def _plain(value: Any) -> str:

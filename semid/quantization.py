@@ -21,6 +21,9 @@ from semid.kmeans import kmeans
 NEAR_TIE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
+SEARCH_ROWS = 8_192
+
+
 class Search(NamedTuple):
     """What `search` finds for n rows over l levels.
 
@@ -156,17 +159,20 @@ class ResidualCodebooks(nn.Module):
 
         The moving averages begin as if every batch of `batch_rows` had looked like the sample.
         """
-        residual_nz = sample_nz
+        residual_nz = sample_nz.clone()
         for level, size in enumerate(self.levels):
             rows_nz = residual_nz.cpu().numpy()
             codebook_kz = torch.from_numpy(
                 kmeans(rows_nz, size, seed=(seed + level) % 2**31, iterations=iterations)
             )
             codebook_kz = codebook_kz.to(sample_nz.device)
-            code_n = search(residual_nz, [codebook_kz]).codes_nl[:, 0]
-            count_k = torch.bincount(code_n, minlength=size) * (batch_rows / len(code_n))
-            self._set(level, slice(None), codebook_kz, count_k)
-            residual_nz = residual_nz - codebook_kz[code_n]
+            count_k = torch.zeros(size, device=sample_nz.device)
+            # In blocks: the scores of a whole sample against a large codebook take gigabytes.
+            for block_bz in torch.split(residual_nz, SEARCH_ROWS):
+                code_b = search(block_bz, [codebook_kz]).codes_nl[:, 0]
+                count_k += torch.bincount(code_b, minlength=size)
+                block_bz -= codebook_kz[code_b]
+            self._set(level, slice(None), codebook_kz, count_k * (batch_rows / len(sample_nz)))
 
     def forward(self, latent_nz: Tensor) -> Quantised:
         """Quantise a batch of latents ``(n, z)`` for training."""

@@ -67,7 +67,7 @@ class Codes(NamedTuple):
     margin_n: npt.NDArray[np.float32]
 
 
-@dataclass
+@dataclass(repr=False)
 class Quantizer:
     """A fitted quantizer.
 
@@ -87,6 +87,9 @@ class Quantizer:
     config: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Quantizer({self.kind}, width={self.width}, levels={self.levels})"
 
     @property
     def levels(self) -> tuple[int, ...]:

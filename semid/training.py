@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +30,9 @@ from semid.training_data import TrainingData
 
 HELD_OUT_ROWS = 8_192
 # Often enough to lose little work, seldom enough to cost nothing.
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_SECONDS = 5.0
+# What counts as an epoch of a table so large that a pass takes more: measured and kept as often.
+EPOCH_STEPS = 2_000
 
 
 class Callback(Protocol):
@@ -128,7 +131,8 @@ class Trainer:
     def _run_epoch(self, callbacks: Sequence[Callback]) -> dict[str, Any]:
         started, totals = time.perf_counter(), _Totals.empty(self.network)
         rate = 0.0
-        for rows_nd in self.data.batches(self.batch_size, seed=self.seed * 1_000_003 + self.epoch):
+        shuffled = self.data.batches(self.batch_size, seed=self.seed * 1_000_003 + self.epoch)
+        for rows_nd in islice(shuffled, EPOCH_STEPS):
             if self.step == self.autoencoder_steps:
                 self._start_codebooks()
             rate = self._learning_rate()

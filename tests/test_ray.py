@@ -190,18 +190,6 @@ def test_a_bad_row_ends_in_a_sentence(cluster: dict[str, str], local: Path, tmp_
     assert not (tmp_path / "ids").exists()
 
 
-def test_an_actor_without_room_is_refused(
-    cluster: dict[str, str], local: Path, tmp_path: Path
-) -> None:
-    options = ("--model", local / "model", "--output", "ids", "--cpus", 3)
-    done = drive(cluster, tmp_path, "ray_assign.py", local / "embeddings.parquet", *options)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == (
-        "error: no machine of the cluster has 3 CPUs and 0 GPUs for an actor; "
-        "lower --cpus or --gpus, or start such a machine first"
-    )
-
-
 def test_what_stands_at_the_output_stays(
     quiet: dict[str, str], local: Path, tmp_path: Path
 ) -> None:
@@ -214,5 +202,5 @@ def test_what_stands_at_the_output_stays(
 
 
 def test_drivers_are_glue() -> None:
-    for script in ("ray_embed.py", "ray_assign.py"):
+    for script in ("ray_engine.py", "ray_embed.py", "ray_assign.py"):
         assert len((PIPELINES / script).read_text().splitlines()) <= 40, script

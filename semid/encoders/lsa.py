@@ -77,8 +77,8 @@ class LsaEncoder:
     """Texts to dense vectors by TF-IDF and SVD, both fitted on a sample.
 
     An item whose text holds no n-gram that the sample had (an empty text above all) gets the mean
-    direction of the sample, since a zero vector could not be told from a broken one; each batch
-    with such items says so in one log warning.
+    direction of the sample, since a zero vector could not be told from a broken one; the first
+    batch with such items says so in a log warning.
 
     Attributes
     ----------
@@ -93,6 +93,7 @@ class LsaEncoder:
     empty_: np.ndarray
 
     def __init__(self, config: LsaConfig) -> None:
+        self._warned = False
         self.config = config
 
     @property
@@ -157,7 +158,8 @@ class LsaEncoder:
             x_nd[unknown_n] = self.empty_
             unknown_rows += int(unknown_n.sum())
             out_nd[start : start + SLICE_ROWS] = x_nd
-        if unknown_rows:
+        if unknown_rows and not self._warned:
+            self._warned = True  # once: a large catalog has many batches
             logger.warning(
                 "%d of %d items have an empty text or no n-gram known from the sample; "
                 "they get the mean direction of the sample",

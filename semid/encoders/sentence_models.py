@@ -66,14 +66,11 @@ def find_folder(model: str) -> Path | None:
         return folder
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model:
         raise SemidError(f"there is no folder {model!r} to load a text encoder from; {WAY_OUT}")
-    module = PACKAGED.get(model, model.replace("-", "_"))
-    if not module.isidentifier() or find_spec(module) is None:
-        return None
-    get_model_path = getattr(import_module(module), "get_model_path", None)
-    if get_model_path is None:
+    module = PACKAGED.get(model)  # never a name as it comes: importing runs code
+    if module is None or find_spec(module) is None:
         return None
     logger.info("the model %r comes from the installed package %s", model, module)
-    return Path(get_model_path())
+    return Path(import_module(module).get_model_path())
 
 
 def _from_folder(folder: Path, device: str) -> SentenceTransformer:

@@ -14,7 +14,7 @@ from semid.columns import check_ids, id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import ids_schema
 from semid.jobs.job import Result, output_path, produce, require_width
-from semid.jobs.mapping import Engine, map_table, write_table
+from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.outputs import METADATA_KEY, Manifest
 from semid.tables import open_table
@@ -36,6 +36,7 @@ def assign(
     workers: int = 1,
     overwrite: bool = False,
     show: bool = False,
+    owner: str | None = None,
     engine: Engine = map_table,
 ) -> Result:
     """Assign a semantic ID to every row of an embeddings table.
@@ -52,6 +53,7 @@ def assign(
     workers : processes; one process with all threads measures fastest on few cores
     overwrite : replace a table made by other settings
     show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
     engine : maps the rows; on this machine, unless a driver brings a cluster's
 
     Raises
@@ -62,8 +64,8 @@ def assign(
     target, folder = output_path(output), Path(model)
     if collisions not in POLICIES:
         raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
-    if memory_gib <= 0:
-        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0")
+    if not 0 < memory_gib < float("inf"):
+        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
     table, header = open_table(embeddings), read_header(folder)
     require_width(table, header["width"], folder)
     schema = ids_schema(id_type(table, item_id), item_id)
@@ -86,7 +88,7 @@ def assign(
             workers=workers,
             show=show,
         )
-        raw = open_table(stage / "raw")
+        raw = open_parts(stage / "raw", table.num_rows)
         report, rows = resolve(
             lambda: raw.batches(raw.schema.names),
             policy=collisions,
@@ -114,6 +116,7 @@ def assign(
         settings={"collisions": collisions, "item_id": item_id},
         build=build,
         overwrite=overwrite,
+        owner=owner,
     )
 
 

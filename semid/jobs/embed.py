@@ -24,11 +24,12 @@ from semid.encoders import (
     load_encoder,
     make_encoder,
 )
+from semid.encoders.saved import JSON_NAME
 from semid.errors import RowError, SemidError, display_path
 from semid.jobs.job import Result, output_path, produce
-from semid.jobs.mapping import Engine, map_table, write_table
+from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import bar
-from semid.outputs import METADATA_KEY, Manifest, publish
+from semid.outputs import METADATA_KEY, Manifest, digest, publish
 from semid.tables import ParquetTable, open_table
 
 BATCH_ROWS = 4_096
@@ -44,6 +45,7 @@ def embed(
     workers: int = 0,
     overwrite: bool = False,
     show: bool = False,
+    owner: str | None = None,
     engine: Engine = map_table,
 ) -> Result:
     """Embed an items table.
@@ -60,6 +62,7 @@ def embed(
     workers : processes; 0 takes one per core where the encoder runs on one
     overwrite : replace an output made by other settings
     show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
     engine : maps the rows; on this machine, unless a driver brings a cluster's
 
     Raises
@@ -81,7 +84,7 @@ def embed(
         )
     inputs: dict[str, ParquetTable | Path] = {"items": table}
     reused = is_saved_encoder(Path(encoder))
-    if reused:
+    if Path(encoder).is_dir():  # a saved encoder, or a sentence-transformers folder
         inputs["encoder"] = Path(encoder)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -92,18 +95,23 @@ def embed(
             Embedder(fitted, item_id=item_id),
             stage / "parts",
             # Small enough that every process gets some of a small catalog.
-            chunk_rows=min(fitted.chunk_rows, max(table.num_rows // 32, 2_048)),
-            batch_rows=BATCH_ROWS,
+            chunk_rows=min(fitted.chunk_rows, max(table.num_rows // 8, 2_048)),
+            # A slow encoder moves the bar more often.
+            batch_rows=min(BATCH_ROWS, max(fitted.chunk_rows // 16, 256)),
             what="embed",
             workers=_workers(fitted, workers),
             show=show,
         )
-        summary = {"items": table.num_rows, "width": fitted.width, "encoder": str(saved)}
-        if (stage / "encoder").exists():
-            publish(stage / "encoder", saved)
+        written = open_parts(stage / "parts", table.num_rows)
+        summary = {
+            "items": table.num_rows,
+            "width": fitted.width,
+            "encoder": str(saved),
+            "encoder_digest": digest(stage / "encoder" / JSON_NAME),
+        }
+        publish(stage / "encoder", saved)
         if target.suffix != ".parquet":
             return stage / "parts", summary
-        written = open_table(stage / "parts")
         metadata = {METADATA_KEY: json.dumps(manifest | {"summary": summary})}
         rows = written.batches(written.schema.names)
         return write_table(rows, stage / "out.parquet", written.schema, metadata), summary
@@ -116,13 +124,21 @@ def embed(
         settings=plan,
         build=build,
         overwrite=overwrite,
-        complete=lambda: is_saved_encoder(saved),
+        owner=owner,
+        complete=lambda made_before: _belongs(saved, made_before),
     )
 
 
 def encoder_folder(output: Path) -> Path:
     """Where the encoder that made an embeddings table is saved."""
-    return output.with_name(f"{output.stem}.encoder")
+    return output.with_name(f"{output.name.removesuffix('.parquet')}.encoder")
+
+
+def _belongs(saved: Path, manifest: Manifest) -> bool:
+    """Tell whether the encoder beside a table is the one that made it."""
+    place = saved / JSON_NAME
+    wanted = manifest.get("summary", {}).get("encoder_digest")
+    return is_saved_encoder(saved) and place.is_file() and digest(place) == wanted
 
 
 def choose_encoder(name: str, settings: dict[str, Any]) -> Encoder:
@@ -133,7 +149,7 @@ def choose_encoder(name: str, settings: dict[str, Any]) -> Encoder:
     SemidError
         For unknown or bad settings, or a saved encoder that cannot be read.
     """
-    if is_saved_encoder(Path(name)):
+    if is_saved_encoder(Path(name)) or (Path(name) / JSON_NAME).is_file():
         if settings:
             raise SemidError(
                 f"the saved encoder {name} has its settings already; leave out "

@@ -38,6 +38,7 @@ def evaluate(
     item_id: str = "item_id",
     overwrite: bool = False,
     show: bool = False,
+    owner: str | None = None,
 ) -> Result:
     """Measure an ids table.
 
@@ -51,6 +52,7 @@ def evaluate(
     item_id : name of the id column
     overwrite : replace a file made by other settings
     show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
 
     Raises
     ------
@@ -89,6 +91,7 @@ def evaluate(
         settings={"baseline": baseline, "item_id": item_id},
         build=build,
         overwrite=overwrite,
+        owner=owner,
     )
 
 

@@ -21,6 +21,7 @@ def export(
     item_id: str = "item_id",
     overwrite: bool = False,
     show: bool = False,
+    owner: str | None = None,
 ) -> Result:
     """Export an ids table.
 
@@ -32,6 +33,7 @@ def export(
     item_id : name of the id column
     overwrite : replace a file made by other settings
     show : accepted as in every job; an export is too quick for a bar
+    owner : the step of a pipeline that runs it, which may replace what it made before
 
     Raises
     ------
@@ -61,4 +63,5 @@ def export(
         settings={"format": format, "item_id": item_id},
         build=build,
         overwrite=overwrite,
+        owner=owner,
     )

@@ -58,9 +58,13 @@ def produce(
     settings: Mapping[str, Any],
     build: Build,
     overwrite: bool,
-    complete: Callable[[], bool] = lambda: True,
+    owner: str | None = None,
+    complete: Callable[[Manifest], bool] = lambda _: True,
 ) -> Result:
     """Make `output` unless it is current already, and `complete` says so of what goes with it.
+
+    `owner` names the step of a pipeline that runs the job: what the same step made before is
+    replaced without `overwrite`.
 
     The plan is the command, semid's version, the contents of the inputs and the settings; it is
     saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
@@ -82,19 +86,24 @@ def produce(
             "inputs": {name: facts["digest"] for name, facts in described.items()},
             "settings": dict(settings),
         }
-        if previous and previous.get("fingerprint") == fingerprint(plan) and complete():
+        if previous and previous.get("fingerprint") == fingerprint(plan) and complete(previous):
             sweep(output, plan)
             return Result(output, previous.get("summary", {}), up_to_date=True)
+        overwrite = overwrite or (previous is not None and _is_owned(previous, owner))
         refuse_foreign(output, plan, overwrite=overwrite)
         reason = difference(previous["plan"], plan) if previous and "plan" in previous else None
         with staging(output, plan) as stage:
             # Another job may have written it since.
             refuse_foreign(output, plan, overwrite=overwrite)
-            manifest = manifest_for(plan, inputs=described)
+            manifest = manifest_for(plan, inputs=described, owner=owner)
             staged, summary = build(stage, manifest)
             embedded = staged.is_file() and is_current(staged, plan)  # in Parquet metadata
             publish(staged, output, None if embedded else manifest | {"summary": summary})
     return Result(output, summary, reason=reason)
+
+
+def _is_owned(manifest: Manifest, owner: str | None) -> bool:
+    return owner is not None and manifest.get("owner") == owner
 
 
 def _refuse_input(output: Path, inputs: Mapping[str, ParquetTable | Path]) -> None:

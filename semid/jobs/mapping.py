@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from semid.errors import SemidError
 from semid.jobs.progress import Bar, bar
-from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_writer, prefetch
+from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer, prefetch
 
 # Rows of one part in an output folder.
 PART_ROWS = 1 << 20
@@ -69,27 +69,50 @@ def map_table(
     SemidError
         For a bad row, from the mapper.
     """
-    folder.mkdir(exist_ok=True)
-    for unfinished in folder.glob(".part-*"):  # by a job that was killed
-        unfinished.unlink()
-    # The cut depends on the table alone, so that a resumed job finds the parts it left.
-    chunks = table.chunks(chunk_rows)
-    parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
-    todo = [pair for pair in zip(chunks, parts, strict=True) if not pair[1].exists()]
+    todo = missing_parts(table, folder, chunk_rows)
     with bar(what, table.num_rows, "rows", show=show) as shown:
         shown.update(table.num_rows - sum(stop - start for (start, stop), _ in todo))
         if workers > 1 and len(todo) > 1:
             _map_in_processes(table, mapper, todo, batch_rows, workers, shown)
         else:
             for span, part in todo:
-                for rows in _map_chunk(table, mapper, span, part, batch_rows):
+                for rows in write_part(table, mapper, span, part, batch_rows):
                     shown.update(rows)
 
 
-def _map_chunk(
+def missing_parts(
+    table: ParquetTable, folder: Path, chunk_rows: int
+) -> list[tuple[tuple[int, int], Path]]:
+    """Return the row ranges that have no part in `folder` yet, each with the part's path.
+
+    The cut depends on the table alone, so that a resumed job finds the parts it left.
+    """
+    folder.mkdir(exist_ok=True)
+    for unfinished in folder.glob(".part-*"):  # by a job that was killed
+        unfinished.unlink()
+    chunks = table.chunks(chunk_rows)
+    parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
+    return [pair for pair in zip(chunks, parts, strict=True) if not pair[1].exists()]
+
+
+def open_parts(folder: Path, rows: int) -> ParquetTable:
+    """Open what an engine wrote, making sure that it is every row once."""
+    written = open_table(folder)
+    if written.num_rows != rows:
+        raise RuntimeError(f"the engine wrote {written.num_rows} rows to {folder}, not {rows}")
+    return written
+
+
+def write_part(
     table: ParquetTable, mapper: RowMap, span: tuple[int, int], part: Path, batch_rows: int
 ) -> Iterator[int]:
-    """Write one part; yields the rows of each batch as it is done."""
+    """Write ``mapper(rows)`` of a row range to `part`; yields the rows of each batch when done.
+
+    Raises
+    ------
+    SemidError
+        For a bad row, from the mapper; nothing is left at `part`.
+    """
     start, stop = span
     writing = part.with_name(f".{part.name}.{os.getpid()}")
     writer: pq.ParquetWriter | None = None
@@ -168,7 +191,7 @@ def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
 def _work(span: tuple[int, int], part: Path) -> None:
     assert _worker is not None
     table, mapper, batch_rows = _worker
-    for _ in _map_chunk(table, mapper, span, part, batch_rows):
+    for _ in write_part(table, mapper, span, part, batch_rows):
         pass
 
 

@@ -55,6 +55,7 @@ class TrainingBar:
     def on_epoch(self, metrics: dict[str, Any]) -> None:
         """Show held-out error and perplexity."""
         used = "/".join(f"{metrics[f'perplexity_{level}']:.0f}" for level in range(self._levels))
+        used = f"perplexity {used}" if metrics["used_0"] else "autoencoder warm-up"
         error = metrics["held_out_error"]
         shown = "" if error is None else f"held-out error {error:.3f}, "
-        self._shown.set_postfix_str(f"{shown}perplexity {used}", refresh=False)
+        self._shown.set_postfix_str(f"{shown}{used}", refresh=False)

@@ -27,7 +27,6 @@ from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.job import Result
 from semid.jobs.train import train
-from semid.outputs import read_manifest
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
@@ -36,7 +35,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "export": export,
     "evaluate": evaluate,
 }
-_GIVEN_BY_RUN = ("overwrite", "show", "engine")
+_GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
 _INPUTS = ("items", "embeddings", "model", "ids")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -167,11 +166,11 @@ def run(
     _refuse_missing_inputs(steps, display_path(pipeline))
     for step in steps:
         where = f"{display_path(pipeline)}, step '{step.name}'"
-        ours = read_manifest(Path(step.parameters["output"])) is not None
+        owner = f"{Path(pipeline).resolve()}#{step.name}"
         job = validate_call(COMMANDS[step.command])
         try:
             named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
-            yield step, job(**named, overwrite=overwrite or ours, show=show)
+            yield step, job(**named, overwrite=overwrite, owner=owner, show=show)
         except SemidError as error:
             raise SemidError(f"{where}: {error}") from error
         except ValidationError as error:
@@ -184,12 +183,18 @@ def run(
 
 def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:
     """Find a mistyped path before an hour of training, not after."""
+    writers = {os.path.normpath(step.parameters["output"]): step.name for step in steps}
     made: set[str] = set()
     for step in steps:
         for key in _INPUTS:
             path = step.parameters.get(key)
             if key == "items" or path is None or os.path.normpath(path) in made:
                 continue
+            if (later := writers.get(os.path.normpath(path))) is not None:
+                raise SemidError(
+                    f"{shown}, step '{step.name}': {key} = {path!r} is made by the step "
+                    f"'{later}' that comes later; put '{later}' before '{step.name}'"
+                )
             if not Path(path).exists() and not any(mark in path for mark in "*?[:"):
                 raise SemidError(
                     f"{shown}, step '{step.name}': {key} = {path!r} does not exist and no step "

@@ -40,6 +40,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     show: bool = False,
+    owner: str | None = None,
 ) -> Result:
     """Train a quantizer on an embeddings table.
 
@@ -52,6 +53,7 @@ def train(
     device : ``auto``, ``cpu`` or ``cuda``
     overwrite : replace a model made by other settings
     show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
 
     Raises
     ------
@@ -108,4 +110,5 @@ def train(
         settings={**as_plain(config), "item_id": item_id},
         build=build,
         overwrite=overwrite,
+        owner=owner,
     )

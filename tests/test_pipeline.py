@@ -1,0 +1,217 @@
+"""Pipelines: the ones that semid ships parse, and one like the demo runs from items to metrics."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROWS, make_catalog, run_here
+
+from semid.export import import_ids
+from semid.id_table import read_ids
+from semid.jobs.run import read_pipeline, run
+
+PIPELINES = sorted((Path(__file__).parent.parent / "pipelines").glob("*.toml"))
+
+
+def quick(toml):
+    """Make the demo's pipeline small: few codewords, few epochs, few dims."""
+    toml = toml.replace("[256, 256, 256], seed = 0", "[8, 8], seed = 0, training = { epochs = 2 }")
+    texts = '["title", "brand"], dim = 16, features = 1024, char_ngrams = [0, 0]'
+    return re.sub(r'\["title", "brand", [^\]]*\]', texts, toml)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder with a small catalog where the demo has run, and what the command printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "data").mkdir()
+    pq.write_table(make_catalog(), folder / "data" / "items.parquet")
+    demo = next(path for path in PIPELINES if path.name == "demo.toml")
+    (folder / "demo.toml").write_text(quick(demo.read_text()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = run_here("run", "demo.toml")
+    assert done.code == 0, done.err
+    return folder, done
+
+
+# the pipelines in the repository
+
+
+def test_there_are_pipelines():
+    assert [path.name for path in PIPELINES] == [
+        "beauty.toml",
+        "beauty_embeddings.toml",
+        "demo.toml",
+    ]
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
+def test_every_pipeline_parses(path, monkeypatch):
+    monkeypatch.setenv("SEMID_DATA", "/some/where")
+    steps = read_pipeline(path)
+    assert [step.command for step in steps][-4:] == ["train", "assign", "export", "evaluate"]
+    written = [step.parameters["output"] for step in steps]
+    assert len(set(written)) == len(written)
+    read = {
+        value
+        for step in steps
+        for key, value in step.parameters.items()
+        if key in ("embeddings", "model", "ids", "items")
+    }
+    # What no step makes is where the data lies; nothing else is left open.
+    outside = {path for path in read if path not in written}
+    assert all(path.startswith(("/some/where/beauty/", "data/")) for path in outside)
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
+def test_a_pipeline_says_how_to_run_it(path):
+    assert f"semid run pipelines/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", PIPELINES[:2], ids=lambda path: path.name)
+def test_a_variable_that_is_not_set_is_named(path, monkeypatch):
+    monkeypatch.delenv("SEMID_DATA", raising=False)
+    assert "the environment variable SEMID_DATA is not set" in run_here("run", path).error
+
+
+# the demo
+
+
+def test_the_demo_makes_every_output(demo):
+    folder, done = demo
+    names = {path.name for path in (folder / "out" / "demo").iterdir()}
+    assert names >= {"embeddings.parquet", "embeddings.encoder", "model", "ids.parquet"}
+    assert names >= {"tokens.json", "metrics.json"}
+    assert not any(name.startswith(".") for name in names)
+    assert "held-out error" in done.out
+    assert "rqkmeans" in done.out
+    assert done.out.splitlines()[-5:] == [
+        f"  out/demo/{name}"
+        for name in ("embeddings.parquet", "model", "ids.parquet", "tokens.json", "metrics.json")
+    ]
+
+
+def test_the_demos_outputs_agree_with_each_other(demo):
+    folder, _ = demo
+    out = folder / "out" / "demo"
+    items = pq.read_table(folder / "data" / "items.parquet")["item_id"].to_pylist()
+    ids = read_ids(out / "ids.parquet")
+    assert ids.item_ids.to_pylist() == items
+    tokens = import_ids(out / "tokens.json", "tokens-json", levels=2)
+    assert tokens.item_ids.to_pylist() == items
+    np.testing.assert_array_equal(tokens.sids, ids.sids)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["items"] == ROWS
+    for level, figures in enumerate(metrics["levels"]):
+        assert figures["used"] == len(np.unique(ids.codes[:, level]))
+    distinct = len(np.unique(ids.codes, axis=0))
+    assert metrics["raw_uniqueness"] == pytest.approx(distinct / ROWS)
+    assert metrics["baseline"]["levels"][0]["size"] == 8
+
+
+def test_a_pipeline_as_json(demo, monkeypatch):
+    folder, _ = demo
+    monkeypatch.chdir(folder)
+    found = run_here("run", "demo.toml", "--json").json
+    assert list(found) == ["embed", "train", "assign", "export", "evaluate"]
+    assert all(step["up_to_date"] for step in found.values())
+    assert found["evaluate"]["summary"]["items"] == ROWS
+
+
+# steps
+
+
+def test_steps_run_from_python_one_after_the_other(tmp_path, world):
+    (tmp_path / "p.toml").write_text(f"""
+[steps.words]
+command = "export"
+ids = "{world}/ids.parquet"
+format = "tokens-json"
+output = "{tmp_path}/tokens.json"
+
+[steps.numbers]
+command = "export"
+ids = "{world}/ids.parquet"
+format = "npz"
+output = "{tmp_path}/ids.npz"
+""")
+    running = run(tmp_path / "p.toml")
+    step, result = next(running)
+    assert (step.name, step.command) == ("words", "export")
+    assert result.output.exists()
+    assert not (tmp_path / "ids.npz").exists()
+    assert [step.name for step, _ in running] == ["numbers"]
+    assert (tmp_path / "ids.npz").exists()
+
+
+def test_variables_are_put_in_everywhere(tmp_path, world, monkeypatch):
+    monkeypatch.setenv("HERE", str(tmp_path))
+    monkeypatch.setenv("COLUMN", "title")
+    (tmp_path / "p.toml").write_text(f"""
+[steps.embed]
+items = "{world}/items.parquet"
+output = "${{HERE}}/e.parquet"
+settings = {{ text = ["${{COLUMN}}"], dim = 4, features = 256, char_ngrams = [0, 0] }}
+""")
+    done = run_here("run", tmp_path / "p.toml")
+    assert done.code == 0, done.err
+    assert pq.read_schema(tmp_path / "e.parquet").field("embedding").type == pa.list_(
+        pa.field("element", pa.float32(), nullable=False), 4
+    )
+
+
+def test_a_step_may_use_an_encoder_that_a_step_before_saved(tmp_path, world):
+    settings = "{ text = ['title'], dim = 4, features = 256, char_ngrams = [0, 0] }"
+    (tmp_path / "p.toml").write_text(f"""
+[steps.embed]
+items = "{world}/items.parquet"
+output = "{tmp_path}/e.parquet"
+settings = {settings}
+
+[steps.new]
+command = "embed"
+items = "{world}/items.parquet"
+encoder = "{tmp_path}/e.encoder"
+output = "{tmp_path}/new.parquet"
+""")
+    done = run_here("run", tmp_path / "p.toml")
+    assert done.code == 0, done.err
+    assert pq.read_table(tmp_path / "new.parquet").equals(pq.read_table(tmp_path / "e.parquet"))
+    assert "everything is up to date" in run_here("run", tmp_path / "p.toml").out
+
+
+def test_what_another_made_is_replaced_only_when_asked(tmp_path, world):
+    (tmp_path / "tokens.json").write_text("{}")
+    (tmp_path / "p.toml").write_text(
+        f'[steps.export]\nids = "{world}/ids.parquet"\nformat = "tokens-json"\n'
+        f'output = "{tmp_path}/tokens.json"\n'
+    )
+    done = run_here("run", tmp_path / "p.toml")
+    assert "tokens.json exists and was not made by this command" in done.error
+    assert (tmp_path / "tokens.json").read_text() == "{}"
+    assert run_here("run", tmp_path / "p.toml", "--overwrite").code == 0
+    assert len(json.loads((tmp_path / "tokens.json").read_text())) == ROWS
+
+
+def test_the_id_column_of_all_steps(tmp_path):
+    items = make_catalog(300).rename_columns(["sku", "title", "brand", "price"])
+    pq.write_table(items, tmp_path / "items.parquet")
+    (tmp_path / "p.toml").write_text(f"""
+[steps.embed]
+items = "{tmp_path}/items.parquet"
+output = "{tmp_path}/e.parquet"
+settings = {{ text = ["title"], dim = 4, features = 256, char_ngrams = [0, 0] }}
+
+[steps.train]
+embeddings = "{tmp_path}/e.parquet"
+output = "{tmp_path}/model"
+settings = {{ quantizer = "rqkmeans", levels = [4, 4] }}
+""")
+    done = run_here("run", tmp_path / "p.toml", "--item-id", "sku")
+    assert done.code == 0, done.err
+    assert pq.read_schema(tmp_path / "e.parquet").names == ["sku", "embedding"]
