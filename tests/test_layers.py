@@ -1,105 +1,193 @@
-"""The layers of the package: a module imports only from layers below its own."""
+"""The map of the architecture, read from the imports: what stands on what, and what stays out.
+
+A module imports only from the ranks below its own, whether at import time, inside a function or for
+type checking. A new module needs a place here.
+"""
+
+from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "semid"
+import semid
 
-# The map of the architecture, lowest first. A folder stands for all of its modules, which may
-# import each other; so may modules of one layer only where IN_LAYER says so.
-LAYERS = [
-    ["errors", "metrics.codes"],
-    ["ids"],
-    ["config", "tables", "kmeans", "devices", "fit_config"],
-    ["columns", "id_columns", "outputs", "metrics.measurement"],
-    ["quantization", "training_data", "artifact", "encoders", "id_table"],
-    ["rqvae", "residual_kmeans"],
-    ["quantizer", "training"],
-    ["fitting"],
-    ["assignment", "embedding", "collisions", "export"],
-    ["jobs"],
-    ["printing", "terminal"],
-    ["cli"],
-]
-IN_LAYER = {("terminal", "printing")}
-OUTSIDE = {"", "__main__", "metrics"}  # the package itself, which only resolves names
-FORBIDDEN_FILES = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
+ROOT = Path(semid.__file__).parent
+
+# From the ground up. Modules of one rank do not import each other.
+RANKS: tuple[tuple[str, ...], ...] = (
+    # what everything may say
+    ("errors",),
+    # codes as arrays; files; settings
+    ("ids", "tables", "config", "fit_config", "devices", "kmeans", "outputs", "metrics.codes"),
+    # columns and directories with their checks
+    ("columns", "id_columns", "artifact", "quantization", "metrics", "metrics.measurement"),
+    # encoders, from the ground up
+    ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
+    ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
+    ("encoders.lsa", "encoders.features", "encoders.sentence_transformers"),
+    ("encoders",),
+    # models and where their rows come from
+    ("rqvae", "residual_kmeans", "training_data"),
+    ("quantizer", "training"),
+    ("fitting",),
+    # what jobs map over tables, and the tables that come out
+    ("assignment", "embedding", "collisions", "id_table"),
+    ("export.npz", "export.parquet", "export.tokens_json"),
+    ("export",),
+    # paths in, paths out
+    ("jobs", "jobs.progress", "jobs.job"),
+    ("jobs.mapping",),
+    ("jobs.assign", "jobs.embed", "jobs.evaluate", "jobs.export", "jobs.inspect", "jobs.train"),
+    ("jobs.run",),
+    # the command line
+    ("printing",),
+    ("terminal",),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {module: rank for rank, modules in enumerate(RANKS) for module in modules}
+
+# The only modules that may load these when they are imported; the others wait until they need them.
+LOADS = {
+    "torch": {
+        "devices",
+        "quantization",
+        "rqvae",
+        "residual_kmeans",
+        "training",
+        "quantizer",
+        "fitting",
+    },
+    "faiss": set(),
+    "pandas": set(),
+    "sklearn": set(),
+    "sentence_transformers": set(),
+    "transformers": set(),
+    "ray": set(),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+MODULES = sorted(set(FILES) - {"__init__"})
+TREES = {module: ast.parse(path.read_text("utf-8")) for module, path in FILES.items()}
+
+
+def own_imports(tree: ast.AST) -> Iterator[str]:
+    """The modules of semid that are imported anywhere in a file, "" for the package itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            source = (node.module or "").partition(".")
+            for alias in node.names if source[0] == "semid" else ():
+                inner = f"{source[2]}.{alias.name}".strip(".")
+                yield inner if inner in FILES else source[2]
+        elif isinstance(node, ast.Import):
+            yield from (
+                a.name.partition(".")[2] for a in node.names if a.name.split(".")[0] == "semid"
+            )
+
+
+def loaded_at_import(tree: ast.Module) -> Iterator[str]:
+    """Top-level packages that importing the file loads: nothing in functions, nothing for types."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_every_module_has_a_rank_and_every_rank_its_modules() -> None:
+    assert set(MODULES) == set(RANK), "give each module of semid/ one place in RANKS"
+    assert len(RANK) == sum(map(len, RANKS)), "a module stands in two ranks"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_below(module: str) -> None:
+    for source in own_imports(TREES[module]):
+        if source:
+            assert RANK[source] < RANK[module], f"semid.{module} may not import semid.{source}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_package_gives_its_version_and_nothing_else(module: str) -> None:
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and node.module == "semid":
+            names = {alias.name for alias in node.names if alias.name not in FILES}
+            assert names <= {"__version__"}, f"semid.{module} imports {names} from semid"
+
+
+def test_the_package_loads_nothing_of_its_own() -> None:
+    assert "semid" not in set(loaded_at_import(TREES["__init__"]))
+
+
+@pytest.mark.parametrize("module", ["__init__", *MODULES])
+def test_heavy_packages_are_loaded_only_where_they_are_at_home(module: str) -> None:
+    found = set(loaded_at_import(TREES[module]))
+    for package, homes in LOADS.items():
+        assert package not in found or module in homes, f"semid.{module} loads {package}"
+    for node in TREES[module].body:  # and whoever imports one of those loads it too
+        if isinstance(node, ast.ImportFrom):
+            source = (node.module or "").removeprefix("semid.")
+            assert source not in LOADS["torch"] or module in LOADS["torch"], (
+                f"semid.{module} loads torch by way of semid.{source}"
+            )
+
+
+@pytest.mark.parametrize("module", ["__init__", *MODULES])
+def test_file_names_and_docstrings(module: str) -> None:
+    assert FILES[module].name not in {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
+    assert (ast.get_docstring(TREES[module]) or "").strip(), f"semid.{module} has no docstring"
+
+
 FORBIDDEN_CALLS = {
     "print",
+    "eval",
+    "exec",
     "torch.manual_seed",
+    "torch.random.manual_seed",
+    "torch.cuda.manual_seed",
+    "torch.cuda.manual_seed_all",
+    "torch.use_deterministic_algorithms",
+    "torch.set_num_threads",
+    "torch.set_default_dtype",
     "torch.save",
     "torch.load",
     "np.random.seed",
     "numpy.random.seed",
     "random.seed",
 }
-MODULES = sorted(ROOT.rglob("*.py"))
+FORBIDDEN_PACKAGES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
-def name_of(path: Path) -> str:
-    return (
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-    )
-
-
-def unit(module: str) -> str | None:
-    """The entry of LAYERS that a module belongs to."""
-    entries = [entry for layer in LAYERS for entry in layer]
-    return next((e for e in entries if module == e or module.startswith(f"{e}.")), None)
-
-
-def rank(entry: str) -> int:
-    return next(place for place, layer in enumerate(LAYERS) if entry in layer)
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of semid that a file imports, also inside functions; not for type checking only."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "semid":
-            module = (node.module or "").removeprefix("semid").lstrip(".")
-            for alias in node.names:
-                inner = f"{module}.{alias.name}".lstrip(".")
-                is_module = (ROOT / f"{inner.replace('.', '/')}.py").exists()
-                found.add(inner if is_module else module)
-        elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("semid.") for a in node.names if a.name[:6] == "semid."}
-    return found - {""}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_only_from_below(path: Path) -> None:
-    module = name_of(path)
-    if module in OUTSIDE:
-        return
-    own = unit(module)
-    assert own is not None, f"{module} stands in no layer: give it one in LAYERS"
-    for imported in imports(path):
-        other = unit(imported)
-        assert other is not None, f"{module} imports {imported}, which stands in no layer"
-        allowed = other == own or (own, other) in IN_LAYER or rank(other) < rank(own)
-        assert allowed, f"{module} imports {imported}, which is not below it"
-
-
-def test_every_layer_exists() -> None:
-    known = {unit(name_of(path)) for path in MODULES}
-    assert {entry for layer in LAYERS for entry in layer} <= known
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_what_must_not_appear(path: Path) -> None:
-    assert path.name not in FORBIDDEN_FILES
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree), "a module says what it does"
-    for node in ast.walk(tree):
+@pytest.mark.parametrize("module", ["__init__", *MODULES])
+def test_no_prints_no_global_state_no_pickles(module: str) -> None:
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in FORBIDDEN_CALLS
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
-            assert not names & {"pickle", "joblib", "dill", "cloudpickle"}
+            name, keywords = ast.unparse(node.func), {k.arg: k.value for k in node.keywords}
+            assert name not in FORBIDDEN_CALLS, f"semid.{module}, line {node.lineno}: {name}("
+            assert "allow_pickle" not in keywords or (
+                ast.unparse(keywords["allow_pickle"]) == "False"
+            ), f"semid.{module}, line {node.lineno}: allow_pickle"
+        elif isinstance(node, ast.Attribute):
+            if ast.unparse(node.value) in {"np.random", "numpy.random"}:
+                assert node.attr in {"default_rng", "Generator"}, (
+                    f"semid.{module}, line {node.lineno}: np.random.{node.attr} is global state"
+                )
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            used = {name.split(".")[0] for name in names} & FORBIDDEN_PACKAGES
+            assert not used, f"semid.{module}, line {node.lineno}: {used}"
