@@ -20,7 +20,7 @@ from semid.quantizer import Quantizer, make_network
 from semid.residual_kmeans import RQKMeans
 from semid.rqvae import RQVAE
 from semid.training import Callback, Trainer
-from semid.training_data import ArrayData, TrainingData, held_out, require_rows
+from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
 
 # Rows that the closing measurement encodes at most, of training and of held-out items.
 MEASURED_ROWS = 262_144
@@ -108,7 +108,7 @@ def fit_data(
 @torch.no_grad()
 def _fit_kmeans(network: RQKMeans, data: TrainingData, config: FitConfig) -> int:
     # The sample, its residuals and k-means' copy of them: three quarters of the budget.
-    fitting = int(config.memory_gib * 2**30) // (4 * 4 * data.width)
+    fitting = max(int(config.memory_gib * 2**30) // (4 * 4 * data.width), LEAST_ROWS)
     sample_nd = data.sample(min(config.kmeans.max_rows, fitting), seed=config.seed)
     network.codes.initialise(
         torch.from_numpy(np.ascontiguousarray(sample_nd)),

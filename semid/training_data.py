@@ -24,6 +24,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Rows in the shuffle buffer of a streamed table, by its memory: half of the budget.
 BUFFER_SHARE = 0.5
+# Rows that are held in memory however small the budget: fewer would not mix or fit a codebook.
+LEAST_ROWS = 65_536
 
 
 def held_out(item_ids: pa.Array | Sequence[int], share: float) -> Mask:
@@ -123,7 +125,7 @@ class StreamedData:
     ) -> None:
         self._table, self._item_id, self._share = table, item_id, share
         self.width = embedding_width(table)
-        self._memory_rows = max(int(memory_bytes * BUFFER_SHARE) // (4 * self.width), 65_536)
+        self._memory_rows = max(int(memory_bytes * BUFFER_SHARE) // (4 * self.width), LEAST_ROWS)
         # One pass now: counts the split and finds bad rows before any training is done.
         self.held_out_rows = sum(
             int(held_n.sum()) for _, held_n in self._read([(0, table.num_rows)])

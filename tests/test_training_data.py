@@ -276,6 +276,7 @@ def test_a_streamed_fit_is_as_good_as_one_in_memory(tmp_path: Path, quantizer: s
     config = FitConfig(
         quantizer=quantizer,
         levels=(16, 8),
+        memory_gib=0,  # as little as it takes
         model=RQVAEConfig(latent_dim=8, hidden=(32,)),
         training=TrainingConfig(epochs=8, batch_size=128),
     )
