@@ -43,7 +43,7 @@ def _require_torch(module: str) -> None:
     from semid.errors import require_package
 
     if module in {"semid.fitting", "semid.quantizer"}:
-        require_package("torch", extra="cpu", purpose="the quantizers")
+        require_package("torch", extra="cpu", purpose="the quantizer")
 
 
 def __dir__() -> list[str]:

@@ -134,7 +134,7 @@ def test_a_missing_package_names_the_extra(absent: str, kind: str, tmp_path: Pat
 def test_public_names_without_torch(name: str, tmp_path: Path) -> None:
     done = without(["torch"], f"import semid; semid.{name}", tmp_path)
     assert done.stderr.splitlines()[-1] == (
-        "semid.errors.SemidError: the quantizers needs the package 'torch', which is not "
+        "semid.errors.SemidError: the quantizer needs the package 'torch', which is not "
         "installed; run: pip install 'semid[cpu]'"
     )
 
