@@ -215,3 +215,63 @@ settings = {{ quantizer = "rqkmeans", levels = [4, 4] }}
     done = run_here("run", tmp_path / "p.toml", "--item-id", "sku")
     assert done.code == 0, done.err
     assert pq.read_schema(tmp_path / "e.parquet").names == ["sku", "embedding"]
+
+
+# what a pipeline may replace, and what belongs together
+
+
+def train_here(folder, levels, *more):
+    embeddings = folder / "out/demo/embeddings.parquet"
+    settings = ("--set", "training.epochs=1", "--set", "model.hidden=[8]", "--levels", levels)
+    return run_here("train", embeddings, "--output", "prod", *settings, *more)
+
+
+def pipeline_of(folder, name, levels):
+    (folder / name).write_text(
+        '[steps.train]\nembeddings = "out/demo/embeddings.parquet"\noutput = "prod"\n'
+        f"settings = {{ levels = {levels}, training = {{ epochs = 1 }} }}\n"
+    )
+    return run_here("run", name)
+
+
+def test_a_pipeline_replaces_what_it_made_but_nothing_else(demo, monkeypatch):
+    folder, _ = demo
+    monkeypatch.chdir(folder)
+    assert train_here(folder, "8,8").code == 0
+    before = (folder / "prod/model.safetensors").read_bytes()
+    said = pipeline_of(folder, "other.toml", [4, 4]).error
+    assert "prod exists and belongs to other settings" in said
+    assert (folder / "prod/model.safetensors").read_bytes() == before
+    assert train_here(folder, "8,8").code == 0  # still current
+    done = run_here("run", "other.toml", "--overwrite")
+    assert done.code == 0, done.err
+    assert pipeline_of(folder, "other.toml", [5, 5]).code == 0  # its own by now
+    assert "belongs to other settings" in pipeline_of(folder, "third.toml", [6, 6]).error
+
+
+def test_a_step_before_the_one_that_makes_its_input_is_refused(demo, monkeypatch):
+    folder, _ = demo
+    monkeypatch.chdir(folder)
+    text = (folder / "demo.toml").read_text()
+    embed, rest = text[text.index("[steps.embed]") :].split("[steps.train]")
+    (folder / "order.toml").write_text(f"[steps.train]{rest}\n{embed}")
+    said = run_here("run", "order.toml").error
+    assert "is made by the step 'embed' that comes later; put 'embed' before 'train'" in said
+
+
+def test_an_encoder_that_another_table_replaced_is_made_again(demo, monkeypatch):
+    folder, _ = demo
+    monkeypatch.chdir(folder)
+    options = ("--text", "title", "--set", "features=512", "--set", "char_ngrams=[0,0]")
+    first = ("embed", "data/items.parquet", "--output", "v.parquet", *options, "--set", "dim=8")
+    assert run_here(*first).code == 0
+    # The folder of parts `v` and the file `v.parquet` have one place for their encoder.
+    other = ("embed", "data/items.parquet", "--output", "v", *options, "--set", "dim=6")
+    assert run_here(*other).code == 0
+    again = run_here(*first, "--json").json
+    assert not again["up_to_date"]
+    wide = run_here(
+        "embed", "data/items.parquet", "--output", "w.parquet", "--encoder", "v.encoder"
+    )
+    assert wide.code == 0, wide.err
+    assert pq.read_schema(folder / "w.parquet").field("embedding").type.list_size == 8
