@@ -30,6 +30,7 @@ def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
             f"{display_path(table.name)} has no column '{item_id}'; its columns are "
             f"{', '.join(table.schema.names)}; name the one with the ids by --item-id"
         )
+    table.require([item_id])
     found = table.schema.field(item_id).type
     if pa.types.is_string(found) or pa.types.is_large_string(found):
         return pa.string()
@@ -195,7 +196,8 @@ def embedding_matrix(
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
         raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
-    x_nd = np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+        x_nd = np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)
     if finite:
         check_rows(x_nd, at)
     return x_nd

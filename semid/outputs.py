@@ -246,10 +246,13 @@ def _lock(folder: Path, output: Path) -> TextIO:
     """Make the folder and hold it until the file that is returned is closed."""
     place = folder / _LOCK
     while True:
-        folder.mkdir(exist_ok=True)
         try:
+            with suppress(FileExistsError):
+                folder.mkdir()
             lock = place.open("w")
         except FileNotFoundError:
+            if not output.parent.exists():
+                raise
             continue  # the job before has just removed the folder
         try:
             _hold(lock.fileno(), output)

@@ -67,13 +67,20 @@ class ParquetTable:
         return lambda row: self.locate(first_row + row)
 
     def require(self, columns: Iterable[str]) -> None:
-        """Raise `SemidError` naming the columns that are missing and those that are there."""
-        missing = [column for column in columns if column not in self.schema.names]
+        """Raise `SemidError` naming columns that are missing (and those there), or there twice."""
+        columns, names = list(columns), self.schema.names
+        missing = [column for column in columns if column not in names]
         if missing:
             raise SemidError(
                 f"{display_path(self.name)} has no column {first_few([repr(c) for c in missing])}; "
-                f"its columns are {', '.join(self.schema.names)}"
+                f"its columns are {', '.join(names)}"
             )
+        for column in columns:
+            if names.count(column) > 1:
+                raise SemidError(
+                    f"{display_path(self.name)} has the column '{column}' {names.count(column)} "
+                    "times; rename the others"
+                )
 
     def chunks(self, rows: int) -> list[tuple[int, int]]:
         """Cut the table into row ranges of about `rows`, at row-group borders where there are any.

@@ -196,6 +196,14 @@ def test_a_missing_id_column(refused, name):
 
 
 @every_command
+def test_an_id_column_that_is_there_twice(refused, place, world, name):
+    table = rows_of(world, name)
+    source = write(table.add_column(1, "item_id", table["item_id"]), place / "t.parquet")
+    said = refused(name, table=source)
+    assert "t.parquet has the column 'item_id' 2 times; rename the others" in said
+
+
+@every_command
 def test_ids_of_another_type(refused, place, world, name):
     ids = pa.array(np.arange(ROWS) + 0.5)
     source = write(replaced(rows_of(world, name), "item_id", ids), place / "t.parquet")
@@ -293,6 +301,16 @@ def test_a_bad_vector(refused, place, world, name, vector, said):
     found = refused(name, table=source)
     assert found.startswith(f"t.parquet, row 77: {said}")
     assert "; " in found
+
+
+@reads_embeddings
+def test_numbers_that_float32_cannot_hold(refused, place, world, name):
+    table = rows_of(world, name)
+    lists = table["embedding"].to_pylist()
+    lists[60][4] = 1e300
+    source = write(replaced(table, "embedding", pa.array(lists)), place / "t.parquet")
+    said = refused(name, table=source)
+    assert said.startswith("t.parquet, row 60: the embedding holds inf at position 4")
 
 
 @reads_embeddings

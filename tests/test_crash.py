@@ -113,6 +113,16 @@ def test_a_copy_in_another_place_is_up_to_date(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     done = run_here("run", pipeline(tmp_path))
     assert statuses(done) == dict.fromkeys(STEPS, "up to date")
+    found = statuses(run_here("run", pipeline(tmp_path, seed=1)))
+    assert found == {**dict.fromkeys(STEPS, "written again"), "embed": "up to date"}
+
+
+def test_another_pipeline_replaces_nothing(again):
+    text = (again / "pipeline.toml").read_text().replace("seed = 0", "seed = 1")
+    (again / "other.toml").write_text(text)
+    done = run_here("run", again / "other.toml")
+    assert "step 'train': " in done.error
+    assert "out/model exists and belongs to other settings (settings.seed: 0 there, 1" in done.error
 
 
 def test_touching_files_runs_nothing_again(again):
@@ -483,7 +493,7 @@ def test_an_interrupt_at_any_time_says_what_is_kept(tmp_path, large, forks):
             name = "other" if name == "one" else "one"
         except subprocess.TimeoutExpired:
             _, err = end(process, signal.SIGINT)
-            if "wrote:" in err:  # it was just done
+            if err.endswith("/out/metrics.json\n"):  # it was just done
                 continue
             assert process.returncode == 2, err
             assert "Traceback" not in err

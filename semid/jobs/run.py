@@ -166,7 +166,9 @@ def run(
     _refuse_missing_inputs(steps, display_path(pipeline))
     for step in steps:
         where = f"{display_path(pipeline)}, step '{step.name}'"
-        owner = f"{Path(pipeline).resolve()}#{step.name}"
+        # Seen from the output, so that a folder that holds both may be moved.
+        beside = Path(step.parameters["output"]).resolve().parent
+        owner = f"{os.path.relpath(Path(pipeline).resolve(), beside)}#{step.name}"
         job = validate_call(COMMANDS[step.command])
         try:
             named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
