@@ -24,7 +24,8 @@ from safetensors.numpy import load_file, save
 
 from semid import __version__
 from semid.errors import SemidError, display_path
-from semid.outputs import MANIFEST, digest, fingerprint, publish, staging, write_json
+from semid.manifests import MANIFEST, digest, fingerprint, write_json
+from semid.outputs import publish, staging
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, HISTORY, METRICS = (

@@ -1,11 +1,7 @@
-"""Outputs that are never half there: fingerprints, manifests, staging beside and renaming.
+"""Outputs that are never half there: staged beside, renamed when whole.
 
-An output is a file or a folder. What made it is written with it as a manifest: inside Parquet
-metadata, as ``manifest.json`` in a folder (``_manifest.json`` among Parquet parts, where other
-readers look for data in every name without an underscore), or as ``NAME.manifest.json`` beside any
-other file.
-Work happens in ``.NAME.partial`` beside the output, which a killed job leaves behind and the next
-run of the same job takes up again.
+An output is a file or a folder. Work happens in ``.NAME.partial`` beside the output, which a killed
+job leaves behind and the next run of the same job takes up again.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -22,16 +17,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
-
-from semid import __version__
 from semid.errors import SemidError, display_path
+from semid.manifests import (
+    Manifest,
+    digest,
+    fingerprint,
+    note_files,
+    read_manifest,
+    sidecar,
+    write_json,
+)
 
-METADATA_KEY = "semid"
-MANIFEST = "manifest.json"
-PARTS_MANIFEST = "_manifest.json"
 PLAN = "plan.json"
 _LOCK = ".lock"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -45,147 +41,6 @@ _NOT_POSSIBLE = {
     errno.EIO,
     errno.EMFILE,
 }
-
-Manifest = dict[str, Any]
-
-
-def fingerprint(value: Any) -> str:
-    """Return 16 hex digits that identify a JSON-like value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return xxhash.xxh3_64_hexdigest(text.encode())
-
-
-def digest(path: Path) -> str:
-    """Return 32 hex digits that identify the contents of a file, or of all files in a folder."""
-    total = xxhash.xxh3_128()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            total.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as source:
-            while block := source.read(1 << 22):
-                total.update(block)
-    return total.hexdigest()
-
-
-def read_manifest(path: Path) -> Manifest | None:
-    """Return the manifest of an output, or None when it has none or was changed since."""
-    note = _note(path)
-    try:
-        if note is None:
-            return _parquet_manifest(path)
-        found = json.loads(note.read_text())
-        if path.is_dir():
-            return found if isinstance(found, dict) and _is_whole(path, found) else None
-        return _manifest_beside(path, found)
-    except (OSError, ValueError, pa.ArrowInvalid):
-        return None
-
-
-def _note(path: Path) -> Path | None:
-    """Return the file that holds the manifest of `path`, if it is not in Parquet metadata."""
-    places = [path / MANIFEST, path / PARTS_MANIFEST] if path.is_dir() else [_beside(path)]
-    return next((place for place in places if place.exists()), None)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + "." + MANIFEST)
-
-
-def _parquet_manifest(path: Path) -> Manifest | None:
-    if path.suffix != ".parquet":
-        return None
-    footer = pq.read_metadata(path)
-    if not footer.num_row_groups:
-        return None
-    # Other writers may pass the metadata on, but they lay out the rows in another way.
-    first = footer.row_group(0).column(0)
-    if first.compression != "ZSTD" or first.has_dictionary_page:
-        return None
-    found = json.loads((footer.metadata or {}).get(METADATA_KEY.encode(), b"null"))
-    return found if isinstance(found, dict) else None
-
-
-def _manifest_beside(path: Path, found: Any) -> Manifest | None:
-    # A sidecar and its file cannot be renamed at once: until both are, the sidecar describes the
-    # file before too, and the digest says which of them is there.
-    if not isinstance(found, dict) or not path.exists():
-        return None
-    there = digest(path)
-    candidates = (found, found.get("previous") or {})
-    return next((m for m in candidates if m.get("output_digest") == there), None)
-
-
-def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Tell whether a folder's files are those of its manifest; others than tables may be added."""
-    files: dict[str, Any] = manifest.get("files", {})
-    if files and not {_name(p, folder) for p in folder.rglob("*.parquet")} <= files.keys():
-        return False
-    return all(_is_same(folder / name, facts) for name, facts in files.items())
-
-
-def _is_same(file: Path, facts: Mapping[str, Any]) -> bool:
-    """Compare a file with what `_file_facts` said of it; reads it only when its time changed."""
-    if not file.is_file() or (found := file.stat()).st_size != facts["size"]:
-        return False
-    return bool(found.st_mtime_ns == facts["mtime_ns"] or digest(file) == facts["digest"])
-
-
-def _file_facts(folder: Path) -> dict[str, dict[str, Any]]:
-    notes = {folder / MANIFEST, folder / PARTS_MANIFEST}
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in notes)
-    return {
-        _name(p, folder): {
-            "size": p.stat().st_size,
-            "mtime_ns": p.stat().st_mtime_ns,
-            "digest": digest(p),
-        }
-        for p in files
-    }
-
-
-def _name(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()
-
-
-def is_current(path: Path, plan: Mapping[str, Any]) -> bool:
-    """Tell whether the output at `path` was made by exactly this plan."""
-    manifest = read_manifest(path)
-    return manifest is not None and manifest.get("fingerprint") == fingerprint(plan)
-
-
-def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Raise `SemidError` when `path` holds something that this plan did not make.
-
-    Names the first setting or input that differs. `overwrite` lets it pass.
-    """
-    if overwrite or not path.exists() or is_current(path, plan):
-        return
-    manifest = read_manifest(path)
-    if manifest is not None and "plan" in manifest:
-        what = f"belongs to other settings ({difference(manifest['plan'], plan)})"
-    elif manifest is None and _note(path) is not None:
-        what = "was changed since semid wrote it"
-    else:
-        what = "was not made by this command"
-    raise SemidError(
-        f"{display_path(path)} exists and {what}; choose another --output, or replace it with "
-        "--overwrite"
-    )
-
-
-def difference(old: Any, new: Any, at: str = "") -> str:
-    """Name the first place where two plans differ: ``settings.levels: [256] there, [64] now``."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*new, *(key for key in old if key not in new)]:
-            if old.get(key) != new.get(key):
-                return difference(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
-    return f"{at}: {_shown(old)} there, {_shown(new)} now"
-
-
-def _shown(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
 
 
 @contextmanager
@@ -328,11 +183,6 @@ def _sentence(number: int | None, error: Exception, output: Path) -> str | None:
     return None
 
 
-def manifest_for(plan: Mapping[str, Any], **facts: Any) -> Manifest:
-    """Describe an output: the plan that makes it, its fingerprint, and what came out."""
-    return {"semid": __version__, "fingerprint": fingerprint(plan), "plan": dict(plan), **facts}
-
-
 def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> None:
     """Move a finished file or folder to `output` in one step, replacing what stood there.
 
@@ -340,13 +190,13 @@ def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> Non
     """
     if staged.is_dir():
         if manifest is not None:
-            _note_files(staged, manifest)
+            note_files(staged, manifest)
         _sync(staged)
         _replace(staged, output)
         return
     _sync(staged)
     if manifest is None:
-        _beside(output).unlink(missing_ok=True)
+        sidecar(output).unlink(missing_ok=True)
         _replace(staged, output)
         return
     described = manifest | {"output_digest": digest(staged)}
@@ -355,14 +205,6 @@ def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> Non
     _replace(staged, output)
     if previous:
         _write_beside(staged, output, described)
-
-
-def _note_files(staged: Path, manifest: Manifest) -> None:
-    note = _note(staged)
-    found = {} if note is None else json.loads(note.read_text())
-    is_table = any(staged.rglob("*.parquet"))
-    place = staged / (PARTS_MANIFEST if is_table else MANIFEST)
-    write_json(place, found | manifest | {"files": _file_facts(staged)})
 
 
 def _previous(output: Path) -> Manifest:
@@ -377,7 +219,7 @@ def _write_beside(staged: Path, output: Path, manifest: Manifest) -> None:
     aside = staged.with_name(".manifest.writing")
     write_json(aside, manifest)
     _sync(aside)
-    aside.replace(_beside(output))
+    aside.replace(sidecar(output))
 
 
 def _replace(staged: Path, output: Path) -> None:
@@ -386,11 +228,6 @@ def _replace(staged: Path, output: Path) -> None:
     else:
         staged.replace(output)
     _sync_one(output.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def _sync(path: Path) -> None:

@@ -23,7 +23,7 @@ from semid.artifact import read_artifact
 from semid.id_table import read_ids
 from semid.jobs.job import produce
 from semid.jobs.mapping import write_table
-from semid.outputs import METADATA_KEY, digest, read_manifest
+from semid.manifests import METADATA_KEY, digest, read_manifest
 
 
 def pipeline(folder, *, dim=16, seed=0, brand=False, workers=1):

@@ -20,6 +20,7 @@ ROOT = Path(semid.__file__).parent
 RANKS: tuple[tuple[str, ...], ...] = (
     # what everything may say
     ("errors",),
+    ("manifests",),
     # codes as arrays; files; settings
     ("ids", "tables", "config", "fit_config", "devices", "kmeans", "outputs", "metrics.codes"),
     # columns and directories with their checks

@@ -16,7 +16,7 @@ from semid.id_columns import ids_schema
 from semid.jobs.job import Result, output_path, produce, require_width
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
-from semid.outputs import METADATA_KEY, Manifest
+from semid.manifests import METADATA_KEY, Manifest
 from semid.tables import open_table
 
 # Chunks are as large as the largest row groups that are usual, so none is decoded twice.

@@ -29,7 +29,8 @@ from semid.errors import RowError, SemidError, display_path
 from semid.jobs.job import Result, output_path, produce
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import bar
-from semid.outputs import METADATA_KEY, Manifest, digest, publish
+from semid.manifests import METADATA_KEY, Manifest, digest
+from semid.outputs import publish
 from semid.tables import ParquetTable, open_table
 
 BATCH_ROWS = 4_096

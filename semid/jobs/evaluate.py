@@ -19,7 +19,7 @@ from semid.id_table import read_metadata
 from semid.ids import validate_codes
 from semid.jobs.job import Result, output_path, produce, require_width
 from semid.jobs.progress import bar
-from semid.outputs import Manifest, write_json
+from semid.manifests import Manifest, write_json
 from semid.tables import ParquetTable, open_table, prefetch
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from semid.columns import check_ids, id_type
 from semid.errors import SemidError, display_path
 from semid.export import FORMATS, export_ids
 from semid.jobs.job import Result, output_path, produce
-from semid.outputs import Manifest
+from semid.manifests import Manifest
 from semid.tables import open_table
 
 

@@ -12,7 +12,7 @@ from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, SID, code_matrix
 from semid.id_table import read_metadata
 from semid.jobs.progress import bar
-from semid.outputs import MANIFEST
+from semid.manifests import MANIFEST
 from semid.tables import ParquetTable, open_table
 
 

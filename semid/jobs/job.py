@@ -11,20 +11,17 @@ from typing import Any
 from semid import __version__
 from semid.columns import embedding_width
 from semid.errors import SemidError, display_path
-from semid.outputs import (
+from semid.manifests import (
     Manifest,
     difference,
     digest,
     fingerprint,
     is_current,
     manifest_for,
-    publish,
     read_manifest,
     refuse_foreign,
-    staging,
-    sweep,
-    translate_os_errors,
 )
+from semid.outputs import publish, staging, sweep, translate_os_errors
 from semid.tables import ParquetTable
 
 

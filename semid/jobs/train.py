@@ -12,7 +12,7 @@ from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import FitConfig
 from semid.jobs.job import Result, output_path, produce
 from semid.jobs.progress import TrainingBar, bar
-from semid.outputs import Manifest
+from semid.manifests import Manifest
 from semid.tables import open_table
 
 
