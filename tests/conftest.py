@@ -98,24 +98,6 @@ def run_apart(*arguments, **options):
     return Outcome(process.returncode, out, err)
 
 
-@pytest.fixture(scope="session")
-def semid() -> Callable[..., Outcome]:
-    """Run a command in this process: ``semid("train", path, "--output", folder)``."""
-    return run_here
-
-
-@pytest.fixture(scope="session")
-def semid_process() -> Callable[..., Outcome]:
-    """Run a command in a process of its own."""
-    return run_apart
-
-
-@pytest.fixture(scope="session")
-def start_semid() -> Callable[..., subprocess.Popen]:
-    """Start a command in a process of its own and hand back the process."""
-    return start
-
-
 def make_catalog(rows=ROWS, *, seed=0, words=6):
     """Items with string ids, titles of random words, brands and prices."""
     random = np.random.default_rng(seed)
