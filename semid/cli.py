@@ -36,6 +36,10 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as training.epochs=50.")
 ]
 
+EncoderSet = Annotated[
+    list[str] | None, typer.Option("--set", help="One encoder setting, such as dim=128.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -68,7 +72,7 @@ def embed(
     lists: Annotated[str | None, typer.Option(help="Columns of category lists (features).")] = None,
     dates: Annotated[str | None, typer.Option(help="Date columns (features).")] = None,
     config: Config = None,
-    set_: Set = None,
+    set_: EncoderSet = None,
     item_id: ItemId = "item_id",
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core if it helps.")] = 0,
     overwrite: Overwrite = False,
@@ -183,7 +187,7 @@ def export(
     """
     from semid.jobs.export import export as job
 
-    result = job(ids, format=format, output=output, item_id=item_id, overwrite=overwrite)
+    result = job(ids, format=format, output=output, item_id=item_id, overwrite=overwrite, show=True)
     print_result("export", result, as_json)
 
 
@@ -278,11 +282,11 @@ def check(
 
 @app.command()
 def show(
-    path: Annotated[str, typer.Argument(help="Model directory or table.")],
+    path: Annotated[str, typer.Argument(help="Model directory, saved encoder or table.")],
     item_id: ItemId = "item_id",  # as in every command
     as_json: Json = False,
 ) -> None:
-    """Say what a model directory or a table is, and what made it.
+    """Say what a model directory, a saved encoder or a table is, and what made it.
 
     Example: semid show out/model
     """

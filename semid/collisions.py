@@ -178,14 +178,15 @@ def _ranking(keys: Sequence[str]) -> str:
 
 def _explained(error: duckdb.Error, settings: dict[str, str]) -> SemidError:
     reason, folder = str(error).splitlines()[0], settings["temp_directory"]
+    gib = int(settings["memory_limit"].removesuffix("B")) / 2**30
     if "No space left on device" in str(error):
         return SemidError(
             f"the disk is full: no space left below {display_path(folder)} to resolve collisions; "
             "free some space and run the same command again"
         )
     return SemidError(
-        f"resolving collisions failed within {settings['memory_limit']} of memory and the disk "
-        f"below {folder} ({reason}); allow more memory or fewer threads, or free space there"
+        f"resolving collisions failed within {gib:.3g} GiB of memory and the disk below "
+        f"{display_path(folder)} ({reason}); allow more with --memory, or free space there"
     )
 
 

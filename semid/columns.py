@@ -7,7 +7,7 @@ holds a catalog in memory.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,13 @@ def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
     )
 
 
-def check_ids(table: ParquetTable, item_id: str) -> None:
+def check_ids(
+    table: ParquetTable, item_id: str, *, on_rows: Callable[[int], object] | None = None
+) -> None:
     """Raise `SemidError` when an item id is null or occurs twice, naming the rows.
 
     DuckDB groups the ids and spills to disk what does not fit, so any number of rows will do.
+    `on_rows` hears of every batch how many rows it had.
     """
     import duckdb
 
@@ -61,6 +64,8 @@ def check_ids(table: ParquetTable, item_id: str) -> None:
                 rows = pa.array(np.arange(row, row + len(ids)))
                 yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
                 row += len(ids)
+                if on_rows is not None:
+                    on_rows(len(ids))
         except SemidError as error:
             failure.append(error)
 

@@ -19,6 +19,8 @@ from semid.errors import SemidError, display_path
 
 T = TypeVar("T")
 
+_WORDS = {"string_type": "it must be text", "dict_type": "it must be a table"}
+
 
 def parse(kind: type[T], settings: Mapping[str, Any], *, where: str) -> T:
     """Turn plain settings into a dataclass, with nested ones and tuples.
@@ -29,16 +31,27 @@ def parse(kind: type[T], settings: Mapping[str, Any], *, where: str) -> T:
         Naming `where`, the key and the valid keys for an unknown one, or the value for a bad one.
     """
     _refuse_unknown(kind, settings, where, "")
+    parsed: T = parse_value(kind, settings, where=where)
+    return parsed
+
+
+def parse_value(kind: Any, value: Any, *, where: str, key: str = "") -> Any:
+    """Turn a plain value into the type `kind`; `key` is what the value is called.
+
+    Raises
+    ------
+    SemidError
+        Naming `where`, the key and the value that is of another type.
+    """
     try:
-        return TypeAdapter(kind).validate_python(settings)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), SemidError):
             raise SemidError(f"{where}: {cause}") from error
-        key = ".".join(str(part) for part in first["loc"])
-        raise SemidError(
-            f"{where}: {key} = {first['input']!r} is not valid: {first['msg'].lower()}"
-        ) from error
+        name = ".".join(filter(None, [key, *map(str, first["loc"])]))
+        reason = _WORDS.get(first["type"], first["msg"].lower())
+        raise SemidError(f"{where}: {name} = {first['input']!r} is not valid: {reason}") from error
 
 
 def _refuse_unknown(kind: Any, settings: Mapping[str, Any], where: str, at: str) -> None:

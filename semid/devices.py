@@ -1,6 +1,9 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how its cores share the work."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -32,3 +35,24 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type not in {"cpu", "cuda"}:
         raise SemidError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
+
+
+def in_blocks(
+    work: Callable[[slice], None], rows: int, block_rows: int, device: torch.device
+) -> None:
+    """Run ``work`` on every block of rows: on a CPU many at once, each by one thread.
+
+    That keeps all cores busy; threads that share every small product wait for each other.
+    """
+    blocks = [slice(start, min(start + block_rows, rows)) for start in range(0, rows, block_rows)]
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads < 2 or device.type != "cpu":
+        for block in blocks:
+            work(block)
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, blocks))
+    finally:
+        torch.set_num_threads(before)  # what threads that start later begin with

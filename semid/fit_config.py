@@ -10,6 +10,8 @@ from math import isfinite
 
 from semid.errors import SemidError
 
+KINDS = ("rqvae", "rqkmeans")
+
 
 def _require(name: str, value: float, allowed: bool, range_: str) -> None:
     """Raise `SemidError` unless `value` is in its range and finite."""
@@ -127,8 +129,8 @@ class FitConfig:
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
 
     def __post_init__(self) -> None:
-        if self.quantizer not in {"rqvae", "rqkmeans"}:
-            raise SemidError(f"unknown quantizer {self.quantizer!r}; use rqvae or rqkmeans")
+        if self.quantizer not in KINDS:
+            raise SemidError(f"unknown quantizer {self.quantizer!r}; use {' or '.join(KINDS)}")
         if not self.levels or min(self.levels) < 1:
             raise SemidError(
                 f"levels are {list(self.levels)}; give at least one, each of at least 1 codeword"

@@ -98,7 +98,7 @@ def fit_data(
         trainer.run(callbacks, checkpoint)
         history = trainer.history
     else:
-        facts["fitted_rows"] = _fit_kmeans(network, data, config)
+        facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
     network.eval()
     fitted = Quantizer(config.quantizer, network, data.width, as_plain(config), history)
     fitted.metrics = facts | measure(fitted, data, seed=config.seed)
@@ -106,15 +106,23 @@ def fit_data(
 
 
 @torch.no_grad()
-def _fit_kmeans(network: RQKMeans, data: TrainingData, config: FitConfig) -> int:
+def _fit_kmeans(
+    network: RQKMeans, data: TrainingData, config: FitConfig, callbacks: Sequence[Callback]
+) -> int:
     # The sample, its residuals and k-means' copy of them: three quarters of the budget.
     fitting = max(int(config.memory_gib * 2**30) // (4 * 4 * data.width), LEAST_ROWS)
     sample_nd = data.sample(min(config.kmeans.max_rows, fitting), seed=config.seed)
+
+    def on_level(done: int) -> None:
+        for callback in callbacks:
+            callback.on_step(done, len(config.levels))
+
     network.codes.initialise(
         torch.from_numpy(np.ascontiguousarray(sample_nd)),
         batch_rows=len(sample_nd),
         seed=config.seed,
         iterations=config.kmeans.iterations,
+        on_level=on_level,
     )
     return len(sample_nd)
 

@@ -157,9 +157,15 @@ def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
 
 
 def id_batches(
-    table: ParquetTable, *, item_id: str = "item_id", rows: int = 65_536
+    table: ParquetTable,
+    *,
+    item_id: str = "item_id",
+    rows: int = 65_536,
+    on_rows: Callable[[int], object] = lambda _: None,
 ) -> Iterator[IdTable]:
     """Stream an ids table as checked tables of at most `rows` rows, all of one L and sid length.
+
+    `on_rows` hears of every table, once it is dealt with, how many rows it had.
 
     Raises
     ------
@@ -191,6 +197,7 @@ def id_batches(
             item_id,
         )
         row += len(ids)
+        on_rows(len(ids))
 
 
 def read_metadata(table: ParquetTable) -> dict[str, Any]:

@@ -17,12 +17,13 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             (f"level {level}: used codes", *(f"{u['used']:,} of {u['size']:,}" for u in used))
         )
         rows.append((f"level {level}: perplexity", *(f"{u['perplexity']:.1f}" for u in used)))
-    for key, name in (
-        ("raw_uniqueness", "raw uniqueness"),
-        ("held_out_error", "held-out error"),
-        ("train_error", "training error"),
+    for key, name, missing in (
+        ("raw_uniqueness", "raw uniqueness", ""),
+        ("held_out_error", "held-out error", "none held out"),
+        ("train_error", "training error", "no spread"),
     ):
-        rows.append((name, *(_share(column[key]) for column in columns)))
+        figures = (column[key] for column in columns)
+        rows.append((name, *(missing if f is None else f"{f:.4f}" for f in figures)))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -32,10 +33,6 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _share(value: float | None) -> str:
-    return "none held out" if value is None else f"{value:.4f}"
 
 
 def describe(facts: Mapping[str, Any], indent: str = "") -> str:

@@ -6,7 +6,7 @@ training loops. Residual vector quantisation as in SoundStream (arXiv 2107.03312
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -153,11 +153,18 @@ class ResidualCodebooks(nn.Module):
 
     @torch.no_grad()
     def initialise(
-        self, sample_nz: Tensor, *, batch_rows: int, seed: int, iterations: int = 25
+        self,
+        sample_nz: Tensor,
+        *,
+        batch_rows: int,
+        seed: int,
+        iterations: int = 25,
+        on_level: Callable[[int], object] | None = None,
     ) -> None:
         """Set each codebook by k-means on the residuals of a catalog-wide sample of latents.
 
         The moving averages begin as if every batch of `batch_rows` had looked like the sample.
+        `on_level` hears how many levels are done after each.
         """
         residual_nz = sample_nz.clone()
         for level, size in enumerate(self.levels):
@@ -173,6 +180,8 @@ class ResidualCodebooks(nn.Module):
                 count_k += torch.bincount(code_b, minlength=size)
                 block_bz -= codebook_kz[code_b]
             self._set(level, slice(None), codebook_kz, count_k * (batch_rows / len(sample_nz)))
+            if on_level is not None:
+                on_level(level + 1)
 
     def forward(self, latent_nz: Tensor) -> Quantised:
         """Quantise a batch of latents ``(n, z)`` for training."""

@@ -7,7 +7,7 @@ it, and searches near-ties again in float64. It knows nothing about training or 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,9 @@ from torch import Tensor
 from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
 from semid.columns import as_matrix
 from semid.config import parse
-from semid.devices import pick_device
+from semid.devices import in_blocks, pick_device
 from semid.errors import SemidError, display_path
-from semid.fit_config import FitConfig, RQVAEConfig
+from semid.fit_config import KINDS, FitConfig, RQVAEConfig
 from semid.ids import validate_codes
 from semid.quantization import look_up, search
 from semid.residual_kmeans import RQKMeans
@@ -33,7 +33,7 @@ from semid.rqvae import RQVAE
 # row gives the same bits wherever it stands. Large enough for speed, small enough for the cache.
 BLOCK_ROWS = 2_048
 # The same for the few rows that float64 searches again: smaller, since most of it is padding.
-AGAIN_ROWS = 256
+AGAIN_ROWS = 32
 
 
 class Network(Protocol):
@@ -128,35 +128,40 @@ class Quantizer:
                 f"{self.width}; use the encoder that the model was trained with"
             )
         n = len(x_nd)
-        codes_nl = np.empty((n, len(self.levels)), np.int32)
-        distance_n, margin_n = np.empty(n, np.float32), np.empty(n, np.float32)
-        near_ties = []
-        for start, block_bd in self._blocks(x_nd):
-            stop = min(start + BLOCK_ROWS, n)
-            found = _search(self.network, block_bd)
-            rows = stop - start
-            codes_nl[start:stop] = found.codes_nl[:rows].cpu().numpy()
-            distance_n[start:stop] = found.distance_n[:rows].cpu().numpy()
-            margin_n[start:stop] = found.margin_n[:rows].cpu().numpy()
-            near_ties.append(found.near_tie_n[:rows].cpu().numpy())
-        again = np.flatnonzero(np.concatenate(near_ties)) if near_ties else np.empty(0, np.intp)
-        for start in range(0, len(again), AGAIN_ROWS):
-            rows_b = again[start : start + AGAIN_ROWS]
-            rows = len(rows_b)
-            block_bd = torch.zeros(AGAIN_ROWS, self.width, dtype=torch.float64)
-            block_bd[:rows] = torch.from_numpy(x_nd[rows_b])
-            found = _search(self._double, block_bd.to(self.device))
-            codes_nl[rows_b] = found.codes_nl[:rows].cpu().numpy()
-            distance_n[rows_b] = found.distance_n[:rows].cpu().numpy()
-            margin_n[rows_b] = found.margin_n[:rows].cpu().numpy()
-        return Codes(codes_nl, distance_n, margin_n)
+        codes = Codes(
+            np.empty((n, len(self.levels)), np.int32),
+            np.empty(n, np.float32),
+            np.empty(n, np.float32),
+        )
+        near_tie_n = np.empty(n, np.bool_)
 
-    def _blocks(self, x_nd: npt.NDArray[np.float32]) -> Iterator[tuple[int, Tensor]]:
-        block_bd = torch.zeros(BLOCK_ROWS, self.width)
-        for start in range(0, len(x_nd), BLOCK_ROWS):
-            rows_nd = x_nd[start : start + BLOCK_ROWS]
-            block_bd.numpy()[: len(rows_nd)] = rows_nd
-            yield start, block_bd.to(self.device)
+        def quantize(rows: slice) -> None:
+            near_tie_n[rows] = self._into(codes, rows, self.network, x_nd[rows], BLOCK_ROWS)
+
+        in_blocks(quantize, n, BLOCK_ROWS, self.device)
+        again = np.flatnonzero(near_tie_n)
+        double = self._double if len(again) else None
+
+        def quantize_again(places: slice) -> None:
+            rows_b = again[places]
+            self._into(codes, rows_b, double, x_nd[rows_b].astype(np.float64), AGAIN_ROWS)
+
+        in_blocks(quantize_again, len(again), AGAIN_ROWS, self.device)
+        return codes
+
+    def _into(
+        self, codes: Codes, rows: Any, network: Any, x_bd: npt.NDArray[Any], block_rows: int
+    ) -> npt.NDArray[np.bool_]:
+        """Quantise a block, filled up to `block_rows`, into `rows` of `codes`; return near-ties."""
+        n = len(x_bd)
+        block_bd = np.zeros((block_rows, self.width), x_bd.dtype)
+        block_bd[:n] = x_bd
+        found = _search(network, torch.from_numpy(block_bd).to(self.device))
+        codes.codes_nl[rows] = found.codes_nl[:n].cpu().numpy()
+        codes.distance_n[rows] = found.distance_n[:n].cpu().numpy()
+        codes.margin_n[rows] = found.margin_n[:n].cpu().numpy()
+        near_tie_n: npt.NDArray[np.bool_] = found.near_tie_n[:n].cpu().numpy()
+        return near_tie_n
 
     @cached_property
     def _double(self) -> Any:
@@ -179,7 +184,6 @@ class Quantizer:
             self.kind, self.width, self.levels, self.config, weights, self.history, self.metrics
         )
 
-    @torch.inference_mode()
     def decode(self, codes: Any) -> npt.NDArray[np.float32]:
         """Return the reconstructed embeddings ``(n, d)`` of codes ``(n, l)``, or of a prefix.
 
@@ -199,10 +203,14 @@ class Quantizer:
             )
         validate_codes(codes_nl, levels[: codes_nl.shape[1]])
         out_nd = np.empty((len(codes_nl), self.width), np.float32)
-        for start in range(0, len(codes_nl), BLOCK_ROWS):
-            block_bl = torch.from_numpy(codes_nl[start : start + BLOCK_ROWS].astype(np.int64))
+
+        @torch.inference_mode()
+        def decode(rows: slice) -> None:
+            block_bl = torch.from_numpy(codes_nl[rows].astype(np.int64))
             latent_bz = look_up(block_bl.to(self.device), self.network.codebooks)
-            out_nd[start : start + BLOCK_ROWS] = self.network.reconstruct(latent_bz).cpu().numpy()
+            out_nd[rows] = self.network.reconstruct(latent_bz).cpu().numpy()
+
+        in_blocks(decode, len(codes_nl), BLOCK_ROWS, self.device)
         return out_nd
 
 
@@ -214,18 +222,11 @@ def _search(network: Any, block_bd: Tensor) -> Any:
 def make_network(
     kind: str, *, width: int, levels: Sequence[int], model: RQVAEConfig | None = None
 ) -> RQVAE | RQKMeans:
-    """Make the untrained network of a kind of quantizer.
-
-    Raises
-    ------
-    SemidError
-        When there is no such kind.
-    """
+    """Make the untrained network of a kind of quantizer, one of `KINDS`."""
     if kind == "rqvae":
         return RQVAE(model or RQVAEConfig(), width=width, levels=levels)
-    if kind == "rqkmeans":
-        return RQKMeans(width=width, levels=levels)
-    raise SemidError(f"unknown quantizer {kind!r}; use rqvae or rqkmeans")
+    assert kind == "rqkmeans", kind
+    return RQKMeans(width=width, levels=levels)
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
@@ -240,6 +241,11 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
     shown = display_path(folder)
     settings = {"model": found.config.get("model", {})}
     model = parse(FitConfig, settings, where=f"the model in {shown} is damaged").model
+    if found.kind not in KINDS:
+        raise SemidError(
+            f"the model in {shown} is a {found.kind!r}, which this semid does not know (it knows "
+            f"{', '.join(KINDS)}); upgrade semid"
+        )
     try:
         network = make_network(found.kind, width=found.width, levels=found.levels, model=model)
         network.load_state_dict({name: torch.from_numpy(a) for name, a in found.weights.items()})

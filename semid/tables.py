@@ -269,6 +269,25 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Cut a stream into batches of exactly `rows` rows, the last one shorter.
+
+    Two tables of one order but other row groups can then be walked side by side.
+    """
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            joined = pa.Table.from_batches(waiting)
+            yield joined.slice(0, rows).combine_chunks().to_batches()[0]
+            waiting = joined.slice(rows).to_batches()
+            count -= rows
+    if count:
+        yield pa.Table.from_batches(waiting).combine_chunks().to_batches()[0]
+
+
 def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Read one batch ahead in a thread, so that reading overlaps what the caller computes."""
     iterator = iter(batches)

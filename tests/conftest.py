@@ -16,6 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+# Fits this small are slower on several threads; torch is not loaded yet and reads this when it is.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from semid.cli import main
 
 ROWS, WIDTH = 400, 16

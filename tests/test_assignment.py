@@ -5,19 +5,16 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,17 +31,6 @@ SMALL = {"training": {"epochs": 2}, "model": {"latent_dim": 4, "hidden": [16]}}
 
 def drawn(n: int, d: int = 6, seed: int = 0) -> Matrix:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Fits this small are slower on several threads, and far slower beside other processes."""
-    threads = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    faiss.omp_set_num_threads(threads[1])
 
 
 @pytest.fixture(scope="module", params=["rqvae", "rqkmeans"])

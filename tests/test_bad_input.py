@@ -460,7 +460,9 @@ def test_a_config_with_a_bad_value(refused, model, name, key, value):
 def test_a_model_of_an_unknown_kind(refused, model, name):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"kind": "magic"}))
-    assert "unknown quantizer 'magic'" in refused(name, model="model")
+    assert "the model in model is a 'magic', which this semid does not know" in refused(
+        name, model="model"
+    )
 
 
 @reads_a_model
@@ -624,6 +626,13 @@ def locked(place):
     folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("name", ["embed", "assign"])
+def test_a_table_named_as_another_kind_of_file(world, tmp_path, name):
+    said = run_here(*command(name, world, tmp_path / "out.csv")).error
+    assert "out.csv ends in .csv, but a table is written as one .parquet file" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @every_command
 def test_no_permission_to_write(locked, world, name):
     said = run_here(*command(name, world, f"locked/{NAMES[name]}")).error
@@ -649,7 +658,7 @@ for name in t.NAMES:
     secret = Path("secret", t.MAIN_INPUT[name])
     print(run_here(*t.command(name, world, f"warm/x.{{name}}", table=secret)).error)
 for name in ("assign", "evaluate"):
-    print(run_here(*t.command(name, world, "open/x.json", model="secret/model")).error)
+    print(run_here(*t.command(name, world, f"open/{{name}}", model="secret/model")).error)
 """
 
 
@@ -921,6 +930,10 @@ TRAIN = step("train", embeddings="out/e.parquet", output="out/model")
         (
             EMBED + step("assign", embeddings="a", model="b", output="c", collisions="no"),
             "step 'assign': collisions = 'no' is none of suffix, none",
+        ),
+        (
+            EMBED + step("assign", embeddings="a", model="b", output="c", memory_gib="much"),
+            "step 'assign': memory_gib = 'much' is not valid: input should be a valid number",
         ),
         (EMBED + "settings = 3\n", "step 'embed': settings = 3 is not valid: it must be a table"),
         (EMBED + "workers = 'two'\n", "step 'embed': workers = 'two' is not valid"),

@@ -267,6 +267,18 @@ def test_show_describes_a_model(world):
     assert len(facts["model_fingerprint"]) == 16
 
 
+def test_show_describes_a_saved_encoder(world):
+    facts = run_here("show", world / "embeddings.encoder", "--json").json
+    assert (facts["what"], facts["width"]) == ("lsa encoder", WIDTH)
+    assert facts["settings"]["text"] == ["title", "brand"]
+
+
+def test_check_of_what_is_no_table_points_to_show(world):
+    for name, what in (("model", "model directory"), ("embeddings.encoder", "saved encoder")):
+        said = run_here("check", world / name).error
+        assert f"{name} is a {what}, not a table; semid show" in said
+
+
 def test_show_describes_tables(world):
     ids = run_here("show", world / "ids.parquet", "--json").json
     assert (ids["what"], ids["rows"]) == ("ids table", ROWS)

@@ -39,8 +39,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
-    ("jobs", "jobs.progress", "jobs.job"),
-    ("jobs.mapping",),
+    ("jobs", "jobs.progress"),
+    ("jobs.job", "jobs.mapping"),
     ("jobs.assign", "jobs.embed", "jobs.evaluate", "jobs.export", "jobs.inspect", "jobs.train"),
     ("jobs.run",),
     # the command line
@@ -171,6 +171,8 @@ FORBIDDEN_CALLS = {
     "numpy.random.seed",
     "random.seed",
 }
+# What sets a thread's own count, and puts the process's back.
+ALLOWED_CALLS = {("devices", "torch.set_num_threads")}
 FORBIDDEN_PACKAGES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
@@ -179,7 +181,8 @@ def test_no_prints_no_global_state_no_pickles(module: str) -> None:
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Call):
             name, keywords = ast.unparse(node.func), {k.arg: k.value for k in node.keywords}
-            assert name not in FORBIDDEN_CALLS, f"semid.{module}, line {node.lineno}: {name}("
+            allowed = name not in FORBIDDEN_CALLS or (module, name) in ALLOWED_CALLS
+            assert allowed, f"semid.{module}, line {node.lineno}: {name}("
             assert "allow_pickle" not in keywords or (
                 ast.unparse(keywords["allow_pickle"]) == "False"
             ), f"semid.{module}, line {node.lineno}: allow_pickle"

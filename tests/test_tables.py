@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
-from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer, prefetch
+from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer, prefetch, rebatched
 
 SCHEMA = pa.schema([("item_id", pa.int64()), ("name", pa.string())])
 
@@ -460,3 +460,18 @@ def test_writing_plain_floats_and_lists_of_codes(tmp_path: Path) -> None:
     assert list(table.batches(schema.names)) == [batch]
     encodings = pq.read_metadata(tmp_path / "ids.parquet").row_group(0).column(2).encodings
     assert "BYTE_STREAM_SPLIT" in encodings
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 50))
+@settings(max_examples=60, deadline=None)
+def test_rebatched_cuts_a_stream_anew(sizes: list[int], size: int) -> None:
+    starts = [0, *accumulate(sizes)]
+    stream = [
+        b
+        for start, n in zip(starts, sizes, strict=False)
+        for b in rows(start, start + n).to_batches()
+    ]
+    cut = list(rebatched(stream, size))
+    assert [batch.num_rows for batch in cut[:-1]] == [size] * (len(cut) - 1)
+    assert all(0 < batch.num_rows <= size for batch in cut[-1:])
+    assert pa.Table.from_batches(cut, SCHEMA) == rows(0, starts[-1])

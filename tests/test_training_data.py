@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -254,18 +251,6 @@ def test_bad_rows_are_found_before_training(
         open_training_data(table, "item_id", share=0.1, memory_bytes=memory_bytes)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Fits this small are slower on several threads, and far slower beside other processes."""
-    threads = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    faiss.omp_set_num_threads(threads[1])
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("quantizer", ["rqvae", "rqkmeans"])
 def test_a_streamed_fit_is_as_good_as_one_in_memory(tmp_path: Path, quantizer: str) -> None:
     rng = np.random.default_rng(0)

@@ -16,25 +16,38 @@ from semid.export import npz, parquet, tokens_json
 from semid.id_table import IdTable, id_batches
 from semid.tables import ParquetTable
 
+OnRows = Callable[[int], object]
+
 
 class Format(NamedTuple):
-    """A writer of (table, path, item id column) and a reader of (path, levels)."""
+    """A writer of (table, path, item id column, on_rows) and a reader of (path, levels).
 
-    write: Callable[[ParquetTable, Path, str], None]
+    The writer passes over the table `passes` times and tells `on_rows` of every batch.
+    """
+
+    write: Callable[[ParquetTable, Path, str, OnRows], None]
     read: Callable[[Path, int | None], IdTable]
+    passes: int = 1
 
 
 FORMATS: dict[str, Format] = {
     "parquet": Format(parquet.write, parquet.read),
     "tokens-json": Format(tokens_json.write, tokens_json.read),
-    "npz": Format(npz.write, npz.read),
+    "npz": Format(npz.write, npz.read, npz.PASSES),
 }
 
 
 def export_ids(
-    table: ParquetTable, path: Path, format: str, *, item_id: str = "item_id"
+    table: ParquetTable,
+    path: Path,
+    format: str,
+    *,
+    item_id: str = "item_id",
+    on_rows: OnRows = lambda _: None,
 ) -> dict[str, Any]:
     """Write the ids table to `path` in a format of `FORMATS`; memory is bounded by a batch.
+
+    `on_rows` hears how many rows were passed over, as often as the format's `passes`.
 
     Returns
     -------
@@ -49,7 +62,7 @@ def export_ids(
     first = next(id_batches(table, item_id=item_id, rows=1), None)
     if first is None:
         raise SemidError(f"{display_path(table.name)} has no rows; check the job that wrote it")
-    chosen.write(table, path, item_id)
+    chosen.write(table, path, item_id, on_rows)
     return {
         "format": format,
         "items": table.num_rows,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from semid.id_table import IdTable, id_batches
 from semid.tables import ParquetTable
 
 MEMBERS = ("item_ids", "codes", "sids")
+PASSES = 1 + len(MEMBERS)  # the first for the longest id
 
 _INT32 = np.dtype("<i4")
 
 
-def write(table: ParquetTable, path: Path, item_id: str) -> None:
+def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int], object]) -> None:
     """Write an ids table; unicode item ids are as wide as the longest.
 
     Raises
@@ -36,10 +37,11 @@ def write(table: ParquetTable, path: Path, item_id: str) -> None:
     """
     rows = table.num_rows
     first = next(id_batches(table, item_id=item_id, rows=1))
-    ids = _id_dtype(table, item_id)
 
     def parts() -> Iterator[IdTable]:
-        return id_batches(table, item_id=item_id)
+        return id_batches(table, item_id=item_id, on_rows=on_rows)
+
+    ids = _id_dtype(table, parts())
 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         item_ids = (part.item_ids.to_numpy(zero_copy_only=False) for part in parts())
@@ -50,12 +52,13 @@ def write(table: ParquetTable, path: Path, item_id: str) -> None:
         _write_member(archive, "sids", _INT32, (rows, first.sids.shape[1]), sids)
 
 
-def _id_dtype(table: ParquetTable, item_id: str) -> np.dtype[Any]:
+def _id_dtype(table: ParquetTable, parts: Iterator[IdTable]) -> np.dtype[Any]:
     """Return int64, or unicode as wide as the longest id."""
     width, row = 1, 0
-    for part in id_batches(table, item_id=item_id):
+    for part in parts:
         if pa.types.is_integer(part.item_ids.type):
-            return np.dtype("<i8")
+            width = 0
+            continue
         ends_n = pc.ends_with(part.item_ids, "\0").to_numpy(zero_copy_only=False)
         if ends_n.any():
             raise SemidError(
@@ -64,7 +67,7 @@ def _id_dtype(table: ParquetTable, item_id: str) -> np.dtype[Any]:
             )
         width = max(width, pc.max(pc.utf8_length(part.item_ids)).as_py())
         row += len(part)
-    return np.dtype(f"<U{width}")
+    return np.dtype(f"<U{width}" if width else "<i8")
 
 
 def _write_member(

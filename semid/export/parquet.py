@@ -5,6 +5,7 @@ What pandas and SQL want: every level a column to group by and join on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer
 SUFFIX = "suffix"
 
 
-def write(table: ParquetTable, path: Path, item_id: str) -> None:
+def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int], object]) -> None:
     """Write an ids table flat; the note in its metadata comes along.
 
     Raises
@@ -35,7 +36,7 @@ def write(table: ParquetTable, path: Path, item_id: str) -> None:
     note = (table.schema.metadata or {}).get(METADATA_KEY)
     metadata = None if note is None else {METADATA_KEY.decode(): note.decode()}
     with open_writer(path, schema, metadata) as writer:
-        for part in id_batches(table, item_id=item_id):
+        for part in id_batches(table, item_id=item_id, on_rows=on_rows):
             columns = [pa.array(np.ascontiguousarray(code_n)) for code_n in part.sids.T]
             batch = pa.record_batch([part.item_ids, *columns], schema=schema)
             writer.write_batch(batch, ROW_GROUP_ROWS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 _DECIMAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
-def write(table: ParquetTable, path: Path, item_id: str) -> None:
+def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int], object]) -> None:
     """Write the tokens of every item's SID.
 
     Raises
@@ -34,7 +35,7 @@ def write(table: ParquetTable, path: Path, item_id: str) -> None:
     """
     with path.open("w", encoding="utf-8", newline="\n") as file:
         before = "{\n"
-        for part in id_batches(table, item_id=item_id):
+        for part in id_batches(table, item_id=item_id, on_rows=on_rows):
             tokens = ('", "'.join(row) for row in to_tokens(part.sids).tolist())
             keys = map(_quoted, map(str, part.item_ids.to_pylist()))
             lines = [f'{key}: ["{row}"]' for key, row in zip(keys, tokens, strict=True)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.assignment import Assigner
 from semid.collisions import POLICIES, resolve
-from semid.columns import check_ids, id_type
+from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import ids_schema
-from semid.jobs.job import Result, output_path, produce, require_width
+from semid.jobs.job import Result, produce, require_unique_ids, require_width, table_path
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
@@ -61,7 +64,7 @@ def assign(
     SemidError
         For bad input or settings; what stood at `output` stays.
     """
-    target, folder = output_path(output), Path(model)
+    target, folder = table_path(output), Path(model)
     if collisions not in POLICIES:
         raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
     if not 0 < memory_gib < float("inf"):
@@ -77,7 +80,7 @@ def assign(
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="assigning")
-        check_ids(table, item_id)
+        require_unique_ids(table, item_id, show=show)
         engine(
             table,
             Assigner(folder, item_id=item_id, device=device),
@@ -89,20 +92,20 @@ def assign(
             show=show,
         )
         raw = open_parts(stage / "raw", table.num_rows)
-        report, rows = resolve(
-            lambda: raw.batches(raw.schema.names),
-            policy=collisions,
-            item_id=item_id,
-            temp_dir=stage,
-            levels=header["levels"],
-            memory_bytes=int(memory_gib * 2**30),
-        )
-        summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
-        facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
-        staged = stage / f"ids{target.suffix}"
-        with bar("collisions", table.num_rows, "rows", show=show) as shown:
-            metadata = {METADATA_KEY: json.dumps(facts)}
-            write_table(_counted(rows, shown), staged, schema, metadata)
+        # Every row twice: once to be ranked, once to be given its SID.
+        with bar("collisions", 2 * table.num_rows, "rows", show=show) as shown:
+            report, rows = resolve(
+                lambda: _counted(raw.batches(raw.schema.names), shown),
+                policy=collisions,
+                item_id=item_id,
+                temp_dir=stage,
+                levels=header["levels"],
+                memory_bytes=int(memory_gib * 2**30),
+            )
+            summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
+            facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
+            staged = stage / f"ids{target.suffix}"
+            write_table(rows, staged, schema, {METADATA_KEY: json.dumps(facts)})
         return staged, summary
 
     return produce(
@@ -120,7 +123,7 @@ def assign(
     )
 
 
-def _counted(rows: Any, shown: Bar) -> Any:
+def _counted(rows: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
     for batch in rows:
         yield batch
         shown.update(batch.num_rows)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.columns import check_ids, id_type
+from semid.columns import id_type
 from semid.config import as_plain, parse
 from semid.embedding import Embedder
 from semid.encoders import (
@@ -26,7 +26,7 @@ from semid.encoders import (
 )
 from semid.encoders.saved import JSON_NAME
 from semid.errors import RowError, SemidError, display_path
-from semid.jobs.job import Result, output_path, produce
+from semid.jobs.job import Result, produce, require_unique_ids, table_path
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import bar
 from semid.manifests import METADATA_KEY, Manifest, digest
@@ -71,7 +71,7 @@ def embed(
     SemidError
         For bad input or settings; what stood at `output` stays.
     """
-    target = output_path(output)
+    target = table_path(output)
     table = open_table(items)
     made = choose_encoder(encoder, settings or {})
     id_type(table, item_id)
@@ -89,7 +89,7 @@ def embed(
         inputs["encoder"] = Path(encoder)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        check_ids(table, item_id)
+        require_unique_ids(table, item_id, show=show)
         fitted = _fit(made, table, stage / "encoder", fit=not reused, show=show)
         engine(
             table,

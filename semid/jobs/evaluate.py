@@ -18,9 +18,9 @@ from semid.id_columns import CODES, code_matrix
 from semid.id_table import read_metadata
 from semid.ids import validate_codes
 from semid.jobs.job import Result, output_path, produce, require_width
-from semid.jobs.progress import bar
+from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
-from semid.tables import ParquetTable, open_table, prefetch
+from semid.tables import ParquetTable, open_table, prefetch, rebatched
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer
@@ -138,13 +138,12 @@ def _joined(
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], pa.Array]]:
     """Stream both tables side by side, making sure that they speak of the same items."""
     row = 0
-    for batch in table.batches([item_id, EMBEDDING], rows=BATCH_ROWS):
-        stop = row + batch.num_rows
-        # Row groups of the two tables need not end together.
-        beside = pa.Table.from_batches(list(ids.batches([item_id, CODES], start=row, stop=stop)))
-        beside = beside.combine_chunks()
+    # Row groups of the two tables need not end together.
+    embedded = rebatched(table.batches([item_id, EMBEDDING], rows=BATCH_ROWS), BATCH_ROWS)
+    assigned = rebatched(ids.batches([item_id, CODES], rows=BATCH_ROWS), BATCH_ROWS)
+    for batch, beside in zip(embedded, assigned, strict=True):
         items = batch[item_id]
-        there = beside[item_id].combine_chunks().cast(items.type)
+        there = beside[item_id].cast(items.type)
         if not there.equals(items):
             same = pc.equal(there, items).fill_null(False)
             place = int(np.flatnonzero(~same.to_numpy(zero_copy_only=False))[0])
@@ -155,10 +154,10 @@ def _joined(
             )
         x_nd = embedding_matrix(batch[EMBEDDING], model.width, where=table, first_row=row)
         at = ids.locator(row)
-        codes_nl = code_matrix(beside[CODES].combine_chunks(), CODES, at=at)
+        codes_nl = code_matrix(beside[CODES], CODES, at=at)
         validate_codes(codes_nl, model.levels, at=at)
         yield x_nd, codes_nl, items
-        row = stop
+        row += batch.num_rows
 
 
 def _baseline(
@@ -178,6 +177,5 @@ def _baseline(
     memory_bytes = int(config.memory_gib * 2**30)
     with bar("baseline", len(config.levels), "levels", show=show) as shown:
         data = open_training_data(table, item_id, share=config.holdout, memory_bytes=memory_bytes)
-        model = fit_data(data, config, device="cpu")
-        shown.update(len(config.levels))
+        model = fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
     return {"quantizer": "rqkmeans", **model.metrics}

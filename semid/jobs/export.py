@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from semid.columns import check_ids, id_type
+from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.export import FORMATS, export_ids
-from semid.jobs.job import Result, output_path, produce
+from semid.jobs.job import Result, output_path, produce, require_unique_ids
+from semid.jobs.progress import bar
 from semid.manifests import Manifest
 from semid.tables import open_table
 
@@ -32,7 +33,7 @@ def export(
     output : file to write
     item_id : name of the id column
     overwrite : replace a file made by other settings
-    show : accepted as in every job; an export is too quick for a bar
+    show : show progress bars
     owner : the step of a pipeline that runs it, which may replace what it made before
 
     Raises
@@ -52,9 +53,11 @@ def export(
         )
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        check_ids(table, item_id)
+        require_unique_ids(table, item_id, show=show)
         staged = stage / f"export{target.suffix}"
-        return staged, export_ids(table, staged, format, item_id=item_id)
+        rows = FORMATS[format].passes * table.num_rows
+        with bar("export", rows, "rows", show=show) as shown:
+            return staged, export_ids(table, staged, format, item_id=item_id, on_rows=shown.update)
 
     return produce(
         "export",

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from semid.artifact import CONFIG, METRICS, read_header, read_json
-from semid.columns import EMBEDDING, check_ids, embedding_matrix, embedding_width, id_type
+from semid.columns import EMBEDDING, embedding_matrix, embedding_width, id_type
+from semid.config import as_plain
+from semid.encoders import is_saved_encoder, load_encoder
+from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, SID, code_matrix
 from semid.id_table import read_metadata
+from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import MANIFEST
 from semid.tables import ParquetTable, open_table
@@ -41,6 +45,11 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
     SemidError
         When it cannot be opened at all.
     """
+    for is_other, what in ((_is_model, "model directory"), (is_saved_encoder, "saved encoder")):
+        if is_other(Path(table)):
+            raise SemidError(
+                f"{display_path(table)} is a {what}, not a table; semid show {table} says more"
+            )
     opened = open_table(table)
     facts: dict[str, Any] = {
         "rows": opened.num_rows,
@@ -57,7 +66,7 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
             return None
 
     if attempt(id_type, opened, item_id) is not None:
-        attempt(check_ids, opened, item_id)
+        attempt(lambda: require_unique_ids(opened, item_id, show=show))
     names = opened.schema.names
     if EMBEDDING in names and (width := attempt(embedding_width, opened)):
         facts["width"] = width
@@ -90,7 +99,7 @@ def _check_codes(table: ParquetTable, column: str, show: bool) -> int | None:
 
 
 def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
-    """Say what a model directory, a folder of parts or a Parquet table is, and what made it.
+    """Say what a model directory, a saved encoder or a table is, and what made it.
 
     The columns of a table are listed with its id column, `item_id`, first.
 
@@ -100,7 +109,11 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
         When it is none of these.
     """
     folder = Path(path)
-    if folder.is_dir() and (folder / CONFIG).exists():
+    if is_saved_encoder(folder):
+        encoder = load_encoder(folder)
+        what = f"{read_encoder(folder).kind} encoder"
+        return {"what": what, "width": encoder.width, "settings": as_plain(encoder.config)}
+    if _is_model(folder):
         header = read_header(folder)
         manifest = read_json(folder / MANIFEST)
         return {
@@ -125,6 +138,10 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     elif not metadata and what == "table":
         facts["note"] = f"{display_path(path)} was not written by semid"
     return facts
+
+
+def _is_model(folder: Path) -> bool:
+    return folder.is_dir() and (folder / CONFIG).exists()
 
 
 def _pick(values: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from semid import __version__
-from semid.columns import embedding_width
+from semid.columns import check_ids, embedding_width
 from semid.errors import SemidError, display_path
+from semid.jobs.progress import bar
 from semid.manifests import (
     Manifest,
     difference,
@@ -42,6 +43,12 @@ class Result:
     up_to_date: bool = False
     reason: str | None = None
 
+
+# A folder may be called anything, but nobody calls one so.
+_OTHER_ENDINGS = {
+    *(".arrow", ".csv", ".feather", ".gz", ".ipc", ".json", ".jsonl", ".npy", ".npz", ".pq", ".pt"),
+    *(".safetensors", ".tsv", ".txt", ".zip"),
+}
 
 # Takes the staging folder and the manifest; returns what to publish and the summary.
 Build = Callable[[Path, Manifest], tuple[Path, dict[str, Any]]]
@@ -157,6 +164,12 @@ def _table_stat(table: ParquetTable, file: str) -> list[Any]:
     return [found.path, found.size, found.mtime_ns]
 
 
+def require_unique_ids(table: ParquetTable, item_id: str, *, show: bool) -> None:
+    """Raise `SemidError` when an id is null or occurs twice; shows a bar if it takes a while."""
+    with bar("check ids", table.num_rows, "rows", show=show, delay=1.0) as shown:
+        check_ids(table, item_id, on_rows=shown.update)
+
+
 def require_width(table: ParquetTable, width: int, model: Path) -> None:
     """Raise `SemidError` unless the embeddings of `table` have the width that `model` wants."""
     found = embedding_width(table)
@@ -166,6 +179,24 @@ def require_width(table: ParquetTable, width: int, model: Path) -> None:
             f"{display_path(model)} was trained on width {width}; embed the items with the "
             "encoder the model was trained with, or train a new model"
         )
+
+
+def table_path(path: str | Path) -> Path:
+    """Turn where a table is to be written into a path: a ``.parquet`` file or a folder of parts.
+
+    Raises
+    ------
+    SemidError
+        As `output_path`, and for the ending of another kind of file.
+    """
+    output = output_path(path)
+    if output.suffix.lower() in _OTHER_ENDINGS:
+        raise SemidError(
+            f"the output {display_path(path)} ends in {output.suffix}, but a table is written as "
+            "one .parquet file or, without an ending, as a folder of parts; choose another "
+            "--output, and semid export for other formats"
+        )
+    return output
 
 
 def output_path(path: str | Path) -> Path:

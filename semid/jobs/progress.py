@@ -23,8 +23,11 @@ class Bar(Protocol):
 
 
 @contextmanager
-def bar(what: str, total: int, unit: str, *, show: bool) -> Iterator[Bar]:
-    """Show a progress bar of `total` units; one that stays silent unless `show`."""
+def bar(what: str, total: int, unit: str, *, show: bool, delay: float = 0.0) -> Iterator[Bar]:
+    """Show a progress bar of `total` units; one that stays silent unless `show`.
+
+    One with a `delay` (seconds) is only seen if it takes longer.
+    """
     from tqdm.auto import tqdm
 
     with tqdm(
@@ -33,6 +36,7 @@ def bar(what: str, total: int, unit: str, *, show: bool) -> Iterator[Bar]:
         unit=f" {unit}",
         unit_scale=total > 100_000,
         disable=not show,
+        delay=delay,
         # A log file wants a line now and then, not ten a second.
         mininterval=0.2 if sys.stderr.isatty() else 30.0,
         dynamic_ncols=True,
@@ -43,8 +47,8 @@ def bar(what: str, total: int, unit: str, *, show: bool) -> Iterator[Bar]:
 class TrainingBar:
     """A training callback that moves a bar and shows the figures of the last epoch."""
 
-    def __init__(self, shown: Bar, levels: int) -> None:
-        self._shown, self._levels, self._at = shown, levels, 0
+    def __init__(self, shown: Bar) -> None:
+        self._shown, self._at = shown, 0
 
     def on_step(self, step: int, total: int) -> None:
         """Advance to `step`; a resumed run begins further on."""
@@ -54,8 +58,9 @@ class TrainingBar:
 
     def on_epoch(self, metrics: dict[str, Any]) -> None:
         """Show held-out error and perplexity."""
-        used = "/".join(f"{metrics[f'perplexity_{level}']:.0f}" for level in range(self._levels))
-        used = f"perplexity {used}" if metrics["used_0"] else "autoencoder warm-up"
+        levels = [value for name, value in metrics.items() if name.startswith("perplexity_")]
+        used = "perplexity " + "/".join(f"{value:.0f}" for value in levels)
+        used = used if metrics["used_0"] else "autoencoder warm-up"
         error = metrics["held_out_error"]
         shown = "" if error is None else f"held-out error {error:.3f}, "
         self._shown.set_postfix_str(f"{shown}{used}", refresh=False)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, validate_call
-
 from semid.collisions import POLICIES
-from semid.config import parse, read_toml
+from semid.config import parse, parse_value, read_toml
 from semid.errors import SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig
@@ -110,11 +109,11 @@ def _read_step(where: str, name: str, keys: Any) -> Step:
     for key in valid:
         if parameters[key].default is inspect.Parameter.empty and key not in keys:
             raise SemidError(f"{where}: '{key}' is missing; {command} needs it")
-        if parameters[key].annotation == "str" and not isinstance(keys.get(key, ""), str):
-            raise SemidError(f"{where}: {key} = {keys[key]!r} is not valid: it must be text")
-    if not isinstance(settings := keys.get("settings", {}), dict):
-        raise SemidError(f"{where}: settings = {settings!r} is not valid: it must be a table")
-    return Step(name, command, keys)
+    types = typing.get_type_hints(COMMANDS[command])
+    given = {
+        key: parse_value(types[key], value, where=where, key=key) for key, value in keys.items()
+    }
+    return Step(name, command, given)
 
 
 def _refuse_unknown(keys: dict[str, Any], valid: tuple[str, ...], what: str) -> None:
@@ -169,18 +168,12 @@ def run(
         # Seen from the output, so that a folder that holds both may be moved.
         beside = Path(step.parameters["output"]).resolve().parent
         owner = f"{os.path.relpath(Path(pipeline).resolve(), beside)}#{step.name}"
-        job = validate_call(COMMANDS[step.command])
+        named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
         try:
-            named = ({} if item_id is None else {"item_id": item_id}) | step.parameters
-            yield step, job(**named, overwrite=overwrite, owner=owner, show=show)
+            result = COMMANDS[step.command](**named, overwrite=overwrite, owner=owner, show=show)
         except SemidError as error:
             raise SemidError(f"{where}: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise SemidError(
-                f"{where}: {key} = {first['input']!r} is not valid: {first['msg'].lower()}"
-            ) from error
+        yield step, result
 
 
 def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semid.columns import check_ids, embedding_width, id_type
+from semid.columns import embedding_width, id_type
 from semid.config import as_plain, parse
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import FitConfig
-from semid.jobs.job import Result, output_path, produce
+from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest
 from semid.tables import open_table
@@ -74,7 +74,7 @@ def train(
         from semid.training_data import open_training_data, require_rows
 
         pick_device(device)
-        check_ids(table, item_id)
+        require_unique_ids(table, item_id, show=show)
         data = open_training_data(
             table,
             item_id,
@@ -91,7 +91,7 @@ def train(
                 data,
                 config,
                 device=device,
-                callbacks=[TrainingBar(shown, len(config.levels)), JsonLines(lines)],
+                callbacks=[TrainingBar(shown), JsonLines(lines)],
                 checkpoint=stage / "checkpoint.safetensors",
             )
         folder = stage / "model"
