@@ -20,11 +20,13 @@ from semid.jobs.job import Result, produce, require_unique_ids, require_width, t
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
-from semid.tables import open_table
+from semid.tables import open_table, prefetch
 
 # Chunks are as large as the largest row groups that are usual, so none is decoded twice.
 CHUNK_ROWS = 1 << 20
-BATCH_ROWS = 16_384
+# Many blocks for every core between two waits; 64 MiB of embeddings for the wide ones.
+BATCH_ROWS = 32_768
+BATCH_BYTES = 64 << 20
 
 
 def assign(
@@ -86,7 +88,7 @@ def assign(
             Assigner(folder, item_id=item_id, device=device),
             stage / "raw",
             chunk_rows=CHUNK_ROWS,
-            batch_rows=BATCH_ROWS,
+            batch_rows=max(min(BATCH_ROWS, BATCH_BYTES // (4 * header["width"])), 1_024),
             what="assign",
             workers=workers,
             show=show,
@@ -105,7 +107,7 @@ def assign(
             summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
             facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
             staged = stage / f"ids{target.suffix}"
-            write_table(rows, staged, schema, {METADATA_KEY: json.dumps(facts)})
+            write_table(prefetch(rows), staged, schema, {METADATA_KEY: json.dumps(facts)})
         return staged, summary
 
     return produce(

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,17 +117,24 @@ def write_part(
     writing = part.with_name(f".{part.name}.{os.getpid()}")
     writer: pq.ParquetWriter | None = None
     row = start
-    try:
-        batches = table.batches(mapper.columns, rows=batch_rows, start=start, stop=stop)
-        for batch in prefetch(batches):
-            mapped = mapper(batch, where=table, first_row=row)
-            writer = writer or open_writer(writing, mapped.schema)
-            writer.write_batch(mapped, ROW_GROUP_ROWS)
-            row += batch.num_rows
-            yield batch.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
+    batches = table.batches(mapper.columns, rows=batch_rows, start=start, stop=stop)
+    # Reading and writing run beside the mapping, one batch ahead and one behind.
+    with ThreadPoolExecutor(1) as behind:
+        written: Future[None] | None = None
+        try:
+            for batch in prefetch(batches):
+                mapped = mapper(batch, where=table, first_row=row)
+                writer = writer or open_writer(writing, mapped.schema)
+                if written is not None:
+                    written.result()
+                written = behind.submit(writer.write_batch, mapped, ROW_GROUP_ROWS)
+                row += batch.num_rows
+                yield batch.num_rows
+            if written is not None:
+                written.result()
+        finally:
+            if writer is not None:
+                behind.submit(writer.close).result()
     writing.replace(part)
 
 
