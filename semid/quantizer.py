@@ -154,8 +154,8 @@ class Quantizer:
     ) -> npt.NDArray[np.bool_]:
         """Quantise a block, filled up to `block_rows`, into `rows` of `codes`; return near-ties."""
         n = len(x_bd)
-        block_bd = np.zeros((block_rows, self.width), x_bd.dtype)
-        block_bd[:n] = x_bd
+        block_bd = np.empty((block_rows, self.width), x_bd.dtype)
+        block_bd[:n], block_bd[n:] = x_bd, 0
         found = _search(network, torch.from_numpy(block_bd).to(self.device))
         codes.codes_nl[rows] = found.codes_nl[:n].cpu().numpy()
         codes.distance_n[rows] = found.distance_n[:n].cpu().numpy()

@@ -101,8 +101,13 @@ class _Path(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = x
         for layer in self.mlp[:-1]:
-            hidden = nn.functional.gelu(_apply(layer, hidden))
+            hidden = _activate(_apply(layer, hidden))
         return _apply(self.linear, x) + _apply(self.mlp[-1], hidden)
+
+
+def _activate(x: Tensor) -> Tensor:
+    # In place where no gradient needs the input: a large result is slow to make room for.
+    return nn.functional.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 def _apply(layer: nn.Module, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,15 @@ def assign(
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="assigning")
-        require_unique_ids(table, item_id, show=show)
+        assigner = Assigner(folder, item_id=item_id, device=device)
+        with ThreadPoolExecutor(1) as beside:
+            if workers == 1 and engine is map_table:
+                # Loading torch and the model takes as long as looking through the ids.
+                beside.submit(lambda: assigner.quantizer)
+            require_unique_ids(table, item_id, show=show)
         engine(
             table,
-            Assigner(folder, item_id=item_id, device=device),
+            assigner,
             stage / "raw",
             chunk_rows=CHUNK_ROWS,
             batch_rows=max(min(BATCH_ROWS, BATCH_BYTES // (4 * header["width"])), 1_024),
