@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -50,9 +51,16 @@ def in_blocks(
         for block in blocks:
             work(block)
         return
+    with one_thread_each(threads) as pool:
+        list(pool.map(work, blocks))
+
+
+@contextmanager
+def one_thread_each(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Open a pool of `threads` in which every operation of torch runs on its caller's thread."""
     before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(work, blocks))
+            yield pool
     finally:
         torch.set_num_threads(before)  # what threads that start later begin with

@@ -6,43 +6,50 @@ They stand here, away from what they configure, so that reading settings loads n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 
+from semid.applicability import refuse_strangers
 from semid.errors import SemidError
+from semid.model_config import CodebookConfig, ModelConfig, require, require_choice
 
-KINDS = ("rqvae", "rqkmeans")
+# Networks, named for their bottlenecks, and baselines.
+NETWORKS = ("rqvae", "vqvae", "fsq", "vae", "autoencoder")
+BASELINES = ("rqkmeans",)
+KINDS = (*NETWORKS, *BASELINES)
+WITHOUT_CODES = ("vae", "autoencoder")
 
-
-def _require(name: str, value: float, allowed: bool, range_: str) -> None:
-    """Raise `SemidError` unless `value` is in its range and finite."""
-    if not (allowed and isfinite(value)):
-        raise SemidError(f"{name} is {value}; it must be {range_}")
+RECONSTRUCTIONS = ("mse", "cosine")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class RQVAEConfig:
-    """Shape of the network.
+class LossConfig:
+    """What training minimises; every term is a mean over items and dims.
 
     Attributes
     ----------
-    latent_dim : z; cut to the width of the embeddings when that is smaller
-    hidden : widths of the encoder's MLP; the decoder's are the same reversed
+    reconstruction : ``mse``, or ``cosine`` (one less the cosine, about the mean)
+    commitment : weight of the squared distances between residuals and their codewords
+    codebook : the same towards the codewords, where these learn by gradient
+    diversity : weight of what the use of codewords lacks to the largest entropy
+    kl : weight of a VAE's divergence from the standard normal
     """
 
-    latent_dim: int = 64
-    hidden: tuple[int, ...] = (1024, 512)
+    reconstruction: str = "mse"
+    commitment: float = 0.1
+    codebook: float = 1.0
+    diversity: float = 0.0
+    kl: float = 0.001
 
     def __post_init__(self) -> None:
-        if self.latent_dim < 1 or any(width < 1 for width in self.hidden):
-            raise SemidError(
-                f"model.latent_dim {self.latent_dim} and model.hidden {list(self.hidden)} "
-                "must be at least 1"
-            )
+        require_choice("loss.reconstruction", self.reconstruction, RECONSTRUCTIONS)
+        for name in ("commitment", "codebook", "diversity", "kl"):
+            value = getattr(self, name)
+            require(f"loss.{name}", value, value >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the RQ-VAE is trained.
+    """How a network is trained.
 
     Attributes
     ----------
@@ -51,40 +58,38 @@ class TrainingConfig:
     autoencoder_share : share of the steps before the codebooks start
     batch_size : rows per step; 0 takes 512, and up to 4,096 for catalogs beyond 24,000 items
     learning_rate, warmup_steps, weight_decay, grad_clip : AdamW, linear warm-up, then cosine to 0
-    commitment : weight of the commitment loss beside reconstruction
-    ema_decay : how slowly codewords follow their items, per step
-    restart_below : codewords used less than this share of the mean are restarted
-    restart_until : share of the steps after which only unused codewords still move
-    init_rows : rows of the sample for input statistics and k-means
+    precision : of the networks in training: ``auto`` is bfloat16 on a GPU that has it, else float32
+    compile : whether to compile the networks (torch.compile)
+    utilization_floor : perplexity over K that every level should reach; the epoch that is kept is
+        the one with the least held-out error among those that do
     """
 
     epochs: int = 50
     max_steps: int = 20_000
     autoencoder_share: float = 0.15
     batch_size: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    commitment: float = 0.25
-    ema_decay: float = 0.95
-    restart_below: float = 0.1
-    restart_until: float = 0.85
-    init_rows: int = 131_072
+    precision: str = "auto"
+    compile: bool = False
+    utilization_floor: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_steps", "init_rows"):
+        for name in ("epochs", "max_steps"):
             value = getattr(self, name)
-            _require(f"training.{name}", value, value >= 1, "at least 1")
-        for name in ("batch_size", "warmup_steps", "weight_decay", "commitment"):
+            require(f"training.{name}", value, value >= 1, "at least 1")
+        for name in ("batch_size", "warmup_steps", "weight_decay"):
             value = getattr(self, name)
-            _require(f"training.{name}", value, value >= 0, "at least 0")
+            require(f"training.{name}", value, value >= 0, "at least 0")
         for name in ("learning_rate", "grad_clip"):
             value = getattr(self, name)
-            _require(f"training.{name}", value, value > 0, "above 0")
-        for name in ("autoencoder_share", "ema_decay", "restart_below", "restart_until"):
+            require(f"training.{name}", value, value > 0, "above 0")
+        for name in ("autoencoder_share", "utilization_floor"):
             value = getattr(self, name)
-            _require(f"training.{name}", value, 0 <= value <= 1, "between 0 and 1")
+            require(f"training.{name}", value, 0 <= value <= 1, "between 0 and 1")
+        require_choice("training.precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class KMeansConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "max_rows"):
             value = getattr(self, name)
-            _require(f"kmeans.{name}", value, value >= 1, "at least 1")
+            require(f"kmeans.{name}", value, value >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,8 @@ class FitConfig:
 
     Attributes
     ----------
-    quantizer : ``rqvae`` or ``rqkmeans``
-    levels : codewords per level
+    quantizer : one of `KINDS`; for the networks it names the bottleneck
+    levels : codewords per level; networks without codes ignore them
     seed : repeats the fit exactly on one machine
     holdout : share of items, by a hash of their id, that is measured but not trained on
     memory_gib : embeddings that take more than half of it are streamed
@@ -124,24 +129,38 @@ class FitConfig:
     seed: int = 0
     holdout: float = 0.1
     memory_gib: float = 4.0
-    model: RQVAEConfig = field(default_factory=RQVAEConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    codebooks: CodebookConfig = field(default_factory=CodebookConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
 
     def __post_init__(self) -> None:
         if self.quantizer not in KINDS:
-            raise SemidError(f"unknown quantizer {self.quantizer!r}; use {' or '.join(KINDS)}")
+            raise SemidError(f"unknown quantizer {self.quantizer!r}; use one of {', '.join(KINDS)}")
         if not self.levels or min(self.levels) < 1:
             raise SemidError(
                 f"levels are {list(self.levels)}; give at least one, each of at least 1 codeword"
             )
-        _require("holdout", self.holdout, 0 <= self.holdout < 1, "at least 0 and below 1")
-        _require("seed", self.seed, 0 <= self.seed < 2**31, "at least 0 and below 2^31")
-        _require("memory_gib", self.memory_gib, self.memory_gib >= 0, "at least 0")
-        sample, rows = {
-            "rqvae": ("training.init_rows", self.training.init_rows),
-            "rqkmeans": ("kmeans.max_rows", self.kmeans.max_rows),
-        }[self.quantizer]
+        require("holdout", self.holdout, 0 <= self.holdout < 1, "at least 0 and below 1")
+        require("seed", self.seed, 0 <= self.seed < 2**31, "at least 0 and below 2^31")
+        require("memory_gib", self.memory_gib, self.memory_gib >= 0, "at least 0")
+        refuse_strangers(self)
+        if self.quantizer not in WITHOUT_CODES:
+            self._check_levels()
+
+    def _check_levels(self) -> None:
+        if self.quantizer == "vqvae" and len(self.levels) > 1:
+            raise SemidError(
+                f"a vqvae has one level, not {list(self.levels)}; give one, or use rqvae"
+            )
+        if self.codebooks.shared and len(set(self.levels)) > 1:
+            raise SemidError(
+                f"levels are {list(self.levels)}, but one shared codebook needs all of one size"
+            )
+        sample, rows = "codebooks.init_rows", self.codebooks.init_rows
+        if self.quantizer in BASELINES:
+            sample, rows = "kmeans.max_rows", self.kmeans.max_rows
         if rows < max(self.levels):
             raise SemidError(
                 f"{sample} is {rows}, fewer than the {max(self.levels)} codewords of a level; "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from semid.autoencoder import Autoencoder
 from semid.columns import as_matrix
 from semid.config import as_plain, parse
 from semid.devices import pick_device
@@ -18,7 +19,6 @@ from semid.id_columns import id_column
 from semid.metrics.measurement import Measurement
 from semid.quantizer import Quantizer, make_network
 from semid.residual_kmeans import RQKMeans
-from semid.rqvae import RQVAE
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
 
@@ -43,7 +43,7 @@ def fit(
     Parameters
     ----------
     x : embeddings, shape ``(n, d)``; NumPy, torch or Arrow
-    quantizer : ``rqvae`` or ``rqkmeans``
+    quantizer : one of `semid.fit_config.KINDS`
     levels : codewords per level
     seed : repeats the fit exactly on one machine
     item_ids : ids by which items are held out, ``(n,)``; their row numbers when not given
@@ -87,19 +87,17 @@ def fit_data(
     """
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
-    network = make_network(
-        config.quantizer, width=data.width, levels=config.levels, model=config.model
-    )
+    network = make_network(config, data.width)
     history: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"train_rows": data.train_rows, "held_out_rows": data.held_out_rows}
-    if isinstance(network, RQVAE):
+    if isinstance(network, Autoencoder):
         network.to(pick_device(device))
-        trainer = Trainer(network, data, config.training, config.seed)
+        trainer = Trainer(network, data, config)
         trainer.run(callbacks, checkpoint)
         history = trainer.history
     else:
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
-    network.eval()
+    network.eval().requires_grad_(False)
     fitted = Quantizer(config.quantizer, network, data.width, as_plain(config), history)
     fitted.metrics = facts | measure(fitted, data, seed=config.seed)
     return fitted
@@ -139,7 +137,10 @@ def measure(quantizer: Quantizer, data: TrainingData, *, seed: int) -> dict[str,
     ):
         for start in range(0, len(x_nd), MEASURED_BATCH):
             rows_nd = x_nd[start : start + MEASURED_BATCH]
-            codes_nl = quantizer.quantize(rows_nd).codes_nl
             held_n = np.full(len(rows_nd), held)
+            if not quantizer.levels:
+                measurement.add(rows_nd, None, quantizer.reconstruct(rows_nd), held_n)
+                continue
+            codes_nl = quantizer.quantize(rows_nd).codes_nl
             measurement.add(rows_nd, codes_nl, quantizer.decode(codes_nl), held_n)
     return measurement.result()

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
+from semid.autoencoder import Autoencoder
 from semid.columns import as_matrix
 from semid.config import parse
 from semid.devices import in_blocks, pick_device
 from semid.errors import SemidError, display_path
-from semid.fit_config import KINDS, FitConfig, RQVAEConfig
+from semid.fit_config import KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
-from semid.quantization import look_up, search
+from semid.quantization import Level, look_up, search
 from semid.residual_kmeans import RQKMeans
-from semid.rqvae import RQVAE
 
 # Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
 # row gives the same bits wherever it stands. Large enough for speed, small enough for the cache.
@@ -40,8 +40,8 @@ class Network(Protocol):
     """What a kind of quantizer brings: a way into latent space, codebooks, and a way back."""
 
     @property
-    def codebooks(self) -> list[Tensor]:
-        """One codebook ``(k, z)`` per level."""
+    def search_levels(self) -> list[Level]:
+        """The levels of codes; none for a network without."""
         ...
 
     def project(self, x_nd: Tensor) -> Tensor:
@@ -67,13 +67,17 @@ class Codes(NamedTuple):
     margin_n: npt.NDArray[np.float32]
 
 
+# What a block is quantised by: a network of some precision, and its levels.
+_By = tuple[Any, Sequence[Level]]
+
+
 @dataclass(repr=False)
 class Quantizer:
     """A fitted quantizer.
 
     Attributes
     ----------
-    kind : ``rqvae`` or ``rqkmeans``
+    kind : one of `semid.fit_config.KINDS`
     network : the torch module; see `Network`
     width : d, what embeddings must have
     config : the settings it was fitted with, as plain values
@@ -94,12 +98,12 @@ class Quantizer:
     @property
     def levels(self) -> tuple[int, ...]:
         """Codewords per level."""
-        return tuple(len(codebook) for codebook in self.network.codebooks)
+        return tuple(len(level.codebook_kz) for level in self.network.search_levels)
 
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
-        device: torch.device = self.network.codebooks[0].device
+        device: torch.device = next(iter(self.network.state_dict().values())).device
         return device
 
     def encode(self, x: Any) -> npt.NDArray[np.int32]:
@@ -122,11 +126,9 @@ class Quantizer:
         SemidError
             When the width is not the model's.
         """
-        if x_nd.shape[1] != self.width:
-            raise SemidError(
-                f"the embeddings have {x_nd.shape[1]} dimensions but the model was trained on "
-                f"{self.width}; use the encoder that the model was trained with"
-            )
+        self._require_width(x_nd)
+        if not (levels := self.network.search_levels):
+            raise SemidError(f"a model of the kind {self.kind} has no codes; reconstruct shows it")
         n = len(x_nd)
         codes = Codes(
             np.empty((n, len(self.levels)), np.int32),
@@ -136,27 +138,64 @@ class Quantizer:
         near_tie_n = np.empty(n, np.bool_)
 
         def quantize(rows: slice) -> None:
-            near_tie_n[rows] = self._into(codes, rows, self.network, x_nd[rows], BLOCK_ROWS)
+            near_tie_n[rows] = self._into(
+                codes, rows, (self.network, levels), x_nd[rows], BLOCK_ROWS
+            )
 
         in_blocks(quantize, n, BLOCK_ROWS, self.device)
         again = np.flatnonzero(near_tie_n)
-        double = self._double if len(again) else None
+        double = self._double if len(again) else self.network
+        double_levels = double.search_levels
 
         def quantize_again(places: slice) -> None:
             rows_b = again[places]
-            self._into(codes, rows_b, double, x_nd[rows_b].astype(np.float64), AGAIN_ROWS)
+            self._into(
+                codes, rows_b, (double, double_levels), x_nd[rows_b].astype(np.float64), AGAIN_ROWS
+            )
 
         in_blocks(quantize_again, len(again), AGAIN_ROWS, self.device)
         return codes
 
+    def reconstruct(self, x: Any) -> npt.NDArray[np.float32]:
+        """Return embeddings ``(n, d)`` after the way to their codes and back.
+
+        A model without codes takes them to their latents and back.
+
+        Raises
+        ------
+        SemidError
+            As `encode`.
+        """
+        x_nd = as_matrix(x)
+        if self.levels:
+            return self.decode(self.quantize(x_nd).codes_nl)
+        self._require_width(x_nd)
+        out_nd = np.empty_like(x_nd)
+
+        @torch.inference_mode()
+        def there_and_back(rows: slice) -> None:
+            latent_bz = self.network.project(torch.tensor(x_nd[rows]).to(self.device))
+            out_nd[rows] = self.network.reconstruct(latent_bz).cpu().numpy()
+
+        in_blocks(there_and_back, len(x_nd), BLOCK_ROWS, self.device)
+        return out_nd
+
+    def _require_width(self, x_nd: npt.NDArray[np.float32]) -> None:
+        if x_nd.shape[1] != self.width:
+            raise SemidError(
+                f"the embeddings have {x_nd.shape[1]} dimensions but the model was trained on "
+                f"{self.width}; use the encoder that the model was trained with"
+            )
+
     def _into(
-        self, codes: Codes, rows: Any, network: Any, x_bd: npt.NDArray[Any], block_rows: int
+        self, codes: Codes, rows: Any, by: _By, x_bd: npt.NDArray[Any], block_rows: int
     ) -> npt.NDArray[np.bool_]:
         """Quantise a block, filled up to `block_rows`, into `rows` of `codes`; return near-ties."""
         n = len(x_bd)
         block_bd = np.empty((block_rows, self.width), x_bd.dtype)
         block_bd[:n], block_bd[n:] = x_bd, 0
-        found = _search(network, torch.from_numpy(block_bd).to(self.device))
+        network, levels = by
+        found = _search(network, levels, torch.from_numpy(block_bd).to(self.device))
         codes.codes_nl[rows] = found.codes_nl[:n].cpu().numpy()
         codes.distance_n[rows] = found.distance_n[:n].cpu().numpy()
         codes.margin_n[rows] = found.margin_n[:n].cpu().numpy()
@@ -203,11 +242,12 @@ class Quantizer:
             )
         validate_codes(codes_nl, levels[: codes_nl.shape[1]])
         out_nd = np.empty((len(codes_nl), self.width), np.float32)
+        codebooks = [level.codebook_kz for level in self.network.search_levels]
 
         @torch.inference_mode()
         def decode(rows: slice) -> None:
             block_bl = torch.from_numpy(codes_nl[rows].astype(np.int64))
-            latent_bz = look_up(block_bl.to(self.device), self.network.codebooks)
+            latent_bz = look_up(block_bl.to(self.device), codebooks)
             out_nd[rows] = self.network.reconstruct(latent_bz).cpu().numpy()
 
         in_blocks(decode, len(codes_nl), BLOCK_ROWS, self.device)
@@ -215,18 +255,24 @@ class Quantizer:
 
 
 @torch.inference_mode()
-def _search(network: Any, block_bd: Tensor) -> Any:
-    return search(network.project(block_bd), network.codebooks)
+def _search(network: Any, levels: Sequence[Level], block_bd: Tensor) -> Any:
+    return search(network.project(block_bd), levels)
 
 
-def make_network(
-    kind: str, *, width: int, levels: Sequence[int], model: RQVAEConfig | None = None
-) -> RQVAE | RQKMeans:
-    """Make the untrained network of a kind of quantizer, one of `KINDS`."""
-    if kind == "rqvae":
-        return RQVAE(model or RQVAEConfig(), width=width, levels=levels)
-    assert kind == "rqkmeans", kind
-    return RQKMeans(width=width, levels=levels)
+def make_network(config: FitConfig, width: int) -> Autoencoder | RQKMeans:
+    """Make the untrained network of a quantizer for embeddings of `width` dims."""
+    kind, levels = config.quantizer, config.levels
+    if kind == "rqkmeans":
+        return RQKMeans(width=width, levels=levels)
+    grids = {"fsq": len(levels), "rqvae": int(config.codebooks.fsq == "last")}.get(kind, 0)
+    return Autoencoder(
+        config.model,
+        widths=(width,),
+        levels=() if kind in WITHOUT_CODES else levels,
+        codebooks=config.codebooks,
+        grids=grids,
+        gaussian=kind == "vae",
+    )
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
@@ -239,15 +285,18 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
     """
     found = read_artifact(Path(folder))
     shown = display_path(folder)
-    settings = {"model": found.config.get("model", {})}
-    model = parse(FitConfig, settings, where=f"the model in {shown} is damaged").model
     if found.kind not in KINDS:
         raise SemidError(
             f"the model in {shown} is a {found.kind!r}, which this semid does not know (it knows "
             f"{', '.join(KINDS)}); upgrade semid"
         )
+    where = f"the model in {shown} is damaged"
+    config = parse(FitConfig, {**found.config, "quantizer": found.kind}, where=where)
     try:
-        network = make_network(found.kind, width=found.width, levels=found.levels, model=model)
+        network = make_network(config, found.width)
+        sizes = tuple(len(level.codebook_kz) for level in network.search_levels)
+        if sizes != found.levels:
+            raise RuntimeError(f"levels {list(found.levels)}, but settings make {list(sizes)}")
         network.load_state_dict({name: torch.from_numpy(a) for name, a in found.weights.items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())
@@ -255,5 +304,5 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
             f"the weights in {shown} do not fit its config.json ({reason}); "
             "copy the model again or train it again"
         ) from error
-    network.to(pick_device(device)).eval()
+    network.to(pick_device(device)).eval().requires_grad_(False)
     return Quantizer(found.kind, network, found.width, found.config, found.history, found.metrics)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from semid.quantization import ResidualCodebooks
+from semid.codebooks import ResidualCodebooks
+from semid.model_config import CodebookConfig
+from semid.quantization import Level
 
 
 class RQKMeans(nn.Module):
@@ -17,12 +19,17 @@ class RQKMeans(nn.Module):
 
     def __init__(self, *, width: int, levels: Sequence[int]) -> None:
         super().__init__()
-        self.codes = ResidualCodebooks(levels, width)
+        self.codes = ResidualCodebooks(levels, width, CodebookConfig(balance=0.0))
 
     @property
     def codebooks(self) -> list[Tensor]:
         """One codebook ``(k, d)`` per level."""
         return self.codes.codebooks
+
+    @property
+    def search_levels(self) -> list[Level]:
+        """The levels as the search takes them."""
+        return self.codes.search_levels
 
     def project(self, x_nd: Tensor) -> Tensor:
         """Return the embeddings: they are the latents."""

@@ -1,4 +1,4 @@
-"""The training loop of the RQ-VAE: rows in, a trained network and its history out.
+"""The training loop of the networks: rows in, a trained network and its history out.
 
 First the autoencoder alone; then the codebooks start from k-means on a catalog-wide sample and
 train along. Knows nothing about tables or folders beyond the checkpoint it is handed.
@@ -6,10 +6,10 @@ train along. Knows nothing about tables or folders beyond the checkpoint it is h
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,22 +17,27 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from semid.errors import SemidError, display_path
-from semid.fit_config import TrainingConfig
-from semid.metrics.codes import relative_error, utilization
-from semid.quantization import Quantised, look_up, search
-from semid.rqvae import RQVAE
-from semid.training_data import TrainingData
+from semid.autoencoder import Autoencoder
+from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
+from semid.codebooks import Moment, Quantised
+from semid.devices import one_thread_each
+from semid.errors import SemidError
+from semid.fit_config import FitConfig
+from semid.losses import Loss, batch_loss
+from semid.monitoring import Monitor, better
+from semid.training_data import ArrayData, TrainingData
 
-HELD_OUT_ROWS = 8_192
 # Often enough to lose little work, seldom enough to cost nothing.
 CHECKPOINT_SECONDS = 5.0
 # What counts as an epoch of a table so large that a pass takes more: measured and kept as often.
 EPOCH_STEPS = 2_000
+# Rows of a batch that one thread takes. The cut is the same for any number of threads, and so are
+# the sums.
+SHARD_ROWS = 256
+
+Shards = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 
 
 class Callback(Protocol):
@@ -48,56 +53,44 @@ class Callback(Protocol):
 
 
 @dataclass
-class _Totals:
-    """What an epoch adds up; kept on the device until it ends."""
-
-    reconstruction: Tensor
-    commitment: Tensor
-    counts: list[Tensor]
-    restarts: list[int]
-    batches: int = 0
-
-    @classmethod
-    def empty(cls, network: RQVAE) -> _Totals:
-        zero = network.mean.new_zeros(())
-        counts = [zero.new_zeros(len(c), dtype=torch.int64) for c in network.codebooks]
-        return cls(zero.clone(), zero.clone(), counts, [0] * len(counts))
-
-
-@dataclass
 class Trainer:
-    """One training run. All of its state is in `network`, `optimizer`, `generator` and counters."""
+    """One training run. All of its state is in `network`, `optimizer`, `monitor` and counters.
 
-    network: RQVAE
+    Whatever is drawn at a step is drawn from the seed and the step alone.
+    """
+
+    network: Autoencoder
     data: TrainingData
-    config: TrainingConfig
-    seed: int
+    config: FitConfig
     step: int = 0
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        rows, asked = self.data.train_rows, self.config.batch_size
-        self.batch_size = min(rows, asked or min(max(512, rows // 48), 4_096))
+        settings, rows = self.config.training, self.data.train_rows
+        self.batch_size = min(rows, settings.batch_size or min(max(512, rows // 48), 4_096))
         self.epoch_steps = math.ceil(rows / self.batch_size)
-        self.total_steps = min(self.config.epochs * self.epoch_steps, self.config.max_steps)
-        share = self.config.autoencoder_share
+        self.total_steps = min(settings.epochs * self.epoch_steps, settings.max_steps)
         # At least one step for the codebooks: before it they are empty.
-        self.autoencoder_steps = min(round(self.total_steps * share), self.total_steps - 1)
-        self.generator = torch.Generator().manual_seed(self.seed)
+        start = min(round(self.total_steps * settings.autoencoder_share), self.total_steps - 1)
+        self.codebook_start = self.total_steps if self.network.codes is None else start
         self.device = self.network.mean.device
+        self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
+            self.parameters,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
             betas=(0.9, 0.99),
             fused=True,
         )
-        held_out_nd = self.data.held_out_sample(HELD_OUT_ROWS, seed=self.seed)
-        self._held_out_nd = torch.from_numpy(np.ascontiguousarray(held_out_nd)).to(self.device)
+        self.monitor = Monitor(self.network, self.data, self.config)
+        self.best: dict[str, Tensor] = {}
+        self.best_metrics: dict[str, Any] | None = None
 
     def run(self, callbacks: Sequence[Callback], checkpoint: Path | None) -> None:
         """Train to the end, going on from `checkpoint` when it holds a state of this run.
+
+        Leaves the network as it was after the best epoch; see `semid.monitoring.better`.
 
         Raises
         ------
@@ -108,161 +101,201 @@ class Trainer:
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
         elif self.step == 0:
-            sample_nd = self._sample()
-            self.network.initialise(sample_nd, self.generator)
-            if not self.network.scale.isfinite():
-                raise SemidError(
-                    "the squares of the embeddings overflow float32; scale them all by one factor"
-                )
+            self._initialise()
+        self._resident = self._on_device()
         saved = time.monotonic()
-        while self.step < self.total_steps:
-            metrics = self._run_epoch(callbacks)
-            self.history.append(metrics)
-            for callback in callbacks:
-                callback.on_epoch(metrics)
-            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save(checkpoint)
-                saved = time.monotonic()
+        with self._in_threads() as shards:
+            while self.step < self.total_steps:
+                metrics = self._run_epoch(callbacks, shards)
+                self.history.append(metrics)
+                self._keep_best(metrics)
+                for callback in callbacks:
+                    callback.on_epoch(metrics)
+                if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save(checkpoint)
+                    saved = time.monotonic()
+        for name, tensor in state_of(self.network).items():
+            tensor.data.copy_(self.best[name])
+
+    @contextmanager
+    def _in_threads(self) -> Iterator[Shards]:
+        """Return what runs the shards of a batch: on a CPU at once, each on a thread of its own."""
+        threads = min(torch.get_num_threads(), math.ceil(self.batch_size / SHARD_ROWS))
+        if self.device.type != "cpu" or threads < 2:
+            yield map
+            return
+        with one_thread_each(threads) as pool:
+            yield pool.map
+
+    def _initialise(self) -> None:
+        self.network.initialise(self._sample(), self._chance())
+        if self.config.training.compile:
+            for module in (*self.network.encoders, *self.network.decoders):
+                module.compile()
+        if not self.network.scale.isfinite().all():
+            raise SemidError(
+                "the squares of the embeddings overflow float32; scale them all by one factor"
+            )
 
     def _sample(self) -> Tensor:
-        rows_nd = self.data.sample(self.config.init_rows, seed=self.seed)
+        rows_nd = self.data.sample(self.config.codebooks.init_rows, seed=self.config.seed)
         return torch.from_numpy(np.ascontiguousarray(rows_nd)).to(self.device)
 
-    def _run_epoch(self, callbacks: Sequence[Callback]) -> dict[str, Any]:
-        started, totals = time.perf_counter(), _Totals.empty(self.network)
-        rate = 0.0
-        shuffled = self.data.batches(self.batch_size, seed=self.seed * 1_000_003 + self.epoch)
-        for rows_nd in islice(shuffled, EPOCH_STEPS):
-            if self.step == self.autoencoder_steps:
-                self._start_codebooks()
+    def _chance(self, *place: int) -> torch.Generator:
+        """Return the generator of a step, or of one use of it."""
+        seed = np.random.SeedSequence([self.config.seed, self.step, *place]).generate_state(1)
+        return torch.Generator().manual_seed(int(seed[0]))
+
+    def _on_device(self) -> Tensor | None:
+        """Keep the training rows in GPU memory when half of what is free holds them."""
+        if self.device.type != "cuda" or not isinstance(self.data, ArrayData):
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        rows_nd = self.data.train_nd
+        return torch.from_numpy(rows_nd).to(self.device) if 2 * rows_nd.nbytes < free else None
+
+    def _batches(self) -> Iterator[Tensor]:
+        seed = self.config.seed * 1_000_003 + self.epoch
+        if self._resident is not None:
+            assert isinstance(self.data, ArrayData)
+            order_n = torch.from_numpy(self.data.order(seed)).to(self.device)
+            for rows_b in torch.split(order_n, self.batch_size):
+                yield self._resident[rows_b]
+            return
+        for rows_nd in self.data.batches(self.batch_size, seed=seed):
+            yield torch.from_numpy(rows_nd).to(self.device)
+
+    def _run_epoch(self, callbacks: Sequence[Callback], shards: Shards) -> dict[str, Any]:
+        started, rate = time.perf_counter(), 0.0
+        self.monitor.begin()
+        for rows_nd in islice(self._batches(), EPOCH_STEPS):
             rate = self._learning_rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._train_step(torch.from_numpy(rows_nd).to(self.device), totals)
+            self._train_step(rows_nd, shards)
             self.step += 1
             for callback in callbacks:
                 callback.on_step(self.step, self.total_steps)
             if self.step == self.total_steps:
                 break
         self.epoch += 1
-        return self._summary(totals, rate, time.perf_counter() - started)
-
-    def _learning_rate(self) -> float:
-        warm = min(1.0, (self.step + 1) / max(self.config.warmup_steps, 1))
-        cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.total_steps))
-        return self.config.learning_rate * warm * cosine
-
-    @torch.no_grad()
-    def _start_codebooks(self) -> None:
-        latent_nz = self.network.project(self._sample())
-        self.network.codes.initialise(latent_nz, batch_rows=self.batch_size, seed=self.seed)
-
-    def _train_step(self, x_nd: Tensor, totals: _Totals) -> None:
-        network, config = self.network, self.config
-        target_nd = network.standardise(x_nd)
-        latent_nz = network.encoder(target_nd)
-        quantised: Quantised | None = None
-        commitment = latent_nz.new_zeros(())
-        if self.step >= self.autoencoder_steps:
-            quantised = network.codes(latent_nz)
-            assert quantised is not None
-            latent_nz, commitment = quantised.latent_nz, quantised.commitment
-        reconstruction = nn.functional.mse_loss(network.decoder(latent_nz), target_nd)
-        self.optimizer.zero_grad()
-        (reconstruction + config.commitment * commitment).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
-        self.optimizer.step()
-        totals.reconstruction += reconstruction.detach()
-        totals.commitment += commitment.detach()
-        totals.batches += 1
-        if quantised is not None:
-            self._update_codebooks(quantised, totals)
-
-    def _update_codebooks(self, quantised: Quantised, totals: _Totals) -> None:
-        codes, config = self.network.codes, self.config
-        codes.update(quantised, decay=config.ema_decay)
-        settling = self.step >= config.restart_until * self.total_steps
-        # While the rest settles, only codewords that no item has chosen for long still move.
-        below = config.restart_below * (0.05 if settling else 1.0)
-        moved = codes.restart(quantised, below=below, generator=self.generator)
-        totals.restarts = [a + b for a, b in zip(totals.restarts, moved, strict=True)]
-        for level, count_k in enumerate(totals.counts):
-            count_k += torch.bincount(quantised.codes_nl[:, level], minlength=len(count_k))
-
-    def _summary(self, totals: _Totals, rate: float, seconds: float) -> dict[str, Any]:
-        metrics: dict[str, Any] = {
+        facts = {
             "epoch": self.epoch,
             "step": self.step,
-            "seconds": round(seconds, 3),
+            "seconds": round(time.perf_counter() - started, 3),
             "learning_rate": rate,
-            "reconstruction_loss": float(totals.reconstruction) / totals.batches,
-            "commitment_loss": float(totals.commitment) / totals.batches,
-            "held_out_error": self._held_out_error(),
         }
-        loss = metrics["reconstruction_loss"] + metrics["commitment_loss"]
-        if not math.isfinite(loss):
-            raise SemidError(
-                f"training diverged: the loss is {loss} in epoch {self.epoch}; lower "
-                f"training.learning_rate, which is {self.config.learning_rate}"
-            )
-        for level, count_k in enumerate(totals.counts):
-            used = utilization(count_k.cpu().numpy())
-            metrics[f"used_{level}"] = used.used
-            metrics[f"perplexity_{level}"] = used.perplexity
-            metrics[f"largest_share_{level}"] = used.largest_share
-            metrics[f"restarts_{level}"] = totals.restarts[level]
-        return metrics
+        return facts | self.monitor.end(self.epoch, coded=self.step > self.codebook_start)
 
-    @torch.no_grad()
-    def _held_out_error(self) -> float | None:
-        x_nd, network = self._held_out_nd, self.network
-        if not len(x_nd):
+    def _learning_rate(self) -> float:
+        settings = self.config.training
+        warm = min(1.0, (self.step + 1) / max(settings.warmup_steps, 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.total_steps))
+        return settings.learning_rate * warm * cosine
+
+    def _moment(self) -> Moment | None:
+        """Start the levels whose time has come; return how this step quantises, None if not yet."""
+        codes, books = self.network.codes, self.config.codebooks
+        if codes is None or self.step < self.codebook_start:
             return None
-        latent_nz = network.project(x_nd)
-        if self.step > self.autoencoder_steps:
-            latent_nz = look_up(search(latent_nz, network.codebooks).codes_nl, network.codebooks)
-        error = (network.reconstruct(latent_nz) - x_nd).square().sum()
-        return relative_error(float(error), float((x_nd - network.mean).square().sum()))
+        done = (self.step - self.codebook_start) / (self.total_steps - self.codebook_start)
+        depth = len(codes.levels)
+        if books.progressive:
+            depth = min(depth, 1 + int(done / books.progressive * depth))
+        if depth > codes.started:
+            with torch.no_grad():
+                latent_nz = self.network.project(self._sample())
+            codes.initialise(
+                latent_nz, batch_rows=self.batch_size, seed=self.config.seed, depth=depth
+            )
+        if books.prefix_share:
+            chance = self._chance(0)
+            if float(torch.rand((), generator=chance)) < books.prefix_share:
+                depth = int(torch.randint(1, depth + 1, (), generator=chance))
+        temperature = books.gumbel_start * (books.gumbel_end / books.gumbel_start) ** done
+        return Moment(depth, temperature, entropy=self.config.loss.diversity > 0)
+
+    def _train_step(self, rows_nd: Tensor, shards: Shards) -> None:
+        moment = self._moment()
+        x_nd = self.network.standardise(rows_nd)
+        rows = SHARD_ROWS if self.device.type == "cpu" else len(x_nd)
+        parts = torch.split(x_nd, rows)
+        shares = [len(part) / len(x_nd) for part in parts]
+
+        def learn(place: int) -> tuple[Loss, tuple[Tensor | None, ...]]:
+            chance = self._chance(1, place)
+            loss = batch_loss(self.network, parts[place], self.config, moment, chance)
+            wanted = torch.autograd.grad(
+                loss.total * shares[place], self.parameters, allow_unused=True
+            )
+            return loss, wanted
+
+        losses, gradients = zip(*shards(learn, range(len(parts))), strict=True)
+        for parameter, *found in zip(self.parameters, *gradients, strict=True):
+            parameter.grad = _add_up([part for part in found if part is not None])
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
+        self.optimizer.step()
+        quantised = _joined([loss.quantised for loss in losses])
+        self.monitor.add([loss.terms for loss in losses], shares, quantised)
+        if quantised is not None:
+            self._update_codebooks(quantised)
+
+    def _update_codebooks(self, quantised: Quantised) -> None:
+        codes, books = self.network.codes, self.config.codebooks
+        assert codes is not None
+        codes.update(codes.statistics(quantised))
+        settling = self.step >= books.restart_until * self.total_steps
+        # While the rest settles, only codewords that no item has chosen for long still move.
+        below = books.restart_below * (0.05 if settling else 1.0)
+        for level, rows in enumerate(codes.restart(quantised, below=below, chance=self._chance(2))):
+            self.monitor.restarts[level] += len(rows)
+            if len(rows):
+                self._forget(codes.codebooks[level], rows)
+
+    def _forget(self, codebook_kz: Tensor, rows: Tensor) -> None:
+        """Reset what the optimiser remembers of codewords that were moved elsewhere."""
+        remembered = self.optimizer.state.get(codebook_kz, {})
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in remembered:
+                remembered[name][rows] = 0
+
+    def _keep_best(self, metrics: dict[str, Any]) -> None:
+        coded = self.network.codes is None or self.step > self.codebook_start
+        if not coded or better(self.best_metrics, metrics, self.config):
+            self.best_metrics = metrics if coded else None
+            self.best = {name: t.detach().clone() for name, t in state_of(self.network).items()}
 
     def _save(self, path: Path) -> None:
-        state = {f"network.{name}": tensor for name, tensor in self._buffers().items()}
-        for index, slot in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": tensor for name, tensor in slot.items()}
-        state["generator"] = self.generator.get_state()
-        facts = {"step": self.step, "epoch": self.epoch, "history": self.history}
-        part = path.with_suffix(".writing")
-        save_file(
-            {name: tensor.contiguous() for name, tensor in state.items()},
-            part,
-            {"facts": json.dumps(facts)},
+        facts = {
+            **{"step": self.step, "epoch": self.epoch, "history": self.history},
+            **{"best": self.best_metrics, "monitor": self.monitor.state()},
+            "started": 0 if self.network.codes is None else self.network.codes.started,
+        }
+        save_checkpoint(
+            path, network=self.network, optimizer=self.optimizer, best=self.best, facts=facts
         )
-        part.replace(path)
 
     def _load(self, path: Path) -> None:
-        try:
-            self._restore(path)
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise SemidError(
-                f"{display_path(path)} is damaged or of another run ({error}); remove it to begin "
-                "again"
-            ) from error
-
-    def _restore(self, path: Path) -> None:
-        state = load_file(path)
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
+        self.best, facts = load_checkpoint(path, network=self.network, optimizer=self.optimizer)
         self.step, self.epoch, self.history = facts["step"], facts["epoch"], facts["history"]
-        for name, tensor in self._buffers().items():
-            tensor.data.copy_(state[f"network.{name}"])
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in state.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = tensor
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**whole, "state": slots})
-        self.generator.set_state(state["generator"])
+        self.best_metrics = facts["best"]
+        self.monitor.restore(facts["monitor"])
+        if self.network.codes is not None:
+            self.network.codes.started = facts["started"]
 
-    def _buffers(self) -> dict[str, Tensor]:
-        """All tensors of the network, the moving averages included."""
-        return dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+
+def _add_up(parts: list[Tensor]) -> Tensor | None:
+    total = parts[0] if parts else None
+    for part in parts[1:]:
+        total = part if total is None else total.add_(part)
+    return total
+
+
+def _joined(shards: Sequence[Quantised | None]) -> Quantised | None:
+    """Put the shards of a batch together again."""
+    found = [shard for shard in shards if shard is not None]
+    if not found:
+        return None
+    codes_nl = torch.cat([shard.codes_nl for shard in found])
+    residuals = [torch.cat(level) for level in zip(*(s.residuals for s in found), strict=True)]
+    return found[0]._replace(codes_nl=codes_nl, residuals=residuals)

@@ -67,13 +67,13 @@ class ArrayData:
     """
 
     def __init__(self, x_nd: Matrix, held_out_n: Mask) -> None:
-        self._train, self._held_out = x_nd[~held_out_n], x_nd[held_out_n]
+        self.train_nd, self._held_out = x_nd[~held_out_n], x_nd[held_out_n]
         self.width = x_nd.shape[1]
-        self.train_rows, self.held_out_rows = len(self._train), len(self._held_out)
+        self.train_rows, self.held_out_rows = len(self.train_nd), len(self._held_out)
 
     def sample(self, rows: int, *, seed: int) -> Matrix:
         """Draw at most `rows` training rows uniformly, in a fixed order."""
-        return _draw(self._train, rows, seed)
+        return _draw(self.train_nd, rows, seed)
 
     def held_out_sample(self, rows: int, *, seed: int) -> Matrix:
         """Draw at most `rows` held-out rows uniformly."""
@@ -81,9 +81,13 @@ class ArrayData:
 
     def batches(self, rows: int, *, seed: int) -> Iterator[Matrix]:
         """Yield one epoch of training rows, shuffled over the whole array."""
-        order = np.random.default_rng(seed).permutation(self.train_rows)
-        for start in range(0, len(order), rows):
-            yield self._train[order[start : start + rows]]
+        order_n = self.order(seed)
+        for start in range(0, len(order_n), rows):
+            yield self.train_nd[order_n[start : start + rows]]
+
+    def order(self, seed: int) -> npt.NDArray[np.int64]:
+        """Return the order in which an epoch takes the training rows, ``(n,)``."""
+        return np.random.default_rng(seed).permutation(self.train_rows)
 
 
 def _draw(x_nd: Matrix, rows: int, seed: int) -> Matrix:

@@ -33,10 +33,11 @@ def drawn(n: int, d: int = 6, seed: int = 0) -> Matrix:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["rqvae", "rqkmeans"])
+@pytest.fixture(scope="module", params=["rqvae", "fsq", "rqkmeans"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("assigner") / "model"
-    semid.fit(drawn(300), request.param, (8, 4), config=SMALL, device="cpu").save(path)
+    config = {} if request.param == "rqkmeans" else SMALL
+    semid.fit(drawn(300), request.param, (8, 4), config=config, device="cpu").save(path)
     return path
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from semid.config import apply_overrides, as_plain, parse, read_toml
 from semid.errors import SemidError
-from semid.fit_config import FitConfig, KMeansConfig, RQVAEConfig, TrainingConfig
+from semid.fit_config import FitConfig, KMeansConfig, TrainingConfig
+from semid.model_config import ModelConfig
 
 
 def parsed(settings: dict[str, Any]) -> FitConfig:
@@ -26,16 +27,16 @@ def test_defaults() -> None:
 def test_nested_tables_lists_and_whole_numbers() -> None:
     config = parsed(
         {
-            "quantizer": "rqkmeans",
+            "quantizer": "rqvae",
             "levels": [64, 1, 7],
             "model": {"hidden": [32], "latent_dim": 4},
             "training": {"epochs": 3, "learning_rate": 1},
         }
     )
     assert config == FitConfig(
-        quantizer="rqkmeans",
+        quantizer="rqvae",
         levels=(64, 1, 7),
-        model=RQVAEConfig(latent_dim=4, hidden=(32,)),
+        model=ModelConfig(latent_dim=4, hidden=(32,)),
         training=TrainingConfig(epochs=3, learning_rate=1.0),
     )
     assert isinstance(config.training.learning_rate, float)
@@ -44,7 +45,7 @@ def test_nested_tables_lists_and_whole_numbers() -> None:
 def test_settings_go_to_json_and_back() -> None:
     config = parsed({"levels": [3, 5], "model": {"hidden": [7, 9]}, "seed": 4})
     plain = as_plain(config)
-    assert plain["model"] == {"latent_dim": 64, "hidden": [7, 9]}
+    assert plain["model"]["hidden"] == [7, 9]
     assert parsed(json.loads(json.dumps(plain))) == config
 
 
@@ -56,7 +57,7 @@ def test_parsing_leaves_the_settings_alone() -> None:
 
 
 def test_configs_are_frozen() -> None:
-    for config in (FitConfig(), RQVAEConfig(), TrainingConfig(), KMeansConfig()):
+    for config in (FitConfig(), ModelConfig(), TrainingConfig(), KMeansConfig()):
         first = dataclasses.fields(config)[0].name
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(config, first, 1)
@@ -67,7 +68,7 @@ def test_unknown_settings_list_the_valid_ones() -> None:
         parsed({"epoch": 3})
     assert str(error.value) == (
         "train.toml: unknown setting 'epoch'; the valid ones are quantizer, levels, seed, holdout, "
-        "memory_gib, model, training, kmeans"
+        "memory_gib, model, codebooks, loss, training, kmeans"
     )
     with pytest.raises(SemidError) as error:
         parsed({"kmeans": {"iteration": 3}})
@@ -100,7 +101,7 @@ def test_wrong_types_name_the_setting_and_the_value(settings: Any, message: str)
 
 NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
-    ({"quantizer": "pq"}, "unknown quantizer 'pq'; use rqvae or rqkmeans"),
+    ({"quantizer": "pq"}, "unknown quantizer 'pq'; use one of rqvae, vqvae"),
     ({"levels": []}, "levels are []; give at least one"),
     ({"levels": [4, 0]}, "levels are [4, 0]; give at least one, each of at least 1 codeword"),
     ({"seed": -1}, "seed is -1; it must be at least 0 and below 2^31"),
@@ -111,16 +112,16 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"memory_gib": -1}, "memory_gib is -1.0; it must be at least 0"),
     ({"memory_gib": NAN}, "memory_gib is nan"),
     ({"memory_gib": INF}, "memory_gib is inf"),
-    ({"model": {"latent_dim": 0}}, "model.latent_dim 0 and model.hidden [1024, 512] must be"),
+    ({"model": {"latent_dim": 0}}, "model.latent_dim 0 and model.hidden [768, 384] must be"),
     ({"model": {"hidden": [8, 0]}}, "model.latent_dim 64 and model.hidden [8, 0] must be"),
     ({"training": {"epochs": 0}}, "training.epochs is 0; it must be at least 1"),
     ({"training": {"max_steps": 0}}, "training.max_steps is 0"),
-    ({"training": {"init_rows": 0}}, "training.init_rows is 0"),
+    ({"codebooks": {"init_rows": 0}}, "codebooks.init_rows is 0"),
     ({"training": {"batch_size": -1}}, "training.batch_size is -1; it must be at least 0"),
     ({"training": {"warmup_steps": -1}}, "training.warmup_steps is -1; it must be at least 0"),
-    ({"training": {"ema_decay": 1.5}}, "training.ema_decay is 1.5; it must be between 0 and 1"),
-    ({"training": {"restart_below": -1}}, "training.restart_below is -1.0"),
-    ({"training": {"restart_until": NAN}}, "training.restart_until is nan"),
+    ({"codebooks": {"ema_decay": 1.5}}, "codebooks.ema_decay is 1.5; it must be between 0 and 1"),
+    ({"codebooks": {"restart_below": -1}}, "codebooks.restart_below is -1.0"),
+    ({"codebooks": {"restart_until": NAN}}, "codebooks.restart_until is nan"),
     ({"training": {"autoencoder_share": 2}}, "training.autoencoder_share is 2.0"),
     ({"training": {"learning_rate": 0}}, "training.learning_rate is 0.0; it must be above 0"),
     ({"training": {"learning_rate": NAN}}, "training.learning_rate is nan"),
@@ -128,13 +129,15 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"training": {"grad_clip": 0}}, "training.grad_clip is 0.0; it must be above 0"),
     ({"training": {"grad_clip": NAN}}, "training.grad_clip is nan"),
     ({"training": {"weight_decay": -1}}, "training.weight_decay is -1.0; it must be at least 0"),
-    ({"training": {"commitment": -1}}, "training.commitment is -1.0; it must be at least 0"),
-    ({"training": {"commitment": NAN}}, "training.commitment is nan"),
+    ({"loss": {"commitment": -1}}, "loss.commitment is -1.0; it must be at least 0"),
+    ({"loss": {"commitment": NAN}}, "loss.commitment is nan"),
+    ({"model": {"dropout": 1}}, "model.dropout is 1.0; it must be at least 0 and below 1"),
+    ({"codebooks": {"metric": "l1"}}, "codebooks.metric is 'l1'; it must be one of l2, cosine"),
     ({"kmeans": {"iterations": 0}}, "kmeans.iterations is 0; it must be at least 1"),
     ({"kmeans": {"max_rows": 0}}, "kmeans.max_rows is 0; it must be at least 1"),
     (
-        {"levels": [300], "training": {"init_rows": 299}},
-        "training.init_rows is 299, fewer than the 300 codewords of a level",
+        {"levels": [300], "codebooks": {"init_rows": 299}},
+        "codebooks.init_rows is 299, fewer than the 300 codewords of a level",
     ),
     (
         {"levels": [300], "quantizer": "rqkmeans", "kmeans": {"max_rows": 299}},
@@ -152,10 +155,12 @@ def test_values_out_of_range_name_the_value_and_the_range(settings: Any, message
 
 def test_ends_of_the_ranges() -> None:
     for share in (0, 1):
-        names = ("autoencoder_share", "ema_decay", "restart_below", "restart_until")
-        parsed({"training": dict.fromkeys(names, share)})
-    zeros = {"batch_size": 0, "warmup_steps": 0, "weight_decay": 0, "commitment": 0}
+        names = ("ema_decay", "restart_below", "restart_until", "progressive", "prefix_share")
+        parsed({"codebooks": dict.fromkeys(names, share)})
+        parsed({"training": {"autoencoder_share": share}})
+    zeros = {"batch_size": 0, "warmup_steps": 0, "weight_decay": 0}
     parsed({"holdout": 0, "seed": 2**31 - 1, "levels": [1], "training": zeros})
+    parsed({"loss": {"commitment": 0}, "codebooks": {"balance": 0}})
     parsed({"model": {"hidden": []}, "memory_gib": 0})
 
 
@@ -238,3 +243,40 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
     path.write_text("levels = [8,\nseed = 1\n")
     with pytest.raises(SemidError, match=r"train\.toml is not valid TOML: .*line 2"):
         read_toml(path)
+
+
+# Settings that do not apply
+
+
+STRANGERS: list[tuple[dict[str, Any], str]] = [
+    ({"quantizer": "rqkmeans", "training": {"epochs": 3}}, "training.epochs does not apply here: "),
+    ({"quantizer": "rqkmeans", "codebooks": {"balance": 1}}, "codebooks.balance does not apply"),
+    ({"kmeans": {"iterations": 3}}, "kmeans.iterations does not apply here: it needs quantizer rq"),
+    ({"loss": {"kl": 1}}, "loss.kl does not apply here: it needs quantizer vae; leave it out"),
+    ({"quantizer": "vae", "loss": {"commitment": 1}}, "loss.commitment does not apply"),
+    ({"quantizer": "autoencoder", "codebooks": {"metric": "cosine"}}, "codebooks.metric does not"),
+    ({"quantizer": "fsq", "codebooks": {"update": "gradient"}}, "codebooks.update does not apply"),
+    ({"quantizer": "vqvae", "levels": [8], "codebooks": {"shared": True}}, "codebooks.shared does"),
+    (
+        {"codebooks": {"gumbel_end": 0.1}},
+        "codebooks.gumbel_end does not apply here: it needs codeb",
+    ),
+    ({"codebooks": {"sinkhorn_epsilon": 1}}, "codebooks.sinkhorn_epsilon does not apply"),
+    ({"codebooks": {"fsq_grid": [16, 16]}}, "codebooks.fsq_grid does not apply"),
+    (
+        {"codebooks": {"sinkhorn": "all", "estimator": "gumbel"}},
+        "codebooks.sinkhorn does not apply here: it needs another codebooks.estimator than gumbel",
+    ),
+    ({"quantizer": "vqvae"}, "a vqvae has one level, not [256, 256, 256]; give one, or use rqvae"),
+    (
+        {"levels": [8, 4], "codebooks": {"shared": True}},
+        "levels are [8, 4], but one shared codebook",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), STRANGERS, ids=str)
+def test_a_setting_that_does_not_apply_is_an_error(settings: Any, message: str) -> None:
+    with pytest.raises(SemidError) as error:
+        parsed(settings)
+    assert str(error.value).startswith(f"train.toml: {message}")

@@ -22,17 +22,30 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("manifests",),
     # codes as arrays; files; settings
-    ("ids", "tables", "config", "fit_config", "devices", "kmeans", "outputs", "metrics.codes"),
+    (
+        "ids",
+        "tables",
+        "config",
+        "model_config",
+        "applicability",
+        "devices",
+        "kmeans",
+        "outputs",
+        "metrics.codes",
+    ),
+    ("fit_config", "quantization", "estimators"),
     # columns and directories with their checks
-    ("columns", "id_columns", "artifact", "quantization", "metrics", "metrics.measurement"),
+    ("columns", "id_columns", "artifact", "fsq", "metrics", "metrics.measurement"),
+    ("codebooks",),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
     ("encoders.lsa", "encoders.features", "encoders.sentence_transformers"),
     ("encoders",),
     # models and where their rows come from
-    ("rqvae", "residual_kmeans", "training_data"),
-    ("quantizer", "training"),
+    ("autoencoder", "residual_kmeans", "training_data"),
+    ("quantizer", "losses", "monitoring", "checkpoints"),
+    ("training",),
     ("fitting",),
     # what jobs map over tables, and the tables that come out
     ("assignment", "embedding", "collisions", "id_table"),
@@ -56,7 +69,13 @@ LOADS = {
     "torch": {
         "devices",
         "quantization",
-        "rqvae",
+        "estimators",
+        "fsq",
+        "codebooks",
+        "autoencoder",
+        "losses",
+        "monitoring",
+        "checkpoints",
         "residual_kmeans",
         "training",
         "quantizer",
@@ -188,7 +207,7 @@ def test_no_prints_no_global_state_no_pickles(module: str) -> None:
             ), f"semid.{module}, line {node.lineno}: allow_pickle"
         elif isinstance(node, ast.Attribute):
             if ast.unparse(node.value) in {"np.random", "numpy.random"}:
-                assert node.attr in {"default_rng", "Generator"}, (
+                assert node.attr in {"default_rng", "Generator", "SeedSequence"}, (
                     f"semid.{module}, line {node.lineno}: np.random.{node.attr} is global state"
                 )
         elif isinstance(node, ast.Import | ast.ImportFrom):

@@ -14,10 +14,10 @@ import torch
 import semid
 from semid import training
 from semid.errors import SemidError
-from semid.fit_config import FitConfig, RQVAEConfig, TrainingConfig
+from semid.fit_config import FitConfig, TrainingConfig
 from semid.fitting import fit_data, measure
-from semid.quantizer import Quantizer
-from semid.rqvae import RQVAE
+from semid.model_config import ModelConfig
+from semid.quantizer import Quantizer, make_network
 from semid.training import Trainer
 from semid.training_data import ArrayData, held_out
 
@@ -39,9 +39,10 @@ def data_of(x_nd: Matrix, holdout: float = 0.1) -> ArrayData:
 
 
 def trainer_of(data: ArrayData, seed: int = 0, **settings: Any) -> Trainer:
-    config = TrainingConfig(**{"epochs": 6, "batch_size": 64, "warmup_steps": 5, **settings})
-    network = RQVAE(RQVAEConfig(latent_dim=6, hidden=(16,)), width=data.width, levels=(8, 4))
-    return Trainer(network, data, config, seed)
+    training = TrainingConfig(**{"epochs": 6, "batch_size": 64, "warmup_steps": 5, **settings})
+    model = ModelConfig(latent_dim=6, hidden=(16,))
+    config = FitConfig(levels=(8, 4), seed=seed, model=model, training=training)
+    return Trainer(make_network(config, data.width), data, config)
 
 
 class Recorder:
@@ -67,7 +68,7 @@ def state_of(trainer: Trainer) -> dict[str, bytes]:
     found = {name: tensor.detach().numpy().tobytes() for name, tensor in network.items()}
     for index, slot in trainer.optimizer.state_dict()["state"].items():
         found |= {f"{index}.{name}": value.numpy().tobytes() for name, value in slot.items()}
-    return found | {"generator": trainer.generator.get_state().numpy().tobytes()}
+    return found | {f"best.{name}": t.numpy().tobytes() for name, t in trainer.best.items()}
 
 
 def without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_clustered_catalog(seed: int) -> None:
     levels, data = (16, 16, 16), data_of(clustered(3_000))
-    shape = RQVAEConfig(latent_dim=24, hidden=(128,))
+    shape = ModelConfig(latent_dim=24, hidden=(128,))
     settings = TrainingConfig(epochs=10, batch_size=128)
     model = fit_data(data, FitConfig(levels=levels, seed=seed, model=shape, training=settings))
 
@@ -88,12 +89,12 @@ def test_a_clustered_catalog(seed: int) -> None:
         assert level["used"] == level["size"]
         assert level["perplexity"] > 0.6 * level["size"]
     for row in model.history:
-        assert all(math.isfinite(value) for value in row.values())
+        assert all(math.isfinite(value) for value in row.values() if value is not None)
         if row["step"] > 40:
             assert all(row[f"used_{level}"] == 16 for level in range(3))
     assert all(t.isfinite().all() for t in model.network.state_dict().values())
 
-    start = RQVAE(shape, width=24, levels=levels)
+    start = make_network(FitConfig(levels=levels, model=shape), 24)
     rows = torch.from_numpy(data.sample(10_000, seed=seed))
     start.initialise(rows, torch.Generator())
     with torch.no_grad():
@@ -120,7 +121,7 @@ def test_the_start_is_pca() -> None:
 def test_dead_codes_come_back() -> None:
     # All codewords but one far from every row: without restarts they would stay there unused.
     trainer = trainer_of(data_of(clustered(1_500)), epochs=12)
-    far_at = trainer.autoencoder_steps + 5
+    far_at = trainer.codebook_start + 5
 
     class Scatter(Recorder):
         def on_step(self, step: int, total: int) -> None:
@@ -229,7 +230,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     data, checkpoint = data_of(clustered(500), 0), tmp_path / "checkpoint.safetensors"
     whole = trainer_of(data)
     whole.run([], None)
-    assert (whole.epoch_steps, whole.total_steps, whole.autoencoder_steps) == (8, 48, 7)
+    assert (whole.epoch_steps, whole.total_steps, whole.codebook_start) == (8, 48, 7)
 
     with pytest.raises(KeyboardInterrupt):
         trainer_of(data).run([Recorder(stop_at)], checkpoint)
@@ -251,7 +252,7 @@ def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     data, checkpoint = data_of(clustered(500)), tmp_path / "checkpoint.safetensors"
     config = FitConfig(
         levels=(8, 4),
-        model=RQVAEConfig(latent_dim=6, hidden=(16,)),
+        model=ModelConfig(latent_dim=6, hidden=(16,)),
         training=TrainingConfig(epochs=6, batch_size=64),
     )
     whole = fit_data(data, config)
@@ -269,9 +270,9 @@ def test_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     data, checkpoint = data_of(clustered(500)), tmp_path / "checkpoint.safetensors"
     trainer_of(data, max_steps=8).run([], checkpoint)
     content = checkpoint.read_bytes()
-    other = RQVAE(RQVAEConfig(latent_dim=5, hidden=(16,)), width=24, levels=(8, 4))
+    other = FitConfig(levels=(8, 4), model=ModelConfig(latent_dim=5, hidden=(16,)))
     with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):
-        Trainer(other, data, TrainingConfig(), 0).run([], checkpoint)
+        Trainer(make_network(other, 24), data, other).run([], checkpoint)
     for damaged in (b"", content[:-10], content[:40], b"\xff" * 200):
         checkpoint.write_bytes(damaged)
         with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):

@@ -68,14 +68,18 @@ class Measurement:
     def add(
         self,
         x_nd: npt.NDArray[np.float32],
-        codes_nl: npt.NDArray[np.int32],
+        codes_nl: npt.NDArray[np.int32] | None,
         decoded_nd: npt.NDArray[np.float32],
         held_out_n: npt.NDArray[np.bool_],
     ) -> None:
-        """Add a batch: embeddings, their codes, what the codes decode to, and who is held out."""
-        for level, counts_k in enumerate(self._counts):
-            counts_k += np.bincount(codes_nl[:, level], minlength=len(counts_k))
-        self._keys.append(pack_keys(codes_nl, self._levels))
+        """Add a batch: embeddings, their codes, what the codes decode to, and who is held out.
+
+        `codes_nl` is None for a model without codes.
+        """
+        if codes_nl is not None:
+            for level, counts_k in enumerate(self._counts):
+                counts_k += np.bincount(codes_nl[:, level], minlength=len(counts_k))
+            self._keys.append(pack_keys(codes_nl, self._levels))
         if self._origin_d is None:
             self._origin_d = x_nd[0].copy()
         for name, rows_n in (("train", ~held_out_n), ("held_out", held_out_n)):
@@ -87,18 +91,18 @@ class Measurement:
         """Return the figures as plain values.
 
         ``items``; ``levels``, for each its size, used codewords, perplexity and largest share;
-        ``raw_uniqueness``, distinct raw SIDs over items; ``train_error`` and ``held_out_error``,
-        squared error over squared deviation from the training items' mean, None without items or
-        when they do not differ.
+        ``raw_uniqueness``, distinct raw SIDs over items, None without codes; ``train_error`` and
+        ``held_out_error``, squared error over squared deviation from the training items' mean,
+        None without items or when they do not differ.
         """
         train = self._sides["train"]
         items = sum(side.rows for side in self._sides.values())
         mean_d = train.sum_d / max(train.rows, 1)
-        distinct = len(np.unique(np.concatenate(self._keys), axis=0))
+        distinct = len(np.unique(np.concatenate(self._keys), axis=0)) if self._keys else None
         return {
             "items": items,
             "levels": [utilization(counts_k)._asdict() for counts_k in self._counts],
-            "raw_uniqueness": distinct / items,
+            "raw_uniqueness": None if distinct is None else distinct / items,
             "train_error": train.relative_error(mean_d),
             "held_out_error": self._sides["held_out"].relative_error(mean_d),
         }

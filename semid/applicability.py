@@ -1,0 +1,74 @@
+"""Which settings apply to which quantizer: one that was changed in vain is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from semid.errors import SemidError
+
+_CODED = ("rqvae", "vqvae", "fsq")
+_WITH_CODEBOOKS = ("rqvae", "vqvae")
+_SEVERAL_LEVELS = ("rqvae", "fsq")
+_NETWORKS = (*_CODED, "vae", "autoencoder")
+
+# The quantizers that a section, or one setting of it, is for; the closest entry counts.
+_FOR: dict[str, tuple[str, ...]] = {
+    "model": _NETWORKS,
+    "training": _NETWORKS,
+    "training.utilization_floor": _CODED,
+    "training.autoencoder_share": _CODED,
+    "loss": _NETWORKS,
+    "loss.commitment": _CODED,
+    "loss.codebook": _CODED,
+    "loss.diversity": _WITH_CODEBOOKS,
+    "loss.kl": ("vae",),
+    "codebooks": _WITH_CODEBOOKS,
+    "codebooks.init_rows": _NETWORKS,
+    "codebooks.shared": ("rqvae",),
+    "codebooks.fsq": ("rqvae",),
+    "codebooks.fsq_grid": _SEVERAL_LEVELS,
+    "codebooks.layer_norm": _CODED,
+    "codebooks.prefix_share": _SEVERAL_LEVELS,
+    "codebooks.progressive": _SEVERAL_LEVELS,
+    "kmeans": ("rqkmeans",),
+}
+
+
+def refuse_strangers(config: Any) -> None:
+    """Raise `SemidError` for the first setting of a `FitConfig` that was changed in vain."""
+    for setting, needs in _strangers(config):
+        raise SemidError(f"{setting} does not apply here: it needs {needs}; leave it out")
+
+
+def _strangers(config: Any) -> Iterator[tuple[str, str]]:
+    for section in ("model", "training", "loss", "codebooks", "kmeans"):
+        for name in _changed(getattr(config, section)):
+            setting = f"{section}.{name}"
+            kinds = _FOR.get(setting, _FOR[section])
+            if config.quantizer not in kinds:
+                yield setting, f"quantizer {' or '.join(kinds)}"
+    changed = set(_changed(config.codebooks))
+    for name, applies, needs in _combinations(config):
+        if name in changed and not applies:
+            yield f"codebooks.{name}", needs
+
+
+def _combinations(config: Any) -> Iterator[tuple[str, bool, str]]:
+    """Yield settings of the codebooks that need another one, whether it is there, and its name."""
+    books = config.codebooks
+    for name in ("gumbel_start", "gumbel_end"):
+        yield name, books.estimator == "gumbel", "codebooks.estimator gumbel"
+    for name in ("sinkhorn_epsilon", "sinkhorn_iterations"):
+        yield name, books.sinkhorn != "none", "codebooks.sinkhorn last or all"
+    yield "sinkhorn", books.estimator != "gumbel", "another codebooks.estimator than gumbel"
+    yield "shared", books.fsq == "none", "codebooks.fsq none"
+    grid = books.fsq != "none" or config.quantizer == "fsq"
+    yield "fsq_grid", grid, "codebooks.fsq last, or quantizer fsq"
+
+
+def _changed(section: object) -> Iterator[str]:
+    for setting in fields(section):  # type: ignore[arg-type]
+        if getattr(section, setting.name) != setting.default:
+            yield setting.name

@@ -1,0 +1,225 @@
+"""The model family: MLP encoder, a bottleneck, MLP decoder. Pure torch.
+
+The bottleneck is nothing (autoencoder), a Gaussian (VAE, 1312.6114), or residual codebooks: one
+level (VQ-VAE, 1711.00937), several (RQ-VAE, 2203.01941, as TIGER uses it for semantic IDs,
+2305.05065), or finite scalar quantisation. With a linear path beside the MLPs, which starts as the
+principal components while the MLPs start at zero, training begins at PCA followed by residual
+k-means and only has to improve on it. Shapes: n items, d input dims, z latent dims, l levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Generator, Tensor, nn
+
+from semid.codebooks import ResidualCodebooks
+from semid.model_config import CodebookConfig, ModelConfig
+from semid.quantization import Level, product
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.functional.gelu,
+    "relu": nn.functional.relu,
+    "silu": nn.functional.silu,
+}
+# In place where no gradient needs the input: a large result is slow to make room for.
+_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.ops.aten.gelu_,
+    "relu": nn.functional.relu_,
+    "silu": partial(nn.functional.silu, inplace=True),
+}
+# Where the spread of a VAE's latents starts, as the logarithm of a variance.
+_LOG_VARIANCE = -4.0
+
+
+class Autoencoder(nn.Module):
+    """Encoders, bottleneck and decoders, with the input statistics in front.
+
+    Several embeddings of an item, side by side in ``x``, each have an encoder and a decoder of
+    their own; their latents are added.
+
+    Parameters
+    ----------
+    config : shape of the networks
+    widths : dims of each embedding, which add up to d
+    levels : codewords per level; none for an autoencoder or a VAE
+    codebooks : how levels choose and learn
+    grids : how many of the last levels have a grid in place of a codebook
+    gaussian : whether the latents are drawn from a Gaussian in training
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        widths: Sequence[int],
+        levels: Sequence[int] = (),
+        codebooks: CodebookConfig | None = None,
+        grids: int = 0,
+        gaussian: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config, self.widths = config, tuple(widths)
+        width = sum(widths)
+        latent_dim = max(widths) if config.skip == "identity" else min(config.latent_dim, width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        hidden = config.hidden
+        self.encoders = nn.ModuleList(Path(w, hidden, latent_dim, config) for w in widths)
+        self.decoders = nn.ModuleList(Path(latent_dim, hidden[::-1], w, config) for w in widths)
+        self.log_variance = undrawn(width, latent_dim) if gaussian else None
+        self.codes: ResidualCodebooks | None = None
+        if levels:
+            self.codes = ResidualCodebooks(levels, latent_dim, codebooks, grids=grids)
+
+    @property
+    def search_levels(self) -> list[Level]:
+        """The levels as the search takes them; none without codes."""
+        return [] if self.codes is None else self.codes.search_levels
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """What the codes of each level stand for, ``(k, z)``; none without codes."""
+        return [] if self.codes is None else self.codes.codebooks
+
+    def project(self, x_nd: Tensor) -> Tensor:
+        """Encode embeddings ``(n, d)`` to latents ``(n, z)``."""
+        return self.encode(self.standardise(x_nd))
+
+    def reconstruct(self, latent_nz: Tensor) -> Tensor:
+        """Decode latents ``(n, z)`` to embeddings ``(n, d)``."""
+        return self.decode(latent_nz) * self.scale + self.mean
+
+    def standardise(self, x_nd: Tensor) -> Tensor:
+        """Centre the embeddings and scale all dims of each alike, to a mean square of 1."""
+        return (x_nd - self.mean).div_(self.scale)
+
+    def encode(self, x_nd: Tensor, generator: Generator | None = None) -> Tensor:
+        """Encode standardised embeddings; a generator draws what dropout leaves out."""
+        parts = zip(self.encoders, torch.split(x_nd, list(self.widths), 1), strict=True)
+        latents = [encoder(part, generator) for encoder, part in parts]
+        return latents[0] if len(latents) == 1 else torch.stack(latents).sum(0)
+
+    def decode(self, latent_nz: Tensor, generator: Generator | None = None) -> Tensor:
+        """Decode to standardised embeddings."""
+        return torch.cat([decoder(latent_nz, generator) for decoder in self.decoders], 1)
+
+    def draw(self, x_nd: Tensor, latent_nz: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw latents around the encoded ones; also the KL divergence from a standard normal.
+
+        The divergence is a mean over items and latent dims, as every loss is.
+        """
+        assert self.log_variance is not None
+        log_variance_nz = apply(self.log_variance, x_nd)
+        noise_nz = torch.randn(latent_nz.shape, generator=generator).to(latent_nz.device)
+        kl = 0.5 * (latent_nz.square() + log_variance_nz.exp() - 1 - log_variance_nz).mean()
+        return latent_nz + noise_nz * (0.5 * log_variance_nz).exp(), kl
+
+    @torch.no_grad()
+    def initialise(self, sample_nd: Tensor, generator: Generator) -> None:
+        """Take the input statistics and principal components of a sample; draw the MLPs.
+
+        Codebooks are initialised later, once the autoencoder has settled.
+        """
+        self.mean.copy_(sample_nd.mean(0))
+        spans = list(pairwise(accumulate(self.widths, initial=0)))
+        for (start, stop), encoder, decoder in zip(
+            spans, self.encoders, self.decoders, strict=True
+        ):
+            centred_nd = sample_nd[:, start:stop] - self.mean[start:stop]
+            scale = centred_nd.square().mean().sqrt()
+            # A catalog of one repeated embedding has no spread to divide by.
+            self.scale[start:stop] = torch.where(scale > 0, scale, torch.ones_like(scale))
+            assert isinstance(encoder, Path)
+            assert isinstance(decoder, Path)
+            components_zd = _components(centred_nd, encoder.width_out)
+            encoder.initialise(components_zd, generator)
+            decoder.initialise(components_zd.T, generator)
+        if self.log_variance is not None:
+            nn.init.zeros_(self.log_variance.weight)
+            nn.init.constant_(self.log_variance.bias, _LOG_VARIANCE)
+
+
+def _components(centred_nd: Tensor, count: int) -> Tensor:
+    """Return the first principal components ``(count, d)``; zeros beyond d."""
+    covariance_dd = centred_nd.T.double() @ centred_nd.double()
+    _, vectors_dd = torch.linalg.eigh(covariance_dd)
+    components_zd = vectors_dd.flip(1)[:, :count].T.to(centred_nd.dtype)
+    # Eigenvectors come with either sign; fix it so that machines agree.
+    peak_z = components_zd.gather(1, components_zd.abs().argmax(1, keepdim=True))
+    components_zd = components_zd * peak_z.sign()
+    return nn.functional.pad(components_zd, (0, 0, 0, count - len(components_zd)))
+
+
+class Path(nn.Module):
+    """An MLP, beside a linear map where there is one: ``linear(x) + mlp(x)``."""
+
+    def __init__(
+        self, width_in: int, hidden: Sequence[int], width_out: int, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        widths = (width_in, *hidden, width_out)
+        self.config, self.width_out = config, width_out
+        pca = config.skip == "pca"
+        self.linear = undrawn(width_in, width_out, bias=False) if pca else None
+        self.mlp = nn.ModuleList(undrawn(a, b) for a, b in pairwise(widths))
+        normed = hidden if config.layer_norm else ()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in normed)
+
+    def initialise(self, linear: Tensor, generator: Generator) -> None:
+        """Set the linear map and draw the layers; beside a linear map the MLP begins at zero."""
+        if self.linear is not None:
+            self.linear.weight.copy_(linear)
+        for layer in self.mlp:
+            assert isinstance(layer, nn.Linear)
+            # Drawn where the generator is, so that a seed means the same on every device.
+            drawn = torch.empty_like(layer.weight, device=generator.device)
+            nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
+            layer.weight.copy_(drawn)
+            nn.init.zeros_(layer.bias)
+            if layer is self.mlp[-1] and self.config.skip != "none":
+                nn.init.zeros_(layer.weight)
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Map ``(n, width_in)`` to ``(n, width_out)``; a generator draws the dropout."""
+        hidden = x
+        chosen = _ACTIVATIONS if torch.is_grad_enabled() else _IN_PLACE
+        activation = chosen[self.config.activation]
+        for place, layer in enumerate(self.mlp[:-1]):
+            hidden = apply(layer, hidden)
+            if self.config.layer_norm:
+                hidden = self.norms[place](hidden)
+            hidden = activation(hidden)
+            if self.config.dropout and generator is not None:
+                hidden = _drop_out(hidden, self.config.dropout, generator)
+        out = apply(self.mlp[-1], hidden)
+        if self.config.skip == "identity":
+            # Embeddings of other widths than the widest end in zeros.
+            pad = self.width_out - x.shape[1]
+            return out + (nn.functional.pad(x, (0, pad)) if pad > 0 else x[:, : self.width_out])
+        return out if self.linear is None else apply(self.linear, x) + out
+
+
+def _drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:
+    # Not torch's own: that draws from global state.
+    kept = torch.rand(x.shape, generator=generator) >= share
+    return x * kept.to(x.device) / (1 - share)
+
+
+def apply(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer, each row with the same bits wherever it stands."""
+    assert isinstance(layer, nn.Linear)
+    bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+    return product(bias, x, layer.weight)
+
+
+def undrawn(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
+    """Make a layer without drawing its weights, which would move torch's global generator."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out, bias=bias)  # type: ignore[no-untyped-call]
+    return layer

@@ -1,0 +1,385 @@
+"""Codebooks that learn: residual quantisation in training, by EMA or by gradient.
+
+Shapes: n items, z latent dims, k codewords, l levels. What a batch teaches is a set of sums over
+its rows (`Statistics`), so that several processes can add theirs before the codebooks move. Restart
+of dead codes as in Jukebox (2005.00341); EMA as in VQ-VAE (1711.00937).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_through
+from semid.fsq import Grid, grid_sizes
+from semid.kmeans import kmeans
+from semid.model_config import CodebookConfig
+from semid.quantization import Level, search
+
+SEARCH_ROWS = 8_192
+# Offsets of codewords used less or more than this often the mean use stop growing.
+_USE_RANGE = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What quantisation in training depends on beside the batch.
+
+    Attributes
+    ----------
+    depth : levels that this batch trains
+    temperature : of Gumbel-softmax
+    entropy : whether the loss asks for `Quantised.entropy_gap`
+    """
+
+    depth: int
+    temperature: float = 1.0
+    entropy: bool = False
+
+
+class Quantised(NamedTuple):
+    """One training batch after quantisation.
+
+    latent_nz : the quantised latent; its gradient passes on to the encoder
+    commitment : mean squared distance of each level's residual to its codeword, summed over levels
+    codebook_loss : the same towards the codewords, where these learn by gradient
+    entropy_gap : log K less the entropy of the batch's soft choices, mean over levels
+    codes_nl : int64 ``(n, depth)``
+    residuals : for each level what was quantised there, detached, ``(n, z)``
+    """
+
+    latent_nz: Tensor
+    commitment: Tensor
+    codebook_loss: Tensor
+    entropy_gap: Tensor
+    codes_nl: Tensor
+    residuals: list[Tensor]
+
+
+class Statistics(NamedTuple):
+    """What one level learns from a batch; each a sum over rows.
+
+    count_k : rows per codeword
+    sum_kz : their residuals
+    distance : their squared distances to their codewords, ``()``
+    """
+
+    count_k: Tensor
+    sum_kz: Tensor
+    distance: Tensor
+
+
+class ResidualCodebooks(nn.Module):
+    """One codebook per level, or one for all, of residual vector quantisation.
+
+    Parameters
+    ----------
+    levels : codewords per level
+    latent_dim : z
+    config : how they start, learn and choose
+    grids : how many of the last levels have a grid in place of a codebook
+
+    Attributes
+    ----------
+    started : levels that have been initialised
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        latent_dim: int,
+        config: CodebookConfig | None = None,
+        *,
+        grids: int = 0,
+    ) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.config = config or CodebookConfig()
+        self.started = 0
+        self.homes = [0 if self.config.shared else level for level in range(len(self.levels))]
+        first = len(self.levels) - grids
+        self.grids = nn.ModuleDict(
+            {
+                str(level): Grid(grid_sizes(self.levels[level], self.config.fsq_grid), latent_dim)
+                for level in range(first, len(self.levels))
+            }
+        )
+        for home in sorted({home for level, home in enumerate(self.homes) if level < first}):
+            codebook_kz = torch.zeros(self.levels[home], latent_dim)
+            if self.config.update == "gradient":
+                self.register_parameter(f"codebook_{home}", nn.Parameter(codebook_kz))
+            else:
+                self.register_buffer(f"codebook_{home}", codebook_kz)
+        for level, size in enumerate(self.levels):
+            if self.config.balance and level < first:
+                self.register_buffer(f"offset_{level}", torch.zeros(size))
+            # Decayed counts, sums and distances; only training needs them, so they stay out of
+            # the artifact.
+            self.register_buffer(f"count_{level}", torch.ones(size), persistent=False)
+            self.register_buffer(f"sum_{level}", torch.zeros(size, latent_dim), persistent=False)
+            self.register_buffer(f"distance_{level}", torch.zeros(()), persistent=False)
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """What each level's codes stand for, in order, each ``(k, z)``."""
+        return [
+            grid.table() if (grid := self._grid(level)) else getattr(self, f"codebook_{home}")
+            for level, home in enumerate(self.homes)
+        ]
+
+    @property
+    def search_levels(self) -> list[Level]:
+        """The levels as `semid.quantization.search` takes them."""
+        config = self.config
+        cosine, normed = config.metric == "cosine", config.layer_norm
+        return [
+            Level(codebook_kz, self._offset(level), cosine, normed, self._grid(level))
+            for level, codebook_kz in enumerate(self.codebooks)
+        ]
+
+    def _offset(self, level: int) -> Tensor | None:
+        return getattr(self, f"offset_{level}", None)
+
+    def _grid(self, level: int) -> Grid | None:
+        name = str(level)
+        if name not in self.grids:
+            return None
+        grid = self.grids[name]
+        assert isinstance(grid, Grid)
+        return grid
+
+    @torch.no_grad()
+    def initialise(
+        self,
+        sample_nz: Tensor,
+        *,
+        batch_rows: int,
+        seed: int,
+        depth: int | None = None,
+        iterations: int = 25,
+        on_level: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Set each codebook by k-means on the residuals of a catalog-wide sample of latents.
+
+        Levels that have started stay as they are; `depth` is how many then have, all by default.
+
+        The moving averages begin as if every batch of `batch_rows` had looked like the sample.
+        `on_level` hears how many levels are done after each.
+        """
+        residual_nz = sample_nz.clone()
+        for level in range(len(self.levels) if depth is None else depth):
+            residual_nz = self.search_levels[level].enter(residual_nz)
+            if level < self.started:
+                for block_bz in torch.split(residual_nz, SEARCH_ROWS):
+                    found = self.search_levels[level]._replace(layer_norm=False)
+                    block_bz -= found.codebook_kz[search(block_bz, [found]).codes_nl[:, 0]]
+                continue
+            if (grid := self._grid(level)) is not None:
+                grid.initialise(residual_nz)
+            elif self.homes[level] == level:
+                self._start(level, residual_nz, seed=(seed + level) % 2**31, iterations=iterations)
+            found = self.search_levels[level]
+            count_k, distance = torch.zeros_like(self.get_buffer(f"count_{level}")), 0.0
+            # In blocks: the scores of a whole sample against a large codebook take gigabytes.
+            for block_bz in torch.split(residual_nz, SEARCH_ROWS):
+                code_b = search(block_bz, [found._replace(layer_norm=False)]).codes_nl[:, 0]
+                count_k += torch.bincount(code_b, minlength=len(count_k))
+                block_bz -= found.codebook_kz[code_b]
+                distance += float(block_bz.square().sum())
+            share = batch_rows / len(sample_nz)
+            if found.grid is None:
+                self._set(level, slice(None), found.codebook_kz.detach(), count_k * share)
+            self.get_buffer(f"distance_{level}").fill_(distance / len(sample_nz))
+            self.started = level + 1
+            on_level(self.started)
+
+    def _start(self, level: int, residual_nz: Tensor, *, seed: int, iterations: int) -> None:
+        codebook_kz = self.codebooks[level]
+        if self.config.init == "kmeans":
+            rows_nz = residual_nz.cpu().numpy()
+            found = kmeans(rows_nz, len(codebook_kz), seed=seed, iterations=iterations)
+            codebook_kz.copy_(torch.from_numpy(found))
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            drawn_kz = torch.randn(codebook_kz.shape, generator=generator)
+            codebook_kz.copy_(drawn_kz.to(codebook_kz.device) * residual_nz.std(0))
+
+    def forward(self, latent_nz: Tensor, moment: Moment, chance: torch.Generator) -> Quantised:
+        """Quantise a batch of latents ``(n, z)`` for training; `chance` draws what is random."""
+        residual_nz, total_nz = latent_nz, torch.zeros_like(latent_nz)
+        zero = latent_nz.new_zeros(())
+        commitment, codebook_loss, gap = zero, zero, zero
+        codes, residuals = [], []
+        for number, level in enumerate(self.search_levels[: moment.depth]):
+            residual_nz = level.enter(residual_nz)
+            residuals.append(residual_nz.detach())
+            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance)
+            total_nz = total_nz + chosen_nz
+            fixed_nz = chosen_nz.detach()
+            if self.config.update == "gradient" or level.grid is not None:
+                codebook_loss = codebook_loss + (chosen_nz - residuals[-1]).square().mean()
+            if moment.entropy and level.grid is None:
+                gap = gap + self._entropy_gap(level, residual_nz) / moment.depth
+            residual_nz = residual_nz - fixed_nz
+            # The residual still depends on the encoder at every level; the codewords do not.
+            commitment = commitment + residual_nz.square().mean()
+            codes.append(code_n)
+        return Quantised(
+            self._pass_through(latent_nz, total_nz),
+            commitment,
+            codebook_loss,
+            gap,
+            torch.stack(codes, 1),
+            residuals,
+        )
+
+    def _choose(
+        self,
+        number: int,
+        level: Level,
+        residual_nz: Tensor,
+        moment: Moment,
+        chance: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the codes of a level and their codewords, these with a gradient where they learn.
+
+        Under Gumbel-softmax the codewords carry the gradient to the encoder too.
+        """
+        config = self.config
+        if (grid := self._grid(number)) is not None:
+            code_n, point_nz = grid(residual_nz)
+            return code_n, point_nz
+        if config.estimator == "gumbel":
+            score_nk = level.scores(residual_nz)
+            code_n, weight_nk = gumbel_choice(score_nk, moment.temperature, chance)
+            return code_n, weight_nk @ level.codebook_kz
+        with torch.no_grad():
+            score_nk = level.scores(residual_nz)
+            last = number == len(self.levels) - 1
+            if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
+                code_n = sinkhorn_choice(
+                    score_nk,
+                    epsilon=config.sinkhorn_epsilon,
+                    iterations=config.sinkhorn_iterations,
+                )
+            else:
+                code_n = score_nk.argmin(1)
+        return code_n, nn.functional.embedding(code_n, level.codebook_kz)
+
+    def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:
+        match self.config.estimator:
+            case "gumbel":
+                return total_nz
+            case "rotation":
+                return rotate(latent_nz, total_nz.detach())
+        return straight_through(latent_nz, total_nz)
+
+    def _entropy_gap(self, level: Level, residual_nz: Tensor) -> Tensor:
+        """Return log K less the entropy of the batch's mean soft choice: 0 when all are used alike.
+
+        The temperature is the mean score above the row's best, so that it does not move with scale.
+        """
+        score_nk = level.scores(residual_nz)
+        spread = (score_nk - score_nk.amin(1, keepdim=True)).mean().detach()
+        tiny = torch.finfo(score_nk.dtype).tiny
+        share_k = nn.functional.softmax(-score_nk / (0.1 * spread).clamp_min(tiny), 1).mean(0)
+        return (
+            torch.log(score_nk.new_tensor(score_nk.shape[1])) + torch.xlogy(share_k, share_k).sum()
+        )
+
+    @torch.no_grad()
+    def statistics(self, batch: Quantised) -> list[Statistics]:
+        """Return what every trained level learns from a batch; sums, to be added over processes."""
+        found = []
+        for level, residual_nz in enumerate(batch.residuals):
+            code_n, codebook_kz = batch.codes_nl[:, level], self.codebooks[level]
+            counts = torch.bincount(code_n, minlength=len(codebook_kz)).to(codebook_kz.dtype)
+            sums = _sum_by_code(residual_nz, code_n, codebook_kz)
+            distance = (residual_nz - codebook_kz[code_n]).square().sum()
+            found.append(Statistics(counts, sums, distance))
+        return found
+
+    @torch.no_grad()
+    def update(self, learned: Sequence[Statistics]) -> None:
+        """Move the running averages, and under ``ema`` every codeword towards its items' mean."""
+        weight = 1 - self.config.ema_decay
+        for level, (counts, sums, distance) in enumerate(learned):
+            count_k, sum_kz = self.get_buffer(f"count_{level}"), self.get_buffer(f"sum_{level}")
+            count_k.lerp_(counts, weight)
+            sum_kz.lerp_(sums, weight)
+            mean_distance = self.get_buffer(f"distance_{level}")
+            mean_distance.lerp_(distance / counts.sum(), weight)
+            if self._offset(level) is not None:
+                self._balance(level, count_k, mean_distance)
+        if self.config.update == "ema":
+            for home in sorted(set(self.homes)):
+                if self._grid(home) is None:
+                    self._move(home, learned)
+
+    def _balance(self, level: int, count_k: Tensor, mean_distance: Tensor) -> None:
+        """Offset every codeword by its share of use: the price of an even use of the codebook.
+
+        Minimising mean distance less `balance` x mean distance x entropy of use asks for this
+        price, as entropy-constrained quantisation (Chou, Lookabaugh & Gray, 1989) does with the
+        opposite sign.
+        """
+        use_k = (count_k / count_k.mean()).clamp(*_USE_RANGE)
+        offset_k = 0.5 * self.config.balance * mean_distance * use_k.log()
+        self.get_buffer(f"offset_{level}").copy_(offset_k)
+
+    def _move(self, home: int, learned: Sequence[Statistics]) -> None:
+        levels = [level for level, at in enumerate(self.homes) if at == home]
+        codebook_kz = self.get_buffer(f"codebook_{home}")
+        count_k = sum(self.get_buffer(f"count_{level}") for level in levels)
+        sum_kz = sum(self.get_buffer(f"sum_{level}") for level in levels)
+        used_k = sum(learned[level].count_k for level in levels if level < len(learned))
+        if isinstance(used_k, int):  # no level of this home was trained
+            return
+        assert isinstance(count_k, Tensor)
+        # Unused codewords stay put: their count and sum decay alike, in the end to nothing.
+        mean_kz = sum_kz / count_k.clamp_min(torch.finfo(count_k.dtype).tiny)[:, None]
+        codebook_kz.copy_(torch.where(used_k[:, None] > 0, mean_kz, codebook_kz))
+
+    @torch.no_grad()
+    def restart(self, batch: Quantised, *, below: float, chance: torch.Generator) -> list[Tensor]:
+        """Move codewords used less than `below` times the mean to residuals of the batch.
+
+        Returns the rows that were moved on each trained level. A shared codebook only moves those
+        that no level uses.
+        """
+        moved = []
+        for level, residual_nz in enumerate(batch.residuals):
+            count_k = self.get_buffer(f"count_{level}")
+            if self._grid(level) is not None:
+                moved.append(batch.codes_nl.new_empty(0))
+                continue
+            mean = len(residual_nz) / len(count_k)
+            home = self.homes[level]
+            most_k = torch.stack(
+                [self.get_buffer(f"count_{o}") for o, at in enumerate(self.homes) if at == home]
+            ).amax(0)
+            dead = torch.nonzero(most_k < below * mean)[:, 0]
+            if len(dead):
+                pick = torch.randint(len(residual_nz), (len(dead),), generator=chance)
+                seeds_kz = residual_nz[pick.to(residual_nz.device)]
+                # Half the mean: enough to live a while, little enough to follow its first batches.
+                self._set(level, dead, seeds_kz, torch.full_like(count_k[dead], 0.5 * mean))
+            moved.append(dead)
+        return moved
+
+    def _set(self, level: int, rows: slice | Tensor, codebook_kz: Tensor, count_k: Tensor) -> None:
+        self.codebooks[level].data[rows] = codebook_kz
+        self.get_buffer(f"count_{level}")[rows] = count_k
+        self.get_buffer(f"sum_{level}")[rows] = codebook_kz * count_k[:, None]
+
+
+def _sum_by_code(residual_nz: Tensor, code_n: Tensor, like_kz: Tensor) -> Tensor:
+    """Add up the rows of every code in a fixed order, so that a seed repeats the run."""
+    sums = torch.zeros_like(like_kz)
+    if sums.is_cuda:  # where index_add_ adds in any order, and index_put_ sorts
+        return sums.index_put_((code_n,), residual_nz, accumulate=True)
+    return sums.index_add_(0, code_n, residual_nz)

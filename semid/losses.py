@@ -1,0 +1,84 @@
+"""What one batch of training costs: reconstruction and what the bottleneck adds. Pure torch.
+
+Every term is a mean over items and dims, so that their balance moves neither with batch size nor
+with width. Shapes: n items, d input dims.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from semid.autoencoder import Autoencoder
+from semid.codebooks import Moment, Quantised
+from semid.fit_config import FitConfig
+
+
+class Loss(NamedTuple):
+    """The loss of a batch.
+
+    total : what is minimised
+    terms : its parts before they are weighted, detached
+    quantised : what the codebooks learn from; None while there are none
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    quantised: Quantised | None
+
+
+def batch_loss(
+    network: Autoencoder, x_nd: Tensor, config: FitConfig, moment: Moment | None, chance: Generator
+) -> Loss:
+    """Return the loss of a batch of standardised embeddings ``(n, d)``.
+
+    `moment` is None before the codebooks have started, and for networks without.
+    """
+    casting = _precision(config.training.precision, x_nd.device)
+    with casting:
+        latent_nz = network.encode(x_nd, chance)
+    latent_nz = latent_nz.float()  # distances between latents are differences of near numbers
+    terms: dict[str, Tensor] = {}
+    quantised = None
+    if network.log_variance is not None:
+        latent_nz, terms["kl"] = network.draw(x_nd, latent_nz, chance)
+    elif moment is not None:
+        assert network.codes is not None
+        quantised = network.codes(latent_nz, moment, chance)
+        assert quantised is not None
+        latent_nz = quantised.latent_nz
+        terms["commitment"] = quantised.commitment
+        terms["codebook"] = quantised.codebook_loss
+        terms["diversity"] = quantised.entropy_gap
+    with casting:
+        out_nd = network.decode(latent_nz, chance)
+    kind = config.loss.reconstruction
+    terms["reconstruction"] = _reconstruction(out_nd.float(), x_nd, network.widths, kind)
+    total = terms["reconstruction"]
+    for name in ("commitment", "codebook", "diversity", "kl"):
+        if name in terms:
+            total = total + getattr(config.loss, name) * terms[name]
+    return Loss(total, {name: term.detach() for name, term in terms.items()}, quantised)
+
+
+def _precision(name: str, device: torch.device) -> torch.autocast:
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        name = "bfloat16" if fast else "float32"
+    dtype = getattr(torch, name)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def _reconstruction(out_nd: Tensor, x_nd: Tensor, widths: tuple[int, ...], kind: str) -> Tensor:
+    """Mean over the embeddings of an item, whatever their widths."""
+    parts = []
+    for out, x in zip(
+        torch.split(out_nd, list(widths), 1), torch.split(x_nd, list(widths), 1), strict=True
+    ):
+        if kind == "cosine":
+            parts.append((1 - nn.functional.cosine_similarity(out, x)).mean())
+        else:
+            parts.append(nn.functional.mse_loss(out, x))
+    return torch.stack(parts).mean()
