@@ -218,7 +218,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     for key, kind in _HEADER.items():
         if not isinstance(header.get(key), kind):
             raise _damaged(folder / CONFIG, f"its {key} is {header.get(key)!r}")
-    if not header["levels"] or not all(isinstance(size, int) for size in header["levels"]):
+    if not all(isinstance(size, int) for size in header["levels"]):
         raise _damaged(folder / CONFIG, f"its levels are {header['levels']!r}")
     return header
 

@@ -139,8 +139,10 @@ class Autoencoder(nn.Module):
             assert isinstance(encoder, Path)
             assert isinstance(decoder, Path)
             components_zd = _components(centred_nd, encoder.width_out)
-            encoder.initialise(components_zd, generator)
-            decoder.initialise(components_zd.T, generator)
+            # Latents of one size whatever the widths, so that the losses keep their balance.
+            shrink = (encoder.width_out / (stop - start)) ** 0.5
+            encoder.initialise(components_zd * shrink, generator)
+            decoder.initialise(components_zd.T / shrink, generator)
         if self.log_variance is not None:
             nn.init.zeros_(self.log_variance.weight)
             nn.init.constant_(self.log_variance.bias, _LOG_VARIANCE)

@@ -35,7 +35,7 @@ class LossConfig:
     """
 
     reconstruction: str = "mse"
-    commitment: float = 0.1
+    commitment: float = 0.5
     codebook: float = 1.0
     diversity: float = 0.0
     kl: float = 0.001
@@ -68,7 +68,7 @@ class TrainingConfig:
     max_steps: int = 20_000
     autoencoder_share: float = 0.15
     batch_size: int = 0
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
     grad_clip: float = 1.0

@@ -105,7 +105,7 @@ class CodebookConfig:
     init: str = "kmeans"
     init_rows: int = 131_072
     update: str = "ema"
-    ema_decay: float = 0.95
+    ema_decay: float = 0.9
     estimator: str = "straight-through"
     gumbel_start: float = 1.0
     gumbel_end: float = 0.05

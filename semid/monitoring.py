@@ -117,7 +117,7 @@ class Monitor:
             latent_nz = look_up(codes_nl, [level.codebook_kz for level in levels])
             if self._codes_nl is not None:
                 shared = min(codes_nl.shape[1], self._codes_nl.shape[1])
-                changed = (codes_nl != self._codes_nl[:, : codes_nl.shape[1]])[:, :shared]
+                changed = codes_nl[:, :shared] != self._codes_nl[:, :shared]
                 churn[:shared] = changed.double().mean(0).tolist()
             self._codes_nl = codes_nl
         error = (network.reconstruct(latent_nz) - x_nd).square().sum()
