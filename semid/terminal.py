@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -34,15 +34,30 @@ def run_app(app: typer.Typer, name: str) -> None:
         log(f"error: {error}")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        log(
-            "interrupted: finished outputs are kept, and so is the finished part of this one; "
-            "run the same command again to go on"
-        )
-        sys.exit(2)
+        _say_interrupted()
     except Exception as error:
+        if _is_interrupt(error):
+            _say_interrupted()
         _handle_other(error)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_interrupted() -> NoReturn:
+    log(
+        "interrupted: finished outputs are kept, and so is the finished part of this one; "
+        "run the same command again to go on"
+    )
+    sys.exit(2)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: Python 3.11 hides one that hits a class statement."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _handle_other(error: Exception) -> None:

@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here
 
 from semid.export import import_ids
 from semid.id_table import read_ids
+from semid.terminal import run_app
 
 COMMANDS = ("embed", "train", "assign", "export", "evaluate", "run", "check", "show")
 
@@ -487,3 +490,28 @@ def test_the_table_may_lie_in_the_working_folder(tmp_path, world, monkeypatch):
     found = assign("embeddings.parquet", world / "model", "ids.parquet")
     assert_same_ids(found, read_ids(world / "ids.parquet"))
     assert Path("ids.parquet").exists()
+
+
+# interrupts
+
+
+def test_an_interrupt_that_an_import_wraps_is_still_one(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def wrapped():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise RuntimeError("Error calling __set_name__") from interrupt
+
+    before, sys.argv = sys.argv, ["semid"]
+    try:
+        with pytest.raises(SystemExit) as end:
+            run_app(app, "semid")
+    finally:
+        sys.argv = before
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("interrupted: finished outputs are kept")
+    assert "Traceback" not in said
