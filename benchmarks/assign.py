@@ -48,7 +48,7 @@ def products_alone(model: Path, rows: int = 262_144) -> float:
 
     from semid import load
 
-    encoder = load(model).network.encoder
+    encoder = load(model).network.encoders[0]
     x_nd = torch.randn(rows, encoder.linear.in_features)
     best = 0.0
     with torch.inference_mode():
