@@ -49,23 +49,33 @@ def _strangers(config: Any) -> Iterator[tuple[str, str]]:
             kinds = _FOR.get(setting, _FOR[section])
             if config.quantizer not in kinds:
                 yield setting, f"quantizer {' or '.join(kinds)}"
-    changed = set(_changed(config.codebooks))
-    for name, applies, needs in _combinations(config):
-        if name in changed and not applies:
-            yield f"codebooks.{name}", needs
+    for setting, applies, needs in _combinations(config):
+        section, name = setting.split()[0].split(".")
+        if not applies and name in _changed(getattr(config, section)):
+            yield setting, needs
 
 
 def _combinations(config: Any) -> Iterator[tuple[str, bool, str]]:
-    """Yield settings of the codebooks that need another one, whether it is there, and its name."""
-    books = config.codebooks
+    """Yield settings that need another one, whether it is there, and what it is."""
+    model, books = config.model, config.codebooks
+    hidden = "a layer in model.hidden"
+    yield "model.activation", len(model.hidden) > 0, hidden
+    yield "model.layer_norm", len(model.hidden) > 0, hidden
+    yield "model.latent_dim", model.skip != "identity", "another model.skip than identity"
     for name in ("gumbel_start", "gumbel_end"):
-        yield name, books.estimator == "gumbel", "codebooks.estimator gumbel"
+        yield f"codebooks.{name}", books.estimator == "gumbel", "codebooks.estimator gumbel"
     for name in ("sinkhorn_epsilon", "sinkhorn_iterations"):
-        yield name, books.sinkhorn != "none", "codebooks.sinkhorn last or all"
-    yield "sinkhorn", books.estimator != "gumbel", "another codebooks.estimator than gumbel"
-    yield "shared", books.fsq == "none", "codebooks.fsq none"
+        yield f"codebooks.{name}", books.sinkhorn != "none", "codebooks.sinkhorn last or all"
+    chosen = books.estimator != "gumbel"
+    yield "codebooks.sinkhorn", chosen, "another codebooks.estimator than gumbel"
+    both = books.fsq == books.sinkhorn == "last"
+    yield "codebooks.sinkhorn last", not both, "a last level with a codebook"
+    yield "codebooks.shared", books.fsq == "none", "codebooks.fsq none"
+    yield "codebooks.restart_until", books.restart_below > 0, "codebooks.restart_below above 0"
     grid = books.fsq != "none" or config.quantizer == "fsq"
-    yield "fsq_grid", grid, "codebooks.fsq last, or quantizer fsq"
+    yield "codebooks.fsq_grid", grid, "codebooks.fsq last, or quantizer fsq"
+    learnt = grid or books.update == "gradient"
+    yield "loss.codebook", learnt, "codebooks.update gradient, or a level by fsq"
 
 
 def _changed(section: object) -> Iterator[str]:

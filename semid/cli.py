@@ -106,7 +106,9 @@ def embed(
 def train(
     embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
     output: Output,
-    quantizer: Annotated[str | None, typer.Option(help="rqvae or rqkmeans.")] = None,
+    quantizer: Annotated[
+        str | None, typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder or rqkmeans.")
+    ] = None,
     levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
     config: Config = None,
     set_: Set = None,

@@ -84,6 +84,7 @@ class Trainer:
             fused=True,
         )
         self.monitor = Monitor(self.network, self.data, self.config)
+        self._resident = self._on_device()
         self.best: dict[str, Tensor] = {}
         self.best_metrics: dict[str, Any] | None = None
 
@@ -102,7 +103,6 @@ class Trainer:
             self._load(checkpoint)
         elif self.step == 0:
             self._initialise()
-        self._resident = self._on_device()
         saved = time.monotonic()
         with self._in_threads() as shards:
             while self.step < self.total_steps:
@@ -129,9 +129,6 @@ class Trainer:
 
     def _initialise(self) -> None:
         self.network.initialise(self._sample(), self._chance())
-        if self.config.training.compile:
-            for module in (*self.network.encoders, *self.network.decoders):
-                module.compile()
         if not self.network.scale.isfinite().all():
             raise SemidError(
                 "the squares of the embeddings overflow float32; scale them all by one factor"

@@ -13,6 +13,7 @@ import typer
 from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here
 
 from semid.export import import_ids
+from semid.fit_config import NETWORKS, WITHOUT_CODES
 from semid.id_table import read_ids
 from semid.terminal import run_app
 
@@ -490,6 +491,26 @@ def test_the_table_may_lie_in_the_working_folder(tmp_path, world, monkeypatch):
     found = assign("embeddings.parquet", world / "model", "ids.parquet")
     assert_same_ids(found, read_ids(world / "ids.parquet"))
     assert Path("ids.parquet").exists()
+
+
+# quantizers
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_network_trains_and_those_with_codes_assign(tmp_path, world, kind):
+    model, ids = tmp_path / "model", tmp_path / "ids.parquet"
+    levels = "8" if kind == "vqvae" else "8,8"
+    chosen = ("--quantizer", kind, *TINY, "--levels", levels)
+    done = run_here("train", world / "embeddings.parquet", "--output", model, *chosen)
+    assert done.code == 0, done.err
+    assert f"{kind} model" in run_here("show", model).out
+    done = run_here("assign", world / "embeddings.parquet", "--model", model, "--output", ids)
+    if kind in WITHOUT_CODES:
+        assert f"model is a model of the kind {kind}, which has no codes" in done.error
+        assert not ids.exists()
+    else:
+        assert done.code == 0, done.err
+        assert read_ids(ids).codes.shape == (ROWS, levels.count(",") + 1)
 
 
 # interrupts

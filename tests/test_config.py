@@ -155,8 +155,9 @@ def test_values_out_of_range_name_the_value_and_the_range(settings: Any, message
 
 def test_ends_of_the_ranges() -> None:
     for share in (0, 1):
-        names = ("ema_decay", "restart_below", "restart_until", "progressive", "prefix_share")
+        names = ("ema_decay", "restart_below", "progressive", "prefix_share")
         parsed({"codebooks": dict.fromkeys(names, share)})
+        parsed({"codebooks": {"restart_until": share}})
         parsed({"training": {"autoencoder_share": share}})
     zeros = {"batch_size": 0, "warmup_steps": 0, "weight_decay": 0}
     parsed({"holdout": 0, "seed": 2**31 - 1, "levels": [1], "training": zeros})
@@ -266,6 +267,21 @@ STRANGERS: list[tuple[dict[str, Any], str]] = [
     (
         {"codebooks": {"sinkhorn": "all", "estimator": "gumbel"}},
         "codebooks.sinkhorn does not apply here: it needs another codebooks.estimator than gumbel",
+    ),
+    (
+        {"loss": {"codebook": 2}},
+        "loss.codebook does not apply here: it needs codebooks.update grad",
+    ),
+    (
+        {"quantizer": "vqvae", "levels": [8], "loss": {"codebook": 2}},
+        "loss.codebook does not apply",
+    ),
+    ({"codebooks": {"fsq": "last", "sinkhorn": "last"}}, "codebooks.sinkhorn last does not apply"),
+    ({"codebooks": {"restart_below": 0, "restart_until": 1}}, "codebooks.restart_until does not"),
+    ({"model": {"skip": "identity", "latent_dim": 9}}, "model.latent_dim does not apply here: it"),
+    (
+        {"model": {"hidden": [], "activation": "relu"}},
+        "model.activation does not apply here: it ne",
     ),
     ({"quantizer": "vqvae"}, "a vqvae has one level, not [256, 256, 256]; give one, or use rqvae"),
     (

@@ -74,6 +74,11 @@ def assign(
         raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
     table, header = open_table(embeddings), read_header(folder)
     require_width(table, header["width"], folder)
+    if not header["levels"]:
+        raise SemidError(
+            f"{display_path(folder)} is a model of the kind {header['kind']}, which has no codes; "
+            "train one that has, such as rqvae"
+        )
     schema = ids_schema(id_type(table, item_id), item_id)
     if len(set(schema.names)) < len(schema):
         raise SemidError(

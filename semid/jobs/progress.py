@@ -59,8 +59,11 @@ class TrainingBar:
     def on_epoch(self, metrics: dict[str, Any]) -> None:
         """Show held-out error and perplexity."""
         levels = [value for name, value in metrics.items() if name.startswith("perplexity_")]
-        used = "perplexity " + "/".join(f"{value:.0f}" for value in levels)
-        used = used if metrics["used_0"] else "autoencoder warm-up"
-        error = metrics["held_out_error"]
-        shown = "" if error is None else f"held-out error {error:.3f}, "
-        self._shown.set_postfix_str(f"{shown}{used}", refresh=False)
+        error, parts = metrics["held_out_error"], []
+        if error is not None:
+            parts.append(f"held-out error {error:.3f}")
+        if levels and not metrics["used_0"]:
+            parts.append("autoencoder warm-up")
+        elif levels:  # a network without codes has none
+            parts.append("perplexity " + "/".join(f"{value:.0f}" for value in levels))
+        self._shown.set_postfix_str(", ".join(parts), refresh=False)
