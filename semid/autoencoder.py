@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from semid.codebooks import ResidualCodebooks
 from semid.model_config import CodebookConfig, ModelConfig
+from semid.projection import EncoderProjection, Projection
 from semid.quantization import Level, product
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -91,6 +92,10 @@ class Autoencoder(nn.Module):
     def project(self, x_nd: Tensor) -> Tensor:
         """Encode embeddings ``(n, d)`` to latents ``(n, z)``."""
         return self.encode(self.standardise(x_nd))
+
+    def projection(self, rows: int) -> Projection:
+        """Return the fast way of `project`, for blocks of `rows` rows."""
+        return EncoderProjection(self, rows)
 
     def reconstruct(self, latent_nz: Tensor) -> Tensor:
         """Decode latents ``(n, z)`` to embeddings ``(n, d)``."""
@@ -191,13 +196,11 @@ class Path(nn.Module):
     def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Map ``(n, width_in)`` to ``(n, width_out)``; a generator draws the dropout."""
         hidden = x
-        chosen = _ACTIVATIONS if torch.is_grad_enabled() else _IN_PLACE
-        activation = chosen[self.config.activation]
         for place, layer in enumerate(self.mlp[:-1]):
             hidden = apply(layer, hidden)
             if self.config.layer_norm:
                 hidden = self.norms[place](hidden)
-            hidden = activation(hidden)
+            hidden = self.activate(hidden)
             if self.config.dropout and generator is not None:
                 hidden = _drop_out(hidden, self.config.dropout, generator)
         out = apply(self.mlp[-1], hidden)
@@ -206,6 +209,11 @@ class Path(nn.Module):
             pad = self.width_out - x.shape[1]
             return out + (nn.functional.pad(x, (0, pad)) if pad > 0 else x[:, : self.width_out])
         return out if self.linear is None else apply(self.linear, x) + out
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """Apply the activation, in place where no gradient is asked for."""
+        chosen = _ACTIVATIONS if torch.is_grad_enabled() else _IN_PLACE
+        return chosen[self.config.activation](hidden)
 
 
 def _drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:

@@ -18,7 +18,7 @@ from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_th
 from semid.fsq import Grid, grid_sizes
 from semid.kmeans import kmeans
 from semid.model_config import CodebookConfig
-from semid.quantization import Level, search
+from semid.quantization import Level, least, search
 
 SEARCH_ROWS = 8_192
 # Offsets of codewords used less or more than this often the mean use stop growing.
@@ -267,7 +267,7 @@ class ResidualCodebooks(nn.Module):
                     iterations=config.sinkhorn_iterations,
                 )
             else:
-                code_n = score_nk.argmin(1)
+                code_n, _ = least(score_nk)
         return code_n, nn.functional.embedding(code_n, level.codebook_kz)
 
     def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:

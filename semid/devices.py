@@ -47,7 +47,7 @@ def in_blocks(
     """
     blocks = [slice(start, min(start + block_rows, rows)) for start in range(0, rows, block_rows)]
     threads = min(torch.get_num_threads(), len(blocks))
-    if threads < 2 or device.type != "cpu":
+    if device.type != "cpu" or not blocks:
         for block in blocks:
             work(block)
         return

@@ -52,7 +52,7 @@ class ModelConfig:
 
     latent_dim: int = 64
     hidden: tuple[int, ...] = (768, 384)
-    activation: str = "gelu"
+    activation: str = "relu"
     layer_norm: bool = False
     dropout: float = 0.1
     skip: str = "pca"

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from semid.projection import TILE_COLUMNS, TILE_ROWS
+
 # Squared distances whose gap is below this share of the row's scale may be in the wrong order:
 # about 20 times the largest error seen of float32 against float64, and rare enough (1 row in 1,000
 # or fewer) to be searched again. In float64 a gap below it is a tie: the lowest index wins. There
@@ -109,11 +111,10 @@ class Search(NamedTuple):
 def product(bias_m: Tensor, x_nk: Tensor, w_mk: Tensor, *, alpha: float = 1.0) -> Tensor:
     """Return ``bias + alpha * x @ w.T``, each row with the same bits wherever it stands.
 
-    Matrix products pick their kernels by shape, and at the ragged ends of a shape by place and by
-    number of threads. Filled up with zeros to whole tiles, there are no ends.
+    Filled up with zeros to whole tiles, a product has no ragged ends; see `semid.projection`.
     """
     m, k = w_mk.shape
-    rows, columns = -m % 16, -k % 8
+    rows, columns = -m % TILE_ROWS, -k % TILE_COLUMNS
     if columns:
         x_nk = nn.functional.pad(x_nk, (0, columns))
     if rows or columns:
@@ -154,9 +155,10 @@ def _nearest(residual_nz: Tensor, size_n: Tensor, level: Level) -> tuple[Tensor,
     """Choose a codeword; return what it leaves of the residual too."""
     tiny, double = torch.finfo(residual_nz.dtype).tiny, residual_nz.dtype == torch.float64
     score_nk = level.scores(residual_nz)
-    best_n = score_nk.amin(1)
     slack_n = NEAR_TIE[residual_nz.dtype] * level.scale(size_n)
-    code_n = _first_within(score_nk, best_n + 0.5 * slack_n if double else best_n)
+    code_n, best_n = least(score_nk)
+    if double:
+        code_n = _first_within(score_nk, best_n + 0.5 * slack_n)
     left_nz = residual_nz - nn.functional.embedding(code_n, level.codebook_kz)
     if score_nk.shape[1] == 1:
         never_n = torch.zeros_like(best_n, dtype=torch.bool)
@@ -189,18 +191,19 @@ def _on_grid(residual_nz: Tensor, size_n: Tensor, level: Level) -> tuple[Tensor,
     return left_nz, Choice(code_n, gap_ng.amin(1).clamp_min(0) / square_n, near_tie_n)
 
 
-def _first_within(score_nk: Tensor, reach_n: Tensor) -> Tensor:
-    """Return the lowest index whose score is at most `reach_n`.
+def least(score_nk: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index of every row's least score, ``(n,)``, and that score.
 
-    What is above it counts for more than any index: three plain passes over floats, a fifth of the
-    time that ``min`` with indices takes on a CPU, and less than passes over truth values.
+    NumPy's search is vectorised on a CPU, torch's is not and takes ten times as long.
     """
-    index_k = torch.arange(score_nk.shape[1], dtype=score_nk.dtype, device=score_nk.device)
-    above_nk = (score_nk - reach_n[:, None]).clamp_min_(0)
-    key_nk = torch.add(index_k, above_nk, alpha=torch.finfo(score_nk.dtype).max)
-    # Scores too small for this to tell apart are near-ties; rows with NaN are refused afterwards.
-    first_n = key_nk.amin(1).nan_to_num_(0.0, posinf=0.0)
-    return first_n.clamp_max_(score_nk.shape[1] - 1).long()
+    found = score_nk.detach()
+    code_n = found.argmin(1) if found.is_cuda else torch.from_numpy(found.numpy().argmin(1))
+    return code_n, score_nk.gather(1, code_n[:, None])[:, 0]
+
+
+def _first_within(score_nk: Tensor, reach_n: Tensor) -> Tensor:
+    """Return the lowest index whose score is at most `reach_n`; 0 in rows with NaN."""
+    return (score_nk <= reach_n[:, None]).to(torch.uint8).argmax(1)
 
 
 def look_up(codes_nl: Tensor, codebooks: Sequence[Tensor]) -> Tensor:

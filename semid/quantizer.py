@@ -7,26 +7,25 @@ it, and searches near-ties again in float64. It knows nothing about training or 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
 from semid.autoencoder import Autoencoder
+from semid.block_search import BlockSearch
 from semid.columns import as_matrix
 from semid.config import parse
 from semid.devices import in_blocks, pick_device
 from semid.errors import SemidError, display_path
 from semid.fit_config import KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
-from semid.quantization import Level, look_up, search
+from semid.quantization import Search, look_up
 from semid.residual_kmeans import RQKMeans
 
 # Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
@@ -34,23 +33,6 @@ from semid.residual_kmeans import RQKMeans
 BLOCK_ROWS = 2_048
 # The same for the few rows that float64 searches again: smaller, since most of it is padding.
 AGAIN_ROWS = 32
-
-
-class Network(Protocol):
-    """What a kind of quantizer brings: a way into latent space, codebooks, and a way back."""
-
-    @property
-    def search_levels(self) -> list[Level]:
-        """The levels of codes; none for a network without."""
-        ...
-
-    def project(self, x_nd: Tensor) -> Tensor:
-        """Encode embeddings ``(n, d)`` to latents ``(n, z)``."""
-        ...
-
-    def reconstruct(self, latent_nz: Tensor) -> Tensor:
-        """Decode latents ``(n, z)`` to embeddings ``(n, d)``."""
-        ...
 
 
 class Codes(NamedTuple):
@@ -67,10 +49,6 @@ class Codes(NamedTuple):
     margin_n: npt.NDArray[np.float32]
 
 
-# What a block is quantised by: a network of some precision, and its levels.
-_By = tuple[Any, Sequence[Level]]
-
-
 @dataclass(repr=False)
 class Quantizer:
     """A fitted quantizer.
@@ -78,7 +56,7 @@ class Quantizer:
     Attributes
     ----------
     kind : one of `semid.fit_config.KINDS`
-    network : the torch module; see `Network`
+    network : the torch module; see `semid.block_search.Network`
     width : d, what embeddings must have
     config : the settings it was fitted with, as plain values
     history : one row of metrics per epoch
@@ -127,7 +105,7 @@ class Quantizer:
             When the width is not the model's.
         """
         self._require_width(x_nd)
-        if not (levels := self.network.search_levels):
+        if not self.levels:
             raise SemidError(f"a model of the kind {self.kind} has no codes; reconstruct shows it")
         n = len(x_nd)
         codes = Codes(
@@ -138,20 +116,13 @@ class Quantizer:
         near_tie_n = np.empty(n, np.bool_)
 
         def quantize(rows: slice) -> None:
-            near_tie_n[rows] = self._into(
-                codes, rows, (self.network, levels), x_nd[rows], BLOCK_ROWS
-            )
+            near_tie_n[rows] = _fill(codes, rows, self._single(x_nd[rows]))
 
         in_blocks(quantize, n, BLOCK_ROWS, self.device)
         again = np.flatnonzero(near_tie_n)
-        double = self._double if len(again) else self.network
-        double_levels = double.search_levels
 
         def quantize_again(places: slice) -> None:
-            rows_b = again[places]
-            self._into(
-                codes, rows_b, (double, double_levels), x_nd[rows_b].astype(np.float64), AGAIN_ROWS
-            )
+            _fill(codes, again[places], self._double(x_nd[again[places]]))
 
         in_blocks(quantize_again, len(again), AGAIN_ROWS, self.device)
         return codes
@@ -187,24 +158,13 @@ class Quantizer:
                 f"{self.width}; use the encoder that the model was trained with"
             )
 
-    def _into(
-        self, codes: Codes, rows: Any, by: _By, x_bd: npt.NDArray[Any], block_rows: int
-    ) -> npt.NDArray[np.bool_]:
-        """Quantise a block, filled up to `block_rows`, into `rows` of `codes`; return near-ties."""
-        n = len(x_bd)
-        block_bd = np.empty((block_rows, self.width), x_bd.dtype)
-        block_bd[:n], block_bd[n:] = x_bd, 0
-        network, levels = by
-        found = _search(network, levels, torch.from_numpy(block_bd).to(self.device))
-        codes.codes_nl[rows] = found.codes_nl[:n].cpu().numpy()
-        codes.distance_n[rows] = found.distance_n[:n].cpu().numpy()
-        codes.margin_n[rows] = found.margin_n[:n].cpu().numpy()
-        near_tie_n: npt.NDArray[np.bool_] = found.near_tie_n[:n].cpu().numpy()
-        return near_tie_n
+    @cached_property
+    def _single(self) -> BlockSearch:
+        return BlockSearch(self.network, BLOCK_ROWS)
 
     @cached_property
-    def _double(self) -> Any:
-        return copy.deepcopy(self.network).double()
+    def _double(self) -> BlockSearch:
+        return BlockSearch(copy.deepcopy(self.network).double(), AGAIN_ROWS)
 
     def save(self, folder: str | Path) -> None:
         """Write the model directory, whole or not at all.
@@ -254,9 +214,13 @@ class Quantizer:
         return out_nd
 
 
-@torch.inference_mode()
-def _search(network: Any, levels: Sequence[Level], block_bd: Tensor) -> Any:
-    return search(network.project(block_bd), levels)
+def _fill(codes: Codes, rows: Any, found: Search) -> npt.NDArray[np.bool_]:
+    """Put what was found into `rows` of `codes`; return which rows are near-ties."""
+    codes.codes_nl[rows] = found.codes_nl.cpu().numpy()
+    codes.distance_n[rows] = found.distance_n.cpu().numpy()
+    codes.margin_n[rows] = found.margin_n.cpu().numpy()
+    near_tie_n: npt.NDArray[np.bool_] = found.near_tie_n.cpu().numpy()
+    return near_tie_n
 
 
 def make_network(config: FitConfig, width: int) -> Autoencoder | RQKMeans:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semid.codebooks import ResidualCodebooks
 from semid.model_config import CodebookConfig
+from semid.projection import NoProjection, Projection
 from semid.quantization import Level
 
 
@@ -34,6 +35,10 @@ class RQKMeans(nn.Module):
     def project(self, x_nd: Tensor) -> Tensor:
         """Return the embeddings: they are the latents."""
         return x_nd
+
+    def projection(self, rows: int) -> Projection:
+        """Return what takes blocks of `rows` embeddings to latents."""
+        return NoProjection(self.codebooks[0].new_zeros(rows, self.codebooks[0].shape[1]))
 
     def reconstruct(self, latent_nz: Tensor) -> Tensor:
         """Return the latents: they are the embeddings."""

@@ -110,7 +110,10 @@ def test_every_option_runs_and_survives_saving(
     tmp_path: Path, kind: str, name: str, value: Any
 ) -> None:
     section, key = name.split(".")
-    model = fitted(kind, {section: {key: value}})
+    with_it = {section: {key: value}}
+    if value == "identity":  # the latents are as wide as the embeddings
+        with_it[section]["latent_dim"] = ModelConfig().latent_dim
+    model = fitted(kind, with_it)
     x_nd = drawn(200, seed=1)
     model.save(tmp_path / "model")
     loaded = semid.load(tmp_path / "model")

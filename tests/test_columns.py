@@ -93,6 +93,14 @@ def test_duplicates_name_both_rows_and_files() -> None:
     )
 
 
+def test_a_duplicate_at_the_border_of_two_ascending_files() -> None:
+    Path("items").mkdir()
+    for name, ids in (("a", ["w", "x"]), ("b", ["x", "y"])):
+        pq.write_table(pa.table({"item_id": ids}), f"items/{name}.parquet")
+    message = refusal(check_ids, open_table("items"), "item_id")
+    assert "holds 'x' 2 times (items/a.parquet, row 1; items/b.parquet, row 0)" in message
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(-3, 30), min_size=1, max_size=12))
 def test_duplicates_are_found_wherever_they_are(ids: list[int]) -> None:

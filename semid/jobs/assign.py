@@ -25,9 +25,9 @@ from semid.tables import open_table, prefetch
 
 # Chunks are as large as the largest row groups that are usual, so none is decoded twice.
 CHUNK_ROWS = 1 << 20
-# Many blocks for every core between two waits; 64 MiB of embeddings for the wide ones.
-BATCH_ROWS = 32_768
-BATCH_BYTES = 64 << 20
+# Many blocks for every core between two waits; 32 MiB of embeddings for the wide ones.
+BATCH_ROWS = 16_384
+BATCH_BYTES = 32 << 20
 
 
 def assign(
