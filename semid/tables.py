@@ -129,8 +129,8 @@ class ParquetTable:
         span: tuple[int, int],
     ) -> Iterator[pa.RecordBatch]:
         try:
-            # A read buffer keeps a column chunk of a huge row group from being loaded whole. A small
-            # one stays in the cache; a large one spares remote file systems requests.
+            # A read buffer keeps a column chunk of a huge row group from being loaded whole. Small,
+            # it stays in the cache; large, it spares remote file systems requests.
             buffer = 1 << (16 if self.is_local else 20)
             with pq.ParquetFile(
                 file, filesystem=self.filesystem, buffer_size=buffer, pre_buffer=False
