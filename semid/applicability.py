@@ -32,6 +32,8 @@ _FOR: dict[str, tuple[str, ...]] = {
     "codebooks.layer_norm": _CODED,
     "codebooks.prefix_share": _SEVERAL_LEVELS,
     "codebooks.progressive": _SEVERAL_LEVELS,
+    "contrast": _NETWORKS,
+    "contrast.levels": _SEVERAL_LEVELS,
     "kmeans": ("rqkmeans",),
 }
 
@@ -43,7 +45,7 @@ def refuse_strangers(config: Any) -> None:
 
 
 def _strangers(config: Any) -> Iterator[tuple[str, str]]:
-    for section in ("model", "training", "loss", "codebooks", "kmeans"):
+    for section in ("model", "training", "contrast", "loss", "codebooks", "kmeans"):
         for name in _changed(getattr(config, section)):
             setting = f"{section}.{name}"
             kinds = _FOR.get(setting, _FOR[section])

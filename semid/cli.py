@@ -110,6 +110,13 @@ def train(
         str | None, typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder or rqkmeans.")
     ] = None,
     levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
+    interactions: Annotated[
+        str | None,
+        typer.Option(
+            help="Who met which item: items met together get like codes. The last "
+            "contrast.exclude_last (2) of every user are left out."
+        ),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run exactly.")] = None,
@@ -132,6 +139,7 @@ def train(
         embeddings,
         output=output,
         settings=settings,
+        interactions=interactions,
         item_id=item_id,
         device=device,
         overwrite=overwrite,

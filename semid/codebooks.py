@@ -50,6 +50,7 @@ class Quantised(NamedTuple):
     entropy_gap : log K less the entropy of the batch's soft choices, mean over levels
     codes_nl : int64 ``(n, depth)``
     residuals : for each level what was quantised there, detached, ``(n, z)``
+    totals : for each level the sum of the codewords up to it, detached, ``(n, z)``
     """
 
     latent_nz: Tensor
@@ -58,6 +59,17 @@ class Quantised(NamedTuple):
     entropy_gap: Tensor
     codes_nl: Tensor
     residuals: list[Tensor]
+    totals: list[Tensor]
+
+    def first(self, n: int) -> Quantised:
+        """Return what the codebooks learn from when it is only the first n rows."""
+        residuals = [residual_nz[:n] for residual_nz in self.residuals]
+        return self._replace(codes_nl=self.codes_nl[:n], residuals=residuals)
+
+    def prefixes(self, latent_nz: Tensor) -> list[Tensor]:
+        """Return the quantised latent of every prefix, each with a gradient to the encoder."""
+        shorter = [straight_through(latent_nz, total_nz) for total_nz in self.totals[:-1]]
+        return [*shorter, self.latent_nz]
 
 
 class Statistics(NamedTuple):
@@ -213,18 +225,18 @@ class ResidualCodebooks(nn.Module):
         residual_nz, total_nz = latent_nz, torch.zeros_like(latent_nz)
         zero = latent_nz.new_zeros(())
         commitment, codebook_loss, gap = zero, zero, zero
-        codes, residuals = [], []
+        codes, residuals, totals = [], [], []
         for number, level in enumerate(self.search_levels[: moment.depth]):
             residual_nz = level.enter(residual_nz)
             residuals.append(residual_nz.detach())
             code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance)
             total_nz = total_nz + chosen_nz
-            fixed_nz = chosen_nz.detach()
+            totals.append(total_nz.detach())
             if self.config.update == "gradient" or level.grid is not None:
                 codebook_loss = codebook_loss + (chosen_nz - residuals[-1]).square().mean()
             if moment.entropy and level.grid is None:
                 gap = gap + self._entropy_gap(level, residual_nz) / moment.depth
-            residual_nz = residual_nz - fixed_nz
+            residual_nz = residual_nz - chosen_nz.detach()
             # The residual still depends on the encoder at every level; the codewords do not.
             commitment = commitment + residual_nz.square().mean()
             codes.append(code_n)
@@ -235,6 +247,7 @@ class ResidualCodebooks(nn.Module):
             gap,
             torch.stack(codes, 1),
             residuals,
+            totals,
         )
 
     def _choose(

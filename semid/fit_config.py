@@ -91,6 +91,45 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class ContrastConfig:
+    """How codes learn from the interactions table; without one nothing of it applies.
+
+    Attributes
+    ----------
+    weight : of the contrast in the loss
+    temperature : of the cosine similarities
+    window : items of one user that are at most this many places apart are partners
+    exclude_last : interactions at the end of every user's history that are left out, because an
+        evaluation uses them: 2 for the leave-one-out split into validation and test
+    before : only interactions with an earlier timestamp are used; empty for all
+    popularity : power of a partner's popularity by which it is drawn more seldom
+    partners : most partners that an item keeps, those met most often
+    levels : ``all`` contrasts the codewords of every prefix, so that coarse codes follow behaviour
+        too; ``last`` those of the full codes
+    """
+
+    weight: float = 1.0
+    temperature: float = 0.1
+    window: int = 2
+    exclude_last: int = 2
+    before: str = ""
+    popularity: float = 0.5
+    partners: int = 64
+    levels: str = "all"
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "popularity"):
+            value = getattr(self, name)
+            require(f"contrast.{name}", value, value >= 0, "at least 0")
+        require("contrast.temperature", self.temperature, self.temperature > 0, "above 0")
+        for name in ("window", "partners"):
+            value = getattr(self, name)
+            require(f"contrast.{name}", value, value >= 1, "at least 1")
+        require("contrast.exclude_last", self.exclude_last, self.exclude_last >= 0, "at least 0")
+        require_choice("contrast.levels", self.levels, ("all", "last"))
+
+
+@dataclass(frozen=True)
 class KMeansConfig:
     """How RQ-KMeans is fitted.
 
@@ -130,6 +169,7 @@ class FitConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     codebooks: CodebookConfig = field(default_factory=CodebookConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
 
@@ -164,3 +204,16 @@ class FitConfig:
                 f"{sample} is {rows}, fewer than the {max(self.levels)} codewords of a level; "
                 "k-means needs a row for each"
             )
+
+
+def require_contrast(config: FitConfig, *, given: bool) -> None:
+    """Raise `SemidError` when interactions and the settings of a fit do not go together."""
+    if given and config.quantizer in BASELINES:
+        raise SemidError(
+            f"a {config.quantizer} cannot learn from interactions; use one of {', '.join(NETWORKS)}"
+        )
+    if not given and config.contrast != ContrastConfig():
+        raise SemidError(
+            "settings of contrast do not apply here: they need an interactions table "
+            "(--interactions)"
+        )

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from semid.autoencoder import Autoencoder
 from semid.columns import as_matrix
 from semid.config import as_plain, parse
+from semid.cooccurrence import Partners, count_partners
 from semid.devices import pick_device
 from semid.errors import SemidError, require_package
-from semid.fit_config import FitConfig
+from semid.fit_config import FitConfig, require_contrast
 from semid.id_columns import id_column
 from semid.metrics.measurement import Measurement
 from semid.quantizer import Quantizer, make_network
 from semid.residual_kmeans import RQKMeans
+from semid.tables import open_table
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
 
@@ -34,6 +37,7 @@ def fit(
     seed: int = 0,
     *,
     item_ids: Any = None,
+    interactions: str | Path | None = None,
     config: dict[str, Any] | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
@@ -47,6 +51,8 @@ def fit(
     levels : codewords per level
     seed : repeats the fit exactly on one machine
     item_ids : ids by which items are held out, ``(n,)``; their row numbers when not given
+    interactions : table of who met which of `item_ids`, for items met together to get like codes;
+        Parquet file, folder, glob or URI
     config : further settings as in a ``--config`` file, such as ``{"training": {"epochs": 50}}``
     device : ``auto``, ``cpu`` or ``cuda``
     callbacks : told of steps and epochs, for progress and tracking
@@ -61,24 +67,36 @@ def fit(
         raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
     settings = {**(config or {}), "quantizer": quantizer, "levels": list(levels), "seed": seed}
     settings_for_fit = parse(FitConfig, settings, where="fit")
-    ids = range(len(x_nd)) if item_ids is None else id_column(item_ids, "item_ids")
+    ids = pa.array(range(len(x_nd))) if item_ids is None else id_column(item_ids, "item_ids")
     if len(ids) != len(x_nd):
         raise SemidError(f"{len(ids)} item_ids were given for {len(x_nd)} rows of x")
-    data = ArrayData(x_nd, held_out(ids, settings_for_fit.holdout))
-    return fit_data(data, settings_for_fit, device=device, callbacks=callbacks)
+    held_n = held_out(ids, settings_for_fit.holdout)
+    partners = None
+    if interactions is not None:
+        training = ids.filter(pa.array(~held_n))
+        partners = count_partners(open_table(interactions), training, settings_for_fit.contrast)
+    return fit_data(
+        ArrayData(x_nd, held_n),
+        settings_for_fit,
+        partners=partners,
+        device=device,
+        callbacks=callbacks,
+    )
 
 
 def fit_data(
     data: TrainingData,
     config: FitConfig,
     *,
+    partners: Partners | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
 ) -> Quantizer:
     """Fit a quantizer to any source of rows, and measure it.
 
-    `checkpoint` is a file that an RQ-VAE's training state is kept in, to go on after a crash.
+    `partners` belong to the training rows; `checkpoint` is a file that a network's training state
+    is kept in, to go on after a crash.
 
     Raises
     ------
@@ -87,13 +105,15 @@ def fit_data(
     """
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
+    require_contrast(config, given=partners is not None)
     network = make_network(config, data.width)
     history: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"train_rows": data.train_rows, "held_out_rows": data.held_out_rows}
     if isinstance(network, Autoencoder):
         network.to(pick_device(device))
-        trainer = Trainer(network, data, config)
+        trainer = Trainer(network, data, config, partners)
         trainer.run(callbacks, checkpoint)
+        facts |= {} if partners is None else {"interactions": partners.facts}
         history = trainer.history
     else:
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)

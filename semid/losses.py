@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from semid.autoencoder import Autoencoder
 from semid.codebooks import Moment, Quantised
+from semid.contrast import Pairs, contrast_loss
 from semid.fit_config import FitConfig
 
 
@@ -30,37 +31,56 @@ class Loss(NamedTuple):
 
 
 def batch_loss(
-    network: Autoencoder, x_nd: Tensor, config: FitConfig, moment: Moment | None, chance: Generator
+    network: Autoencoder,
+    x_nd: Tensor,
+    config: FitConfig,
+    moment: Moment | None,
+    chance: Generator,
+    pairs: Pairs | None = None,
 ) -> Loss:
     """Return the loss of a batch of standardised embeddings ``(n, d)``.
 
-    `moment` is None before the codebooks have started, and for networks without.
+    `moment` is None before the codebooks have started, and for networks without. The partners in
+    `pairs`, not standardised, are encoded along; only the contrast learns from them.
     """
-    casting = _precision(config.training.precision, x_nd.device)
+    n, casting = len(x_nd), _precision(config.training.precision, x_nd.device)
+    both = x_nd if pairs is None else torch.cat([x_nd, network.standardise(pairs.x_md)])
     with casting:
-        latent_nz = network.encode(x_nd, chance)
+        latent_nz = network.encode(both, chance)
     latent_nz = latent_nz.float()  # distances between latents are differences of near numbers
     terms: dict[str, Tensor] = {}
-    quantised = None
+    quantised, prefixes = None, list[Tensor]()
     if network.log_variance is not None:
-        latent_nz, terms["kl"] = network.draw(x_nd, latent_nz, chance)
+        latent_nz, terms["kl"] = network.draw(both, latent_nz, chance)
     elif moment is not None:
         assert network.codes is not None
         quantised = network.codes(latent_nz, moment, chance)
         assert quantised is not None
+        prefixes = quantised.prefixes(latent_nz)
         latent_nz = quantised.latent_nz
         terms["commitment"] = quantised.commitment
         terms["codebook"] = quantised.codebook_loss
         terms["diversity"] = quantised.entropy_gap
+    if pairs is not None:
+        chosen = prefixes if config.contrast.levels == "all" and prefixes else [latent_nz]
+        terms["contrast"] = contrast_loss(
+            [latent[:n] for latent in chosen],
+            [latent[n:] for latent in chosen],
+            pairs,
+            temperature=config.contrast.temperature,
+        )
     with casting:
-        out_nd = network.decode(latent_nz, chance)
+        out_nd = network.decode(latent_nz[:n], chance)
     kind = config.loss.reconstruction
     terms["reconstruction"] = _reconstruction(out_nd.float(), x_nd, network.widths, kind)
     total = terms["reconstruction"]
     for name in ("commitment", "codebook", "diversity", "kl"):
         if name in terms:
             total = total + getattr(config.loss, name) * terms[name]
-    return Loss(total, {name: term.detach() for name, term in terms.items()}, quantised)
+    if pairs is not None:
+        total = total + config.contrast.weight * terms["contrast"]
+    detached = {name: term.detach() for name, term in terms.items()}
+    return Loss(total, detached, None if quantised is None else quantised.first(n))
 
 
 def _precision(name: str, device: torch.device) -> torch.autocast:

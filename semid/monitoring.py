@@ -96,9 +96,10 @@ class Monitor:
         return metrics
 
     def _names(self) -> tuple[str, ...]:
+        contrast = ("contrast",) if "contrast" in self._terms else ()
         if self.network.log_variance is not None:
-            return ("kl",)
-        return ("commitment", "codebook", "diversity") if self._sizes else ()
+            return ("kl", *contrast)
+        return ("commitment", "codebook", "diversity", *contrast) if self._sizes else contrast
 
     def _distance(self, level: int) -> float:
         """Mean squared distance that a level leaves, per latent dim."""
@@ -138,8 +139,8 @@ def better(best: dict[str, Any] | None, metrics: dict[str, Any], config: FitConf
     """Tell whether an epoch is better than the best so far.
 
     The criterion: levels that keep to the utilization floor first, then the least held-out error.
-    Of epochs below the floor, the one whose worst level is used best. Without held-out items, the
-    later epoch.
+    Of epochs below the floor, the one whose worst level is used best. Without held-out items, and
+    under contrast, which trades their reconstruction for behaviour, the later epoch.
     """
     return best is None or _merit(metrics, config) >= _merit(best, config)
 
@@ -149,5 +150,5 @@ def _merit(metrics: dict[str, Any], config: FitConfig) -> tuple[float, float]:
     for level, size in enumerate(config.levels):
         if f"perplexity_{level}" in metrics:
             worst = min(worst, metrics[f"perplexity_{level}"] / size)
-    error = metrics["held_out_error"]
+    error = None if "contrast_loss" in metrics else metrics["held_out_error"]
     return min(worst, floor), 0.0 if error is None else -error

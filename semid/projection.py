@@ -6,19 +6,16 @@ r rows of a block, d input dims, z latent dims.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from semid.autoencoder import Autoencoder, Path
-
-# Matrix products pick their kernels by shape, and at the ragged ends of a shape by place and by
-# number of threads. Filled up with zeros to whole tiles, there are no ends.
-TILE_ROWS, TILE_COLUMNS = 16, 8
+from semid.mlp import Path
+from semid.quantization import TILE_COLUMNS, TILE_ROWS
 
 
 class Projection(Protocol):
@@ -49,14 +46,27 @@ class EncoderProjection:
 
     A large result is slow to make room for, and a bias slow to copy into it. So results go to
     buffers that are kept, and every bias is a column of its weights that meets a one in each row.
+
+    Parameters
+    ----------
+    encoders, widths : one for each embedding of an item, side by side in a row
+    mean_d, scale_d : input statistics
+    rows : r
     """
 
     @torch.no_grad()
-    def __init__(self, network: Autoencoder, rows: int) -> None:
-        spans = [slice(*ends) for ends in pairwise(accumulate(network.widths, initial=0))]
+    def __init__(
+        self,
+        encoders: Sequence[Path],
+        widths: Sequence[int],
+        mean_d: Tensor,
+        scale_d: Tensor,
+        rows: int,
+    ) -> None:
+        spans = [slice(*ends) for ends in pairwise(accumulate(widths, initial=0))]
         self._encoders = [
-            (span, network.mean[span], network.scale[span], _Encoder(path, rows))  # type: ignore[arg-type]
-            for span, path in zip(spans, network.encoders, strict=True)
+            (span, mean_d[span], scale_d[span], _Encoder(path, rows))
+            for span, path in zip(spans, encoders, strict=True)
         ]
 
     def __call__(self, x_bd: npt.NDArray[Any]) -> Tensor:
@@ -79,7 +89,7 @@ def _put(x_bd: npt.NDArray[Any], into_rd: Tensor) -> None:
 
 
 class _Encoder:
-    """One `semid.autoencoder.Path` with its buffers; what is in `x_rd` goes in."""
+    """One `Path` with its buffers; what is in `x_rd` goes in."""
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path = path

@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from semid.projection import TILE_COLUMNS, TILE_ROWS
-
+# Matrix products pick their kernels by shape, and at the ragged ends of a shape by place and by
+# number of threads. Filled up with zeros to whole tiles, there are no ends.
+TILE_ROWS, TILE_COLUMNS = 16, 8
 # Squared distances whose gap is below this share of the row's scale may be in the wrong order:
 # about 20 times the largest error seen of float32 against float64, and rare enough (1 row in 1,000
 # or fewer) to be searched again. In float64 a gap below it is a tie: the lowest index wins. There
@@ -111,7 +112,7 @@ class Search(NamedTuple):
 def product(bias_m: Tensor, x_nk: Tensor, w_mk: Tensor, *, alpha: float = 1.0) -> Tensor:
     """Return ``bias + alpha * x @ w.T``, each row with the same bits wherever it stands.
 
-    Filled up with zeros to whole tiles, a product has no ragged ends; see `semid.projection`.
+    For that it is filled up to tiles.
     """
     m, k = w_mk.shape
     rows, columns = -m % TILE_ROWS, -k % TILE_COLUMNS

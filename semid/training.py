@@ -22,12 +22,14 @@ from torch import Tensor
 from semid.autoencoder import Autoencoder
 from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
 from semid.codebooks import Moment, Quantised
+from semid.cooccurrence import Partners
 from semid.devices import one_thread_each
 from semid.errors import SemidError
+from semid.feed import Feed, Rows
 from semid.fit_config import FitConfig
 from semid.losses import Loss, batch_loss
 from semid.monitoring import Monitor, better
-from semid.training_data import ArrayData, TrainingData
+from semid.training_data import TrainingData
 
 # Often enough to lose little work, seldom enough to cost nothing.
 CHECKPOINT_SECONDS = 5.0
@@ -62,6 +64,7 @@ class Trainer:
     network: Autoencoder
     data: TrainingData
     config: FitConfig
+    partners: Partners | None = None
     step: int = 0
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +87,7 @@ class Trainer:
             fused=True,
         )
         self.monitor = Monitor(self.network, self.data, self.config)
-        self._resident = self._on_device()
+        self.feed = Feed(self.data, self.device, self.batch_size, self.partners)
         self.best: dict[str, Tensor] = {}
         self.best_metrics: dict[str, Any] | None = None
 
@@ -143,33 +146,15 @@ class Trainer:
         seed = np.random.SeedSequence([self.config.seed, self.step, *place]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
 
-    def _on_device(self) -> Tensor | None:
-        """Keep the training rows in GPU memory when half of what is free holds them."""
-        if self.device.type != "cuda" or not isinstance(self.data, ArrayData):
-            return None
-        free, _ = torch.cuda.mem_get_info(self.device)
-        rows_nd = self.data.train_nd
-        return torch.from_numpy(rows_nd).to(self.device) if 2 * rows_nd.nbytes < free else None
-
-    def _batches(self) -> Iterator[Tensor]:
-        seed = self.config.seed * 1_000_003 + self.epoch
-        if self._resident is not None:
-            assert isinstance(self.data, ArrayData)
-            order_n = torch.from_numpy(self.data.order(seed)).to(self.device)
-            for rows_b in torch.split(order_n, self.batch_size):
-                yield self._resident[rows_b]
-            return
-        for rows_nd in self.data.batches(self.batch_size, seed=seed):
-            yield torch.from_numpy(rows_nd).to(self.device)
-
     def _run_epoch(self, callbacks: Sequence[Callback], shards: Shards) -> dict[str, Any]:
         started, rate = time.perf_counter(), 0.0
         self.monitor.begin()
-        for rows_nd in islice(self._batches(), EPOCH_STEPS):
+        seed = self.config.seed * 1_000_003 + self.epoch
+        for rows_nd, row_n in islice(self.feed.epoch(seed), EPOCH_STEPS):
             rate = self._learning_rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._train_step(rows_nd, shards)
+            self._train_step(rows_nd, row_n, shards)
             self.step += 1
             for callback in callbacks:
                 callback.on_step(self.step, self.total_steps)
@@ -212,16 +197,17 @@ class Trainer:
         temperature = books.gumbel_start * (books.gumbel_end / books.gumbel_start) ** done
         return Moment(depth, temperature, entropy=self.config.loss.diversity > 0)
 
-    def _train_step(self, rows_nd: Tensor, shards: Shards) -> None:
+    def _train_step(self, rows_nd: Tensor, row_n: Rows | None, shards: Shards) -> None:
         moment = self._moment()
-        x_nd = self.network.standardise(rows_nd)
-        rows = SHARD_ROWS if self.device.type == "cpu" else len(x_nd)
-        parts = torch.split(x_nd, rows)
-        shares = [len(part) / len(x_nd) for part in parts]
+        rows = SHARD_ROWS if self.device.type == "cpu" else len(rows_nd)
+        parts = torch.split(self.network.standardise(rows_nd), rows)
+        shares = [len(part) / len(rows_nd) for part in parts]
 
         def learn(place: int) -> tuple[Loss, tuple[Tensor | None, ...]]:
-            chance = self._chance(1, place)
-            loss = batch_loss(self.network, parts[place], self.config, moment, chance)
+            chance, begin = self._chance(1, place), place * rows
+            seed = (self.config.seed, self.step, 3, place)
+            pairs = self.feed.pairs(None if row_n is None else row_n[begin : begin + rows], seed)
+            loss = batch_loss(self.network, parts[place], self.config, moment, chance, pairs)
             wanted = torch.autograd.grad(
                 loss.total * shares[place], self.parameters, allow_unused=True
             )

@@ -230,6 +230,15 @@ def open_training_data(
     return ArrayData(x_nd, held_n)
 
 
+def training_ids(table: ParquetTable, item_id: str, *, share: float) -> pa.Array:
+    """Return the ids of the training rows of a table, in their order."""
+    found = []
+    for batch in table.batches([item_id]):
+        ids = batch.column(0)
+        found.append(ids.filter(pa.array(~held_out(ids, share))))
+    return pa.chunked_array(found).combine_chunks()
+
+
 def require_rows(data: TrainingData, levels: Sequence[int]) -> None:
     """Raise `SemidError` when there are fewer training rows than codewords on some level."""
     largest = max(levels)

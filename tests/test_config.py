@@ -68,7 +68,7 @@ def test_unknown_settings_list_the_valid_ones() -> None:
         parsed({"epoch": 3})
     assert str(error.value) == (
         "train.toml: unknown setting 'epoch'; the valid ones are quantizer, levels, seed, holdout, "
-        "memory_gib, model, codebooks, loss, training, kmeans"
+        "memory_gib, model, codebooks, loss, contrast, training, kmeans"
     )
     with pytest.raises(SemidError) as error:
         parsed({"kmeans": {"iteration": 3}})
@@ -280,7 +280,7 @@ STRANGERS: list[tuple[dict[str, Any], str]] = [
     ({"codebooks": {"restart_below": 0, "restart_until": 1}}, "codebooks.restart_until does not"),
     ({"model": {"skip": "identity", "latent_dim": 9}}, "model.latent_dim does not apply here: it"),
     (
-        {"model": {"hidden": [], "activation": "relu"}},
+        {"model": {"hidden": [], "activation": "gelu"}},
         "model.activation does not apply here: it ne",
     ),
     ({"quantizer": "vqvae"}, "a vqvae has one level, not [256, 256, 256]; give one, or use rqvae"),

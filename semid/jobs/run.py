@@ -19,7 +19,7 @@ from semid.collisions import POLICIES
 from semid.config import parse, parse_value, read_toml
 from semid.errors import SemidError, display_path
 from semid.export import FORMATS
-from semid.fit_config import FitConfig
+from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
@@ -36,7 +36,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
-_INPUTS = ("items", "embeddings", "model", "ids")
+_INPUTS = ("items", "embeddings", "interactions", "model", "ids")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -83,7 +83,8 @@ def _check_settings(step: Step, where: str) -> None:
     given = step.parameters
     try:
         if step.command == "train":
-            parse(FitConfig, given.get("settings", {}), where="train")
+            config = parse(FitConfig, given.get("settings", {}), where="train")
+            require_contrast(config, given="interactions" in given)
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
     except SemidError as error:

@@ -1,0 +1,210 @@
+"""Which items are met by the same users: pairs counted out of core, partners drawn from them.
+
+What the contrast of training learns from (see `semid.contrast`). Nothing here knows networks.
+Shapes: n training items, e pairs, each in both directions.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.errors import SemidError, display_path, first_few
+from semid.fit_config import ContrastConfig
+from semid.tables import ParquetTable
+
+USER, POSITION, TIMESTAMP = "user_id", "position", "timestamp"
+MEMORY = "1GB"  # DuckDB's; it spills to disk what does not fit
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The partners of every training item, with how likely each is drawn.
+
+    Attributes
+    ----------
+    partner_e : training rows, grouped by the row they are partners of
+    reach_e : for every pair the number of its row plus the share of the row's draws that fall on it
+        or on a pair before it
+    has_n : which rows have partners, bool ``(n,)``
+    facts : what was counted, for the model's metrics
+    """
+
+    partner_e: npt.NDArray[np.int64]
+    reach_e: npt.NDArray[np.float64]
+    has_n: npt.NDArray[np.bool_]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self, row_n: npt.NDArray[np.int64], seed: Any) -> npt.NDArray[np.int64]:
+        """Draw one partner for each of the rows, which must have some."""
+        share_n = np.random.default_rng(seed).random(len(row_n))
+        found = self.partner_e[np.searchsorted(self.reach_e, row_n + share_n, side="right")]
+        return np.asarray(found, dtype=np.int64)
+
+
+def count_partners(
+    table: ParquetTable, ids: pa.Array, config: ContrastConfig, *, item_id: str = "item_id"
+) -> Partners:
+    """Count which items users met within `config.window` of each other.
+
+    The last `config.exclude_last` interactions of every user, and all from `config.before` on, are
+    left out first: they belong to the evaluation. A partner is drawn in proportion to how often
+    the pair was met over the partner's popularity to the power of `config.popularity`.
+
+    Parameters
+    ----------
+    table : interactions with columns user_id, `item_id`, and timestamp or position
+    ids : ids of the training items, in the order of their rows
+    config : see `semid.fit_config.ContrastConfig`
+
+    Raises
+    ------
+    SemidError
+        When a column is missing or holds a null, or no pair of training items is left.
+    """
+    order = _order_column(table, item_id, config)
+    with tempfile.TemporaryDirectory(prefix="semid-") as folder:
+        settings = {"memory_limit": MEMORY, "temp_directory": folder}
+        with duckdb.connect(str(Path(folder, "pairs.duckdb")), config=settings) as connection:
+            _load(connection, table, item_id, order)
+            rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
+            connection.register("catalog", rows)
+            facts = _count(connection, config)
+            pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
+    if not len(pairs):
+        raise SemidError(
+            f"{display_path(table.name)} leaves no pair of training items: of "
+            f"{facts['interactions']:,} interactions {facts['interactions_used']:,} are used, with "
+            f"{facts['items']:,} of the {len(ids):,} training items; check that its ids are those "
+            "of the embeddings, contrast.exclude_last and contrast.before"
+        )
+    row_e, partner_e, times_e, popularity_e = (column.to_numpy() for column in pairs.columns)
+    return _weighted(row_e, partner_e, times_e / popularity_e**config.popularity, len(ids), facts)
+
+
+def _weighted(
+    row_e: npt.NDArray[np.int64],
+    partner_e: npt.NDArray[np.int64],
+    weight_e: npt.NDArray[np.float64],
+    n: int,
+    facts: dict[str, Any],
+) -> Partners:
+    total_n = np.bincount(row_e, weight_e, minlength=n)
+    first_e = np.flatnonzero(np.diff(row_e, prepend=-1))  # where a row's pairs begin
+    upto_e = np.cumsum(weight_e)
+    before_e = np.repeat(upto_e[first_e] - weight_e[first_e], np.diff([*first_e, len(row_e)]))
+    reach_e = row_e + (upto_e - before_e) / total_n[row_e]
+    last_e = np.append(first_e[1:], len(row_e)) - 1
+    reach_e[last_e] = row_e[last_e] + 1  # whatever rounding did
+    has_n = total_n > 0
+    facts = {**facts, "pairs": len(row_e) // 2, "items_with_partners": int(has_n.sum())}
+    return Partners(partner_e, reach_e, has_n, facts)
+
+
+def _order_column(table: ParquetTable, item_id: str, config: ContrastConfig) -> str:
+    table.require([USER, item_id])
+    names = [name for name in (TIMESTAMP, POSITION) if name in table.schema.names]
+    if not names:
+        raise SemidError(
+            f"{display_path(table.name)} has neither a column {TIMESTAMP!r} nor {POSITION!r}; its "
+            f"columns are {first_few(table.schema.names)}; one of them must order a user's items"
+        )
+    if config.before and TIMESTAMP not in names:
+        raise SemidError(
+            f"contrast.before is {config.before!r} but {display_path(table.name)} has no column "
+            f"{TIMESTAMP!r}; use contrast.exclude_last"
+        )
+    return names[0]
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, table: ParquetTable, item_id: str, order: str
+) -> None:
+    failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
+    names = [USER, item_id, order]
+
+    def checked() -> Iterator[pa.RecordBatch]:
+        row = 0
+        for batch in table.batches(names, rows=65_536):
+            for name in names:
+                if batch[name].null_count:
+                    first = int(np.flatnonzero(batch[name].is_null())[0])
+                    failure.append(
+                        SemidError(
+                            f"{table.locate(row + first)}: column '{name}' is null; drop the row"
+                        )
+                    )
+                    return
+            row += batch.num_rows
+            yield batch
+
+    schema = pa.schema([table.schema.field(name) for name in names])
+    connection.register("raw", pa.RecordBatchReader.from_batches(schema, checked()))
+    connection.execute(
+        f'CREATE TABLE met AS SELECT "{USER}" AS "user", CAST("{item_id}" AS VARCHAR) AS id, '
+        f'"{order}" AS place FROM raw'
+    )
+    if failure:
+        raise failure[0]
+
+
+def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dict[str, Any]:
+    """Make the table ``pairs`` (row, partner, times) and return what it rests on."""
+    before, parameters = "true", {}
+    if config.before:
+        found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
+        before, parameters = (
+            f"place < CAST($before AS {found[0][0] if found else 'TIMESTAMP'})",
+            {"before": config.before},
+        )
+    try:
+        connection.execute(_KEPT.format(before=before, exclude=config.exclude_last), parameters)
+    except duckdb.ConversionException as error:
+        raise SemidError(
+            f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the interactions; "
+            "write it as the column does, for example 2025-06-30 or '2025-06-30 12:00:00'"
+        ) from error
+    ahead = " UNION ALL ".join(_AHEAD.format(step=step + 1) for step in range(config.window))
+    connection.execute(_PAIRS.format(ahead=ahead))
+    counted = connection.execute(_FACTS).fetchall()[0]
+    return dict(zip(("interactions", "interactions_used", "users", "items"), counted, strict=True))
+
+
+# What may be learnt from. At the same place: by id, so that runs agree. Items that are not trained
+# on keep their places and have no row.
+_KEPT = """
+    CREATE TABLE kept AS SELECT "user", place, id, row FROM (
+        SELECT *, row_number() OVER (PARTITION BY "user" ORDER BY place DESC, id DESC) AS from_end
+        FROM met WHERE {before}
+    ) LEFT JOIN catalog USING (id) WHERE from_end > {exclude}
+"""
+_AHEAD = """
+    SELECT row, lead(row, {step}) OVER (PARTITION BY "user" ORDER BY place, id) AS partner FROM kept
+"""
+_PAIRS = """
+    CREATE TABLE pairs AS
+    WITH ahead AS ({ahead}), apart AS (SELECT * FROM ahead WHERE row <> partner)
+    SELECT row, partner, count(*) AS times
+    FROM (SELECT row, partner FROM apart UNION ALL SELECT partner, row FROM apart)
+    GROUP BY row, partner
+"""
+_FACTS = """
+    SELECT (SELECT count(*) FROM met), count(*), count(DISTINCT "user"), count(DISTINCT row)
+    FROM kept
+"""
+_PARTNERS = """
+    WITH popular AS (SELECT partner, sum(times) AS popularity FROM pairs GROUP BY partner)
+    SELECT row, partner, times::DOUBLE AS times, popularity::DOUBLE AS popularity
+    FROM pairs JOIN popular USING (partner)
+    QUALIFY row_number() OVER (PARTITION BY row ORDER BY times DESC, partner) <= {most}
+    ORDER BY row, partner
+"""
