@@ -18,7 +18,7 @@ from semid.fit_config import FitConfig
 from semid.id_columns import id_column
 from semid.metrics.measurement import Measurement
 from semid.quantizer import Quantizer, make_network
-from semid.residual_kmeans import RQKMeans
+from semid.residual_kmeans import ResidualKMeans
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
 
@@ -105,7 +105,7 @@ def fit_data(
 
 @torch.no_grad()
 def _fit_kmeans(
-    network: RQKMeans, data: TrainingData, config: FitConfig, callbacks: Sequence[Callback]
+    network: ResidualKMeans, data: TrainingData, config: FitConfig, callbacks: Sequence[Callback]
 ) -> int:
     # The sample, its residuals and k-means' copy of them: three quarters of the budget.
     fitting = max(int(config.memory_gib * 2**30) // (4 * 4 * data.width), LEAST_ROWS)
@@ -115,13 +115,8 @@ def _fit_kmeans(
         for callback in callbacks:
             callback.on_step(done, len(config.levels))
 
-    network.codes.initialise(
-        torch.from_numpy(np.ascontiguousarray(sample_nd)),
-        batch_rows=len(sample_nd),
-        seed=config.seed,
-        iterations=config.kmeans.iterations,
-        on_level=on_level,
-    )
+    rows_nd = torch.from_numpy(np.ascontiguousarray(sample_nd))
+    network.initialise(rows_nd, seed=config.seed, on_level=on_level)
     return len(sample_nd)
 
 
