@@ -19,9 +19,10 @@ from semid.quantization import Level, least
 
 # Rows whose scores are held at once.
 BLOCK_ROWS = 8_192
-# Rounds of the closing auction at most; rows that repeat may keep a cluster from its bound.
-ROUNDS = 200
-# While codewords still move, a price that is not needed shrinks by this much a round.
+# Rounds of the closing auction at most, and of those before codewords move.
+ROUNDS = 100
+_ROUNDS_BETWEEN = 4
+# While codewords still move, a price that is not needed shrinks by this much a time.
 _FADE = 0.7
 
 
@@ -32,7 +33,8 @@ def balance(
     """Move codewords and set prices so that no cluster has more than `size_limit` times the mean.
 
     Rows that are exactly alike stay together: a group of them beyond the bound is a cluster beyond
-    the bound.
+    the bound. So may a cluster be that `ROUNDS` rounds of the closing auction do not settle; the
+    largest share of use tells.
 
     Parameters
     ----------
@@ -49,19 +51,29 @@ def balance(
     bound = math.ceil(size_limit * len(rows_nz) / k)
     offset_k = codebook_kz.new_zeros(k)
     for _ in range(iterations):
-        code_n, gap_n = _choose(rows_nz, Level(codebook_kz, offset_k))
+        # Codewords move while prices rise: means of rows that left alone would be far from them.
+        offset_k, code_n = _auction(rows_nz, codebook_kz, offset_k, bound, rounds=_ROUNDS_BETWEEN)
         count_k = torch.bincount(code_n, minlength=k)
         sum_kz = torch.zeros_like(codebook_kz).index_add_(0, code_n, rows_nz)
         mean_kz = sum_kz / count_k.clamp_min(1)[:, None]
         codebook_kz = torch.where(count_k[:, None] > 0, mean_kz, codebook_kz)
-        fading_k = torch.where(count_k < bound, _FADE * offset_k, offset_k)
-        offset_k = fading_k + _raises(code_n, gap_n, k, bound)
-    for _ in range(ROUNDS):
-        raise_k = _raises(*_choose(rows_nz, Level(codebook_kz, offset_k)), k, bound)
+        offset_k = torch.where(count_k < bound, _FADE * offset_k, offset_k)
+    offset_k, _ = _auction(rows_nz, codebook_kz, offset_k, bound, rounds=ROUNDS)
+    return codebook_kz, offset_k
+
+
+def _auction(
+    rows_nz: Tensor, codebook_kz: Tensor, offset_k: Tensor, bound: int, *, rounds: int
+) -> tuple[Tensor, Tensor]:
+    """Raise prices until every cluster keeps to its bound; return them and what rows chose."""
+    code_n = torch.empty(0)
+    for _ in range(rounds):
+        code_n, gap_n = _choose(rows_nz, Level(codebook_kz, offset_k))
+        raise_k = _raises(code_n, gap_n, len(codebook_kz), bound)
         if not raise_k.any():
             break
         offset_k = offset_k + raise_k
-    return codebook_kz, offset_k - offset_k.min()
+    return offset_k - offset_k.min(), code_n
 
 
 def _choose(rows_nz: Tensor, level: Level) -> tuple[Tensor, Tensor]:

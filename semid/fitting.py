@@ -85,6 +85,20 @@ def fit_data(
     SemidError
         When there are fewer training rows than codewords, or the device is not there.
     """
+    fitted = fit_unmeasured(data, config, device=device, callbacks=callbacks, checkpoint=checkpoint)
+    fitted.metrics |= measure(fitted, data, seed=config.seed)
+    return fitted
+
+
+def fit_unmeasured(
+    data: TrainingData,
+    config: FitConfig,
+    *,
+    device: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Quantizer:
+    """Fit a quantizer as `fit_data` does; its metrics only say what it was fitted to."""
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
     network = make_network(config, data.width)
@@ -98,9 +112,7 @@ def fit_data(
     else:
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
     network.eval().requires_grad_(False)
-    fitted = Quantizer(config.quantizer, network, data.width, as_plain(config), history)
-    fitted.metrics = facts | measure(fitted, data, seed=config.seed)
-    return fitted
+    return Quantizer(config.quantizer, network, data.width, as_plain(config), history, facts)
 
 
 @torch.no_grad()

@@ -32,11 +32,14 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "kmeans",
         "outputs",
         "metrics.codes",
+        "metrics.neighbours",
+        "metrics.vectors",
+        "principal",
     ),
     ("fit_config", "quantization", "estimators"),
     # columns and directories with their checks
     ("columns", "id_columns", "artifact", "fsq", "metrics", "metrics.measurement"),
-    ("codebooks",),
+    ("codebooks", "balancing"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -47,6 +50,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("quantizer", "losses", "monitoring", "checkpoints"),
     ("training",),
     ("fitting",),
+    # quantizers side by side
+    ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
+    ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
     ("assignment", "embedding", "collisions", "id_table"),
     ("export.npz", "export.parquet", "export.tokens_json"),
@@ -54,7 +60,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
-    ("jobs.assign", "jobs.embed", "jobs.evaluate", "jobs.export", "jobs.inspect", "jobs.train"),
+    (
+        *("jobs.assign", "jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
+        *("jobs.inspect", "jobs.train"),
+    ),
     ("jobs.run",),
     # the command line
     ("printing",),
@@ -71,7 +80,10 @@ LOADS = {
         "quantization",
         "estimators",
         "fsq",
+        "balancing",
         "codebooks",
+        "comparison.run",
+        "principal",
         "autoencoder",
         "losses",
         "monitoring",
