@@ -48,7 +48,8 @@ def balance(
     The codewords ``(k, z)`` and their prices, as `Level.offset_k`, ``(k,)``.
     """
     k = len(codebook_kz)
-    bound = math.ceil(size_limit * len(rows_nz) / k)
+    # Fewer than the mean, rounded up, cannot be asked of every cluster.
+    bound = max(math.ceil(len(rows_nz) / k), int(size_limit * len(rows_nz) / k))
     offset_k = codebook_kz.new_zeros(k)
     for _ in range(iterations):
         # Codewords move while prices rise: means of rows that left alone would be far from them.
