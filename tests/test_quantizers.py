@@ -362,7 +362,8 @@ def test_many_duplicates(kind: str) -> None:
     assert len(np.unique(codes_nl, axis=0)) == 6
     np.testing.assert_array_equal(codes_nl, np.repeat(codes_nl[::50], 50, axis=0))
     assert np.isfinite(model.decode(codes_nl)).all()
-    if kind != "fsq":  # a grid has no codewords to put on the rows
+    # A grid has no codewords to put on the rows; a product has four for six in half of the dims.
+    if kind not in ("fsq", "pq", "opq"):
         assert model.metrics["train_error"] < 0.01
 
 
