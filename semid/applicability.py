@@ -12,6 +12,8 @@ _CODED = ("rqvae", "vqvae", "fsq")
 _WITH_CODEBOOKS = ("rqvae", "vqvae")
 _SEVERAL_LEVELS = ("rqvae", "fsq")
 _NETWORKS = (*_CODED, "vae", "autoencoder")
+_BASELINES = ("rqkmeans", "kmeans", "pq", "opq")
+_WHOLE_SPACE = ("rqkmeans", "kmeans")
 
 # The quantizers that a section, or one setting of it, is for; the closest entry counts.
 _FOR: dict[str, tuple[str, ...]] = {
@@ -34,7 +36,10 @@ _FOR: dict[str, tuple[str, ...]] = {
     "codebooks.progressive": _SEVERAL_LEVELS,
     "contrast": _NETWORKS,
     "contrast.levels": _SEVERAL_LEVELS,
-    "kmeans": ("rqkmeans",),
+    "kmeans": _BASELINES,
+    "kmeans.pca": _WHOLE_SPACE,
+    "kmeans.size_limit": _WHOLE_SPACE,
+    "kmeans.library": ("kmeans",),
 }
 
 
@@ -44,16 +49,22 @@ def refuse_strangers(config: Any) -> None:
         raise SemidError(f"{setting} does not apply here: it needs {needs}; leave it out")
 
 
+def applies(setting: str, quantizer: str) -> bool:
+    """Tell whether a quantizer has a setting, such as ``kmeans.pca``, or any of a section."""
+    kinds = _FOR.get(setting, _FOR.get(setting.split(".")[0]))
+    return kinds is None or quantizer in kinds
+
+
 def _strangers(config: Any) -> Iterator[tuple[str, str]]:
     for section in ("model", "training", "contrast", "loss", "codebooks", "kmeans"):
         for name in _changed(getattr(config, section)):
             setting = f"{section}.{name}"
             kinds = _FOR.get(setting, _FOR[section])
-            if config.quantizer not in kinds:
+            if not applies(setting, config.quantizer):
                 yield setting, f"quantizer {' or '.join(kinds)}"
-    for setting, applies, needs in _combinations(config):
+    for setting, fits, needs in _combinations(config):
         section, name = setting.split()[0].split(".")
-        if not applies and name in _changed(getattr(config, section)):
+        if not fits and name in _changed(getattr(config, section)):
             yield setting, needs
 
 

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from semid.codebooks import ResidualCodebooks
 from semid.mlp import Path, apply, undrawn
 from semid.model_config import CodebookConfig, ModelConfig
+from semid.principal import principal_components
 from semid.projection import EncoderProjection, Projection
 from semid.quantization import Level
 
@@ -133,7 +134,7 @@ class Autoencoder(nn.Module):
             self.scale[start:stop] = torch.where(scale > 0, scale, torch.ones_like(scale))
             assert isinstance(encoder, Path)
             assert isinstance(decoder, Path)
-            components_zd = _components(centred_nd, encoder.width_out)
+            components_zd = principal_components(centred_nd, encoder.width_out)
             # Latents of one size whatever the widths, so that the losses keep their balance.
             shrink = (encoder.width_out / (stop - start)) ** 0.5
             encoder.initialise(components_zd * shrink, generator)
@@ -141,14 +142,3 @@ class Autoencoder(nn.Module):
         if self.log_variance is not None:
             nn.init.zeros_(self.log_variance.weight)
             nn.init.constant_(self.log_variance.bias, _LOG_VARIANCE)
-
-
-def _components(centred_nd: Tensor, count: int) -> Tensor:
-    """Return the first principal components ``(count, d)``; zeros beyond d."""
-    covariance_dd = centred_nd.T.double() @ centred_nd.double()
-    _, vectors_dd = torch.linalg.eigh(covariance_dd)
-    components_zd = vectors_dd.flip(1)[:, :count].T.to(centred_nd.dtype)
-    # Eigenvectors come with either sign; fix it so that machines agree.
-    peak_z = components_zd.gather(1, components_zd.abs().argmax(1, keepdim=True))
-    components_zd = components_zd * peak_z.sign()
-    return nn.functional.pad(components_zd, (0, 0, 0, count - len(components_zd)))

@@ -107,7 +107,8 @@ def train(
     embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
     output: Output,
     quantizer: Annotated[
-        str | None, typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder or rqkmeans.")
+        str | None,
+        typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder, rqkmeans, kmeans, pq, opq."),
     ] = None,
     levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
     interactions: Annotated[
@@ -232,6 +233,48 @@ def evaluate(
         show=True,
     )
     print_result("evaluate", result, as_json)
+
+
+@app.command()
+def compare(
+    embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
+    output: Output,
+    quantizers: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; all of note when left out.")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Codewords per level.")] = "256,256,256",
+    flat: Annotated[
+        int, typer.Option(help="Codewords of quantizers with one level; 0: the first level's.")
+    ] = 0,
+    seeds: Annotated[int, typer.Option(help="Runs of each quantizer.")] = 3,
+    config: Config = None,
+    set_: Set = None,
+    device: Device = "auto",
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fit quantizers to the same items and measure them side by side.
+
+    Example: semid compare out/embeddings.parquet --output out/comparison
+    --quantizers rqvae,rqkmeans,opq,random
+    """
+    from semid.jobs.compare import compare as job
+
+    result = job(
+        embeddings,
+        output=output,
+        quantizers=None if quantizers is None else _names(quantizers),
+        levels=_sizes(levels),
+        flat=flat,
+        seeds=seeds,
+        settings=_settings(config, set_),
+        item_id=item_id,
+        device=device,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("compare", result, as_json)
 
 
 @app.command()

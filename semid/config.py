@@ -30,7 +30,7 @@ def parse(kind: type[T], settings: Mapping[str, Any], *, where: str) -> T:
     SemidError
         Naming `where`, the key and the valid keys for an unknown one, or the value for a bad one.
     """
-    _refuse_unknown(kind, settings, where, "")
+    refuse_unknown(kind, settings, where=where)
     parsed: T = parse_value(kind, settings, where=where)
     return parsed
 
@@ -54,7 +54,11 @@ def parse_value(kind: Any, value: Any, *, where: str, key: str = "") -> Any:
         raise SemidError(f"{where}: {name} = {first['input']!r} is not valid: {reason}") from error
 
 
-def _refuse_unknown(kind: Any, settings: Mapping[str, Any], where: str, at: str) -> None:
+def refuse_unknown(kind: Any, settings: Mapping[str, Any], *, where: str, at: str = "") -> None:
+    """Raise `SemidError` for a key of plain settings that a dataclass does not have.
+
+    Names `where` and the valid keys; `at` is the section that the settings are of, with a dot.
+    """
     types = typing.get_type_hints(kind)
     for key, value in settings.items():
         if key not in types:
@@ -65,7 +69,7 @@ def _refuse_unknown(kind: Any, settings: Mapping[str, Any], where: str, at: str)
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, Mapping):
                 raise SemidError(f"{where}: '{at}{key}' must be a table of settings, not {value!r}")
-            _refuse_unknown(types[key], value, where, f"{at}{key}.")
+            refuse_unknown(types[key], value, where=where, at=f"{at}{key}.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

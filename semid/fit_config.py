@@ -13,11 +13,14 @@ from semid.model_config import CodebookConfig, ModelConfig, require, require_cho
 
 # Networks, named for their bottlenecks, and baselines.
 NETWORKS = ("rqvae", "vqvae", "fsq", "vae", "autoencoder")
-BASELINES = ("rqkmeans",)
+BASELINES = ("rqkmeans", "kmeans", "pq", "opq")
 KINDS = (*NETWORKS, *BASELINES)
 WITHOUT_CODES = ("vae", "autoencoder")
+# Quantizers of one level, and what each is with several.
+FLAT = {"vqvae": "rqvae", "kmeans": "rqkmeans"}
 
 RECONSTRUCTIONS = ("mse", "cosine")
+LIBRARIES = ("faiss", "sklearn")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -131,21 +134,32 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class KMeansConfig:
-    """How RQ-KMeans is fitted.
+    """How the baselines are fitted.
 
     Attributes
     ----------
     iterations : of k-means on each level
-    max_rows : rows of the sample it learns from; every row when there are no more
+    max_rows : rows of the sample they learn from; every row when there are no more
+    pca : principal components that are quantised in place of the embeddings; 0 for the embeddings
+    size_limit : how many times the mean a cluster of the sample may hold, by a price for each
+        codeword that is part of the model; 0 for any number
+    library : of flat k-means: ``faiss`` or ``sklearn``
     """
 
     iterations: int = 25
     max_rows: int = 2_000_000
+    pca: int = 0
+    size_limit: float = 0.0
+    library: str = "faiss"
 
     def __post_init__(self) -> None:
         for name in ("iterations", "max_rows"):
             value = getattr(self, name)
             require(f"kmeans.{name}", value, value >= 1, "at least 1")
+        require("kmeans.pca", self.pca, self.pca >= 0, "at least 0")
+        limit = self.size_limit
+        require("kmeans.size_limit", limit, limit == 0 or limit > 1, "0, or above 1")
+        require_choice("kmeans.library", self.library, LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -188,9 +202,10 @@ class FitConfig:
             self._check_levels()
 
     def _check_levels(self) -> None:
-        if self.quantizer == "vqvae" and len(self.levels) > 1:
+        if self.quantizer in FLAT and len(self.levels) > 1:
             raise SemidError(
-                f"a vqvae has one level, not {list(self.levels)}; give one, or use rqvae"
+                f"a {self.quantizer} has one level, not {list(self.levels)}; give one, or use "
+                f"{FLAT[self.quantizer]}"
             )
         if self.codebooks.shared and len(set(self.levels)) > 1:
             raise SemidError(

@@ -20,7 +20,7 @@ from semid.fit_config import FitConfig, require_contrast
 from semid.id_columns import id_column
 from semid.metrics.measurement import Measurement
 from semid.quantizer import Quantizer, make_network
-from semid.residual_kmeans import RQKMeans
+from semid.residual_kmeans import ResidualKMeans
 from semid.tables import open_table
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
@@ -103,6 +103,28 @@ def fit_data(
     SemidError
         When there are fewer training rows than codewords, or the device is not there.
     """
+    fitted = fit_unmeasured(
+        data,
+        config,
+        partners=partners,
+        device=device,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+    )
+    fitted.metrics |= measure(fitted, data, seed=config.seed)
+    return fitted
+
+
+def fit_unmeasured(
+    data: TrainingData,
+    config: FitConfig,
+    *,
+    partners: Partners | None = None,
+    device: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Quantizer:
+    """Fit a quantizer as `fit_data` does; its metrics only say what it was fitted to."""
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
     require_contrast(config, given=partners is not None)
@@ -118,14 +140,12 @@ def fit_data(
     else:
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
     network.eval().requires_grad_(False)
-    fitted = Quantizer(config.quantizer, network, data.width, as_plain(config), history)
-    fitted.metrics = facts | measure(fitted, data, seed=config.seed)
-    return fitted
+    return Quantizer(config.quantizer, network, data.width, as_plain(config), history, facts)
 
 
 @torch.no_grad()
 def _fit_kmeans(
-    network: RQKMeans, data: TrainingData, config: FitConfig, callbacks: Sequence[Callback]
+    network: ResidualKMeans, data: TrainingData, config: FitConfig, callbacks: Sequence[Callback]
 ) -> int:
     # The sample, its residuals and k-means' copy of them: three quarters of the budget.
     fitting = max(int(config.memory_gib * 2**30) // (4 * 4 * data.width), LEAST_ROWS)
@@ -135,13 +155,8 @@ def _fit_kmeans(
         for callback in callbacks:
             callback.on_step(done, len(config.levels))
 
-    network.codes.initialise(
-        torch.from_numpy(np.ascontiguousarray(sample_nd)),
-        batch_rows=len(sample_nd),
-        seed=config.seed,
-        iterations=config.kmeans.iterations,
-        on_level=on_level,
-    )
+    rows_nd = torch.from_numpy(np.ascontiguousarray(sample_nd))
+    network.initialise(rows_nd, seed=config.seed, on_level=on_level)
     return len(sample_nd)
 
 

@@ -23,10 +23,10 @@ from semid.columns import as_matrix
 from semid.config import parse
 from semid.devices import in_blocks, pick_device
 from semid.errors import SemidError, display_path
-from semid.fit_config import KINDS, WITHOUT_CODES, FitConfig
+from semid.fit_config import BASELINES, KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
 from semid.quantization import Search, look_up
-from semid.residual_kmeans import RQKMeans
+from semid.residual_kmeans import ResidualKMeans
 
 # Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
 # row gives the same bits wherever it stands. Large enough for speed, small enough for the cache.
@@ -223,11 +223,11 @@ def _fill(codes: Codes, rows: Any, found: Search) -> npt.NDArray[np.bool_]:
     return near_tie_n
 
 
-def make_network(config: FitConfig, width: int) -> Autoencoder | RQKMeans:
+def make_network(config: FitConfig, width: int) -> Autoencoder | ResidualKMeans:
     """Make the untrained network of a quantizer for embeddings of `width` dims."""
     kind, levels = config.quantizer, config.levels
-    if kind == "rqkmeans":
-        return RQKMeans(width=width, levels=levels)
+    if kind in BASELINES:
+        return ResidualKMeans(kind, width=width, levels=levels, config=config.kmeans)
     grids = {"fsq": len(levels), "rqvae": int(config.codebooks.fsq == "last")}.get(kind, 0)
     return Autoencoder(
         config.model,

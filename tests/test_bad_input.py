@@ -844,7 +844,7 @@ def test_bad_levels(refused, levels, said):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--quantizer", "pq"), "unknown quantizer 'pq'; use one of rqvae, vqvae"),
+        (("--quantizer", "dpq"), "unknown quantizer 'dpq'; use one of rqvae, vqvae"),
         (("--seed", "-1"), "seed is -1; it must be at least 0"),
         (("--set", "training.epochs=0"), "training.epochs is 0; it must be at least 1"),
         (("--set", "training=3"), "'training' must be a table of settings, not 3"),

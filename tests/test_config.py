@@ -74,7 +74,7 @@ def test_unknown_settings_list_the_valid_ones() -> None:
         parsed({"kmeans": {"iteration": 3}})
     assert str(error.value) == (
         "train.toml: unknown setting 'kmeans.iteration'; the valid ones are kmeans.iterations, "
-        "kmeans.max_rows"
+        "kmeans.max_rows, kmeans.pca, kmeans.size_limit, kmeans.library"
     )
 
 
@@ -101,7 +101,7 @@ def test_wrong_types_name_the_setting_and_the_value(settings: Any, message: str)
 
 NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
-    ({"quantizer": "pq"}, "unknown quantizer 'pq'; use one of rqvae, vqvae"),
+    ({"quantizer": "dpq"}, "unknown quantizer 'dpq'; use one of rqvae, vqvae"),
     ({"levels": []}, "levels are []; give at least one"),
     ({"levels": [4, 0]}, "levels are [4, 0]; give at least one, each of at least 1 codeword"),
     ({"seed": -1}, "seed is -1; it must be at least 0 and below 2^31"),

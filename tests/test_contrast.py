@@ -255,8 +255,8 @@ def test_codes_follow_behaviour_and_of_new_items_too() -> None:
     plain = semid.fit(x_nd, levels=[8, 8], config=SMALL, device="cpu")
     taught = semid.fit(x_nd, levels=[8, 8], config=config, interactions=met, device="cpu")
     fresh_nd, fresh_n, _ = world(seed=1)  # items that nobody has met
-    assert alike(taught.encode(x_nd), taste_n) > 3 * alike(plain.encode(x_nd), taste_n)
-    assert alike(taught.encode(fresh_nd), fresh_n) > 2.5 * alike(plain.encode(fresh_nd), fresh_n)
+    assert alike(taught.encode(x_nd), taste_n) > 2 * alike(plain.encode(x_nd), taste_n)
+    assert alike(taught.encode(fresh_nd), fresh_n) > 2 * alike(plain.encode(fresh_nd), fresh_n)
     assert min(level["used"] for level in taught.metrics["levels"]) == 8
     assert taught.metrics["interactions"]["users"] == 300
     losses = [epoch["contrast_loss"] for epoch in taught.history]

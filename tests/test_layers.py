@@ -32,6 +32,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "kmeans",
         "outputs",
         "metrics.codes",
+        "metrics.neighbours",
+        "metrics.vectors",
+        "principal",
     ),
     ("fit_config", "quantization", "estimators", "contrast"),
     ("mlp",),
@@ -46,7 +49,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "metrics.measurement",
     ),
-    ("codebooks",),
+    ("codebooks", "balancing"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -57,6 +60,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("quantizer", "losses", "feed", "monitoring", "checkpoints"),
     ("training",),
     ("fitting",),
+    # quantizers side by side
+    ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
+    ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
     ("assignment", "embedding", "collisions", "id_table"),
     ("export.npz", "export.parquet", "export.tokens_json"),
@@ -64,7 +70,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
-    ("jobs.assign", "jobs.embed", "jobs.evaluate", "jobs.export", "jobs.inspect", "jobs.train"),
+    (
+        *("jobs.assign", "jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
+        *("jobs.inspect", "jobs.train"),
+    ),
     ("jobs.run",),
     # the command line
     ("printing",),
@@ -86,7 +95,10 @@ LOADS = {
         "block_search",
         "feed",
         "fsq",
+        "balancing",
         "codebooks",
+        "comparison.run",
+        "principal",
         "autoencoder",
         "losses",
         "monitoring",

@@ -22,11 +22,12 @@ from safetensors.numpy import load_file
 import semid
 from semid.devices import pick_device
 from semid.errors import SemidError
+from semid.fit_config import BASELINES
 from semid.quantization import NEAR_TIE
 from semid.quantizer import Codes, Quantizer
 from semid.training_data import held_out
 
-KINDS = ["rqvae", "fsq", "rqkmeans"]
+KINDS = ["rqvae", "fsq", "rqkmeans", "pq", "opq"]
 # Widths that are no multiple of anything: there matrix products differ most from row to row.
 WIDTH = 23
 SMALL: dict[str, Any] = {
@@ -37,7 +38,7 @@ SMALL: dict[str, Any] = {
 
 def small(kind: str, **more: Any) -> dict[str, Any]:
     """The settings of a quick fit; a baseline has no network to make small."""
-    return {**({} if kind == "rqkmeans" else SMALL), **more}
+    return {**({} if kind in BASELINES else SMALL), **more}
 
 
 Matrix = npt.NDArray[np.float32]
@@ -322,6 +323,10 @@ def test_measured_error_is_that_of_decoding_what_was_encoded(kind: str) -> None:
 )
 def test_levels_rows_and_widths(kind: str, levels: tuple[int, ...], n: int, d: int) -> None:
     x_nd = drawn(n, d)
+    if kind in ("pq", "opq") and len(levels) > d:
+        with pytest.raises(SemidError, match=f"{len(levels)} levels are more than the {d} dim"):
+            fit(x_nd, kind, levels, config=small(kind, holdout=0))
+        return
     model = fit(x_nd, kind, levels, config=small(kind, holdout=0))
     assert model.levels == levels
     found = model.quantize(x_nd)
@@ -357,7 +362,8 @@ def test_many_duplicates(kind: str) -> None:
     assert len(np.unique(codes_nl, axis=0)) == 6
     np.testing.assert_array_equal(codes_nl, np.repeat(codes_nl[::50], 50, axis=0))
     assert np.isfinite(model.decode(codes_nl)).all()
-    if kind != "fsq":  # a grid has no codewords to put on the rows
+    # A grid has no codewords to put on the rows; a product has four for six in half of the dims.
+    if kind not in ("fsq", "pq", "opq"):
         assert model.metrics["train_error"] < 0.01
 
 
@@ -509,8 +515,8 @@ def test_fit_refuses(kind: str) -> None:
 
 
 def test_an_unknown_quantizer() -> None:
-    with pytest.raises(SemidError, match="unknown quantizer 'pq'; use one of rqvae, vqvae"):
-        fit(drawn(60, 4), "pq", (4,))
+    with pytest.raises(SemidError, match="unknown quantizer 'dpq'; use one of rqvae, vqvae"):
+        fit(drawn(60, 4), "dpq", (4,))
 
 
 def test_devices() -> None:
@@ -654,7 +660,7 @@ def edit_config(folder: Path, keys: tuple[str, ...], value: Any) -> None:
         (("levels",), [32, 16]),
         (("levels",), ["many"]),
         (("levels",), 5),
-        (("kind",), "pq"),
+        (("kind",), "dpq"),
         (("config",), 5),
         (("format_version",), "one"),
     ],

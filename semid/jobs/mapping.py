@@ -156,7 +156,7 @@ def _map_in_processes(
     )
     others = set(multiprocessing.active_children())
     try:
-        with _interrupts_held():
+        with interrupts_held():
             futures = {pool.submit(_work, span, part): span for span, part in todo}
         for future in as_completed(futures):
             future.result()
@@ -177,8 +177,8 @@ def _map_in_processes(
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    # Processes that are started now never hear Ctrl-C; the parent does, and ends them.
+def interrupts_held() -> Iterator[None]:
+    """Start processes here: they never hear Ctrl-C; the parent does, and ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -188,7 +188,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
     global _worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # One thread each; torch is not loaded yet and reads this when it is.
     os.environ["OMP_NUM_THREADS"] = "1"
     pa.set_cpu_count(1)
@@ -202,7 +202,12 @@ def _work(span: tuple[int, int], part: Path) -> None:
         pass
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Make this spawned process end when the one that started it does."""
+    threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

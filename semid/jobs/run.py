@@ -21,6 +21,7 @@ from semid.errors import SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign
+from semid.jobs.compare import compare, compared_by
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "assign": assign,
     "export": export,
     "evaluate": evaluate,
+    "compare": compare,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
@@ -87,6 +89,8 @@ def _check_settings(step: Step, where: str) -> None:
             require_contrast(config, given="interactions" in given)
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
+        if step.command == "compare":
+            compared_by(**given)
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
     for key, valid in _CHOICES.items():

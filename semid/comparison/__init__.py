@@ -1,0 +1,1 @@
+"""Quantizers side by side: what is compared, one run of it, and what came of all runs."""

@@ -1,0 +1,155 @@
+"""A comparison as Markdown and as one HTML page; summaries in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from semid.comparison.scatter import Point, scatter
+from semid.comparison.summary import Spread, error_side
+
+Summary = Mapping[str, Any]
+Table = list[list[str]]
+# Figures with levels, and their digits.
+_BY_LEVEL = (
+    *(("perplexity", 0), ("utilization", 3), ("held_out_error", 3), ("train_error", 3)),
+    *(("held_out_cosine", 3), ("train_cosine", 3), ("prefix_purity", 3)),
+)
+_SIDE = {"held_out": "held-out", "train": "training"}
+
+
+def overview(summaries: Sequence[Summary]) -> Table:
+    """Lay out the figures of all levels together, a header first."""
+    header = ["quantizer", "levels", "held-out error", "training error", "held-out cosine"]
+    header += ["training cosine", "raw uniqueness", "seconds", "peak MiB"]
+    rows = [
+        [
+            f"{s['quantizer']} ★" if s["best"] else s["quantizer"],
+            "/".join(map(str, s["levels"])) or "none",
+            *(
+                _figure(s[key][-1], 4)
+                for key in ("held_out_error", "train_error", "held_out_cosine", "train_cosine")
+            ),
+            _figure(s["raw_uniqueness"], 4),
+            _figure(s["seconds"], 1),
+            _figure(s["peak_mib"], 0),
+        ]
+        for s in summaries
+    ]
+    return [header, *rows]
+
+
+def by_level(summaries: Sequence[Summary]) -> Table:
+    """Lay out the medians level by level, a header first; errors are those of each prefix."""
+    header = ["quantizer", "perplexity", "utilization", "held-out error", "training error"]
+    header += ["held-out cosine", "training cosine", "10-NN with the same prefix"]
+    return [
+        header,
+        *(
+            [s["quantizer"], *(_medians(s[key], digits) for key, digits in _BY_LEVEL)]
+            for s in summaries
+        ),
+    ]
+
+
+def _figure(found: Spread | None, digits: int) -> str:
+    if found is None:
+        return "–"
+    middle, low, high = (f"{value:,.{digits}f}" for value in found)
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def _medians(found: Sequence[Spread | None], digits: int) -> str:
+    said = ("–" if spread is None else f"{spread.median:,.{digits}f}" for spread in found)
+    return " / ".join(said) or "–"
+
+
+def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
+    """Say what the figures are, a sentence or two each."""
+    side = _SIDE[error_side(summaries)]
+    return [
+        f"{facts['items']:,} items of {facts['width']} dimensions, {facts['held_out_rows']:,} of "
+        f"them held out; {facts['seeds']} seeds. Median (range) over seeds.",
+        f"★: no other quantizer has both a lower {side} error and a higher uniqueness.",
+        "Errors are squared errors over the squared deviation from the training items' mean; the "
+        "cosine is that of an item and its reconstruction. Uniqueness is distinct codes over "
+        "items.",
+        f"Neighbours are exact, of {facts['queries']:,} items drawn with a fixed seed: the share "
+        "of an item's 10 nearest with the same first code, the same first two, …",
+        "Seconds are those of the fit; the peak is the fitting process's, with its libraries and "
+        "embeddings. Random codes are the null.",
+    ]
+
+
+def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
+    """Write a comparison as Markdown."""
+    parts = ["# Quantizers side by side", _in_markdown(overview(summaries))]
+    parts += ["By level and prefix, medians:", _in_markdown(by_level(summaries))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, facts))]) + "\n"
+
+
+def _in_markdown(table: Table) -> str:
+    header, *rows = table
+    lines = [header, ["---", *("--:" for _ in header[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
+    """Write a comparison as one HTML page that loads nothing."""
+    said = "".join(f"<li>{escape(note)}</li>" for note in notes(summaries, facts))
+    return _PAGE.format(
+        plot=plot(summaries),
+        overview=_in_html(overview(summaries)),
+        levels=_in_html(by_level(summaries)),
+        notes=said,
+    )
+
+
+def plot(summaries: Sequence[Summary]) -> str:
+    """Draw error against uniqueness as SVG; empty when nothing has codes."""
+    side = error_side(summaries)
+    points = []
+    for s in summaries:
+        error, unique = s[f"{side}_error"][-1], s["raw_uniqueness"]
+        if error is not None and unique is not None:
+            spans = error[1:], unique[1:]
+            points.append(Point(s["quantizer"], error.median, unique.median, *spans, s["best"]))
+    if not points:
+        return ""
+    return scatter(points, x_label=f"{_SIDE[side]} error", y_label="raw uniqueness")
+
+
+def _in_html(table: Table) -> str:
+    header, *rows = table
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Quantizers side by side</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto;
+  padding: 0 1rem }}
+table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }}
+th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
+  white-space: nowrap }}
+th:first-child, td:first-child {{ text-align: left }}
+svg {{ max-width: 760px; width: 100% }}
+</style></head><body>
+<h1>Quantizers side by side</h1>
+<p>Filled: no other quantizer is better both ways. Right and down is worse.</p>
+{plot}
+<h2>Overview</h2>
+{overview}
+<h2>By level and prefix (medians)</h2>
+{levels}
+<h2>What the figures are</h2>
+<ul>{notes}</ul>
+</body></html>
+"""

@@ -1,0 +1,189 @@
+"""Embeddings to a comparison of quantizers: a table of runs, and the same as text and page."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from semid.columns import embedding_width, id_type
+from semid.comparison.entries import DEFAULT, Entry, entries, plan
+from semid.comparison.page import html, markdown
+from semid.comparison.summary import PER_LEVEL, PLAIN, point, summarise
+from semid.errors import SemidError, display_path, require_package
+from semid.jobs.job import Result, output_path, produce, require_unique_ids
+from semid.jobs.mapping import end_with_parent, interrupts_held
+from semid.jobs.progress import bar
+from semid.manifests import Manifest, write_json
+from semid.tables import ParquetTable, open_table, open_writer
+
+_LEVELS = (256, 256, 256)
+_FACTS = ("items", "width", "held_out_rows", "queries")
+
+
+def compare(
+    embeddings: str,
+    *,
+    output: str,
+    quantizers: list[str] | None = None,
+    levels: list[int] | None = None,
+    flat: int = 0,
+    seeds: int = 3,
+    settings: dict[str, Any] | None = None,
+    item_id: str = "item_id",
+    device: str = "auto",
+    overwrite: bool = False,
+    show: bool = False,
+    owner: str | None = None,
+) -> Result:
+    """Fit quantizers to the same rows and measure them alike.
+
+    Parameters
+    ----------
+    embeddings : Parquet file, folder, glob or URI
+    output : folder to write ``comparison.parquet``, ``comparison.md`` and ``comparison.html`` into
+    quantizers : of `semid.comparison.entries.NAMES`; those of its `DEFAULT` when not given
+    levels : codewords per level; three of 256 when not given
+    flat : codewords of quantizers with one level; 0 for as many as the first level
+    seeds : runs of each quantizer, with the seeds that follow the settings' own
+    settings : as of a fit; each goes to the quantizers that have it
+    item_id : name of the id column
+    device : ``auto``, ``cpu`` or ``cuda``
+    overwrite : replace a comparison of other settings
+    show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
+
+    Raises
+    ------
+    SemidError
+        For bad input or settings; what stood at `output` stays.
+    """
+    target = output_path(output)
+    compared = compared_by(quantizers, levels, flat, seeds, settings)
+    table = open_table(embeddings)
+    embedding_width(table)
+    id_type(table, item_id)
+
+    def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
+        require_package("torch", extra="cpu", purpose="comparing")
+        require_package("faiss", extra="cpu", purpose="comparing")
+        require_unique_ids(table, item_id, show=show)
+        runs = stage / "runs"
+        rows = []
+        with bar("compare", len(compared) * seeds, "runs", show=show) as shown:
+            for entry in compared:
+                for number in range(seeds):
+                    shown.set_postfix_str(f"{entry.name}, seed {entry.config.seed + number}")
+                    made = runs / f"{entry.name}-{number}.json"
+                    if not made.exists():
+                        _in_child(entry, table, number, item_id, device, made)
+                    rows.append(json.loads(made.read_text()))
+                    shown.update(1)
+        return _write(rows, stage / "comparison", seeds)
+
+    return produce(
+        "compare",
+        target,
+        inputs={"embeddings": table},
+        settings={"quantizers": plan(compared), "seeds": seeds, "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+        owner=owner,
+    )
+
+
+def compared_by(
+    quantizers: list[str] | None = None,
+    levels: list[int] | None = None,
+    flat: int = 0,
+    seeds: int = 3,
+    settings: dict[str, Any] | None = None,
+    **_: Any,
+) -> list[Entry]:
+    """Return what `compare` would run, from those of its parameters that say so.
+
+    Raises
+    ------
+    SemidError
+        As `semid.comparison.entries.entries`.
+    """
+    if seeds < 1:
+        raise SemidError(f"seeds is {seeds}; give at least 1")
+    names = DEFAULT if quantizers is None else quantizers
+    return entries(names, levels=levels or _LEVELS, flat=flat, settings=settings)
+
+
+def _in_child(
+    entry: Entry, table: ParquetTable, number: int, item_id: str, device: str, made: Path
+) -> None:
+    """Run in a process that has done nothing else, so that its memory is the run's own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, end_with_parent) as pool:
+        with interrupts_held():
+            done = pool.submit(_run, entry, table, number, item_id, device)
+        try:
+            row = done.result()
+        except BrokenProcessPool as error:
+            raise SemidError(
+                f"the process of {entry.name} was ended from outside, most likely because memory "
+                "ran out; finished runs are kept: run the same command again"
+            ) from error
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+    made.parent.mkdir(exist_ok=True)
+    writing = made.with_suffix(".writing")
+    write_json(writing, row)
+    writing.replace(made)
+
+
+def _run(
+    entry: Entry, table: ParquetTable, number: int, item_id: str, device: str
+) -> dict[str, Any]:
+    from semid.comparison.run import queries, run_entry
+    from semid.training_data import open_training_data, require_rows
+
+    config = entry.config
+    data = open_training_data(
+        table, item_id, share=config.holdout, memory_bytes=int(config.memory_gib * 2**30)
+    )
+    try:
+        require_rows(data, config.levels)
+    except SemidError as error:
+        raise SemidError(f"{display_path(table.name)}: {error}") from error
+    row = run_entry(entry, data, seed=config.seed + number, device=device)
+    items = data.train_rows + data.held_out_rows
+    facts = {"items": items, "width": data.width, "held_out_rows": data.held_out_rows}
+    return row | facts | {"queries": len(queries(items))}
+
+
+def _write(rows: list[dict[str, Any]], folder: Path, seeds: int) -> tuple[Path, dict[str, Any]]:
+    shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed here
+    folder.mkdir()
+    facts = {key: rows[0][key] for key in _FACTS} | {"seeds": seeds}
+    table = pa.Table.from_pylist(rows, _schema())
+    with open_writer(folder / "comparison.parquet", table.schema) as writer:
+        writer.write_table(table)
+    summaries = summarise(rows)
+    (folder / "comparison.md").write_text(markdown(summaries, facts), "utf-8")
+    (folder / "comparison.html").write_text(html(summaries, facts), "utf-8")
+    found = []
+    for summary in summaries:
+        error, unique = point(summary) or (None, None)
+        figures = {"error": error, "raw_uniqueness": unique, "not_dominated": summary["best"]}
+        found.append({"quantizer": summary["quantizer"], **figures})
+    return folder, facts | {"quantizers": found}
+
+
+def _schema() -> pa.Schema:
+    fields = [("quantizer", pa.string()), ("seed", pa.int64()), ("levels", pa.list_(pa.int32()))]
+    fields += [(name, pa.list_(pa.float64())) for name in PER_LEVEL]
+    fields += [(name, pa.float64()) for name in PLAIN]
+    return pa.schema([*fields, *((name, pa.int64()) for name in _FACTS)])
