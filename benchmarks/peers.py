@@ -66,9 +66,10 @@ class Clock:
         self.began, self.curve = time.perf_counter(), list[tuple[float, float]]()
 
     def on_step(self, step: int, total: int) -> None:
-        """Steps pass unnoted."""
+        """Let steps pass unnoted."""
 
     def on_epoch(self, metrics: dict[str, Any]) -> None:
+        """Note an epoch whose error is that of codes."""
         if metrics["used_0"]:
             self.curve.append((time.perf_counter() - self.began, metrics["held_out_error"]))
 
@@ -244,7 +245,8 @@ def rows_and_split() -> tuple[str, Matrix, Mask]:
         source = embeddings(Path(name))
         table = pq.read_table(source)
     held_n = held_out(table["item_id"].combine_chunks(), FitConfig().holdout)
-    return Path(source).name, as_matrix(table["embedding"]), held_n
+    # A copy, since torch warns of arrays that cannot be written.
+    return Path(source).name, as_matrix(table["embedding"]).copy(), held_n
 
 
 def main() -> None:
