@@ -125,7 +125,8 @@ RUNS: dict[str, tuple[Callable[..., Fitted], dict[str, Any]]] = {
     "ResidualVQ, best": (
         residual_vq,
         {
-            "settings": {"kmeans_init": True, "kmeans_iters": 25, "threshold_ema_dead_code": 2},
+            # A batch has two rows to a codeword: its own threshold of 2 would restart most of them.
+            "settings": {"kmeans_init": True, "kmeans_iters": 25, "threshold_ema_dead_code": 0.2},
             **{"weight": 0.5, "autoencoder_share": 0.15, "warm": True},
         },
     ),

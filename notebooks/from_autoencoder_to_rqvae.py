@@ -28,7 +28,7 @@ from semid.metrics.codes import relative_error
 from semid.quantization import search
 from semid.training_data import held_out
 
-EPOCHS = 150
+EPOCHS = 60
 LEVELS = (32, 32, 32)
 NAMES = {
     "autoencoder": "autoencoder",
@@ -54,7 +54,7 @@ network = {
 }
 models = {
     "autoencoder": semid.fit(x, "autoencoder", config=network),
-    "vae": semid.fit(x, "vae", config={**network, "loss": {"kl": 0.05}}),
+    "vae": semid.fit(x, "vae", config={**network, "loss": {"kl": 0.2}}),
     "vqvae": semid.fit(x, "vqvae", LEVELS[:1], config=network),
     "rqvae": semid.fit(x, "rqvae", LEVELS, config=network),
     "rqkmeans": semid.fit(x, "rqkmeans", LEVELS),
@@ -62,23 +62,29 @@ models = {
 
 
 # %%
-def pictures(rows, titles=None, size=0.62):
+def pictures(rows, titles=None, size=0.6):
     """Draw rows of digits, a label before each: `rows` is label → ``(n, 64)``."""
-    count = max(len(row) for row in rows.values())
-    figure, axes = plt.subplots(
-        len(rows), count, figsize=(size * count + 1.4, size * len(rows) + 0.2), squeeze=False
-    )
+    count, margin = max(len(row) for row in rows.values()), 1.7
+    height = size * (1.3 if titles else 1.06)
+    width = size * count + margin
+    figure, axes = plt.subplots(len(rows), count, figsize=(width, height * len(rows)))
     for line, (label, row) in zip(axes, rows.items(), strict=True):
+        line[0].text(-0.25, 0.5, label, transform=line[0].transAxes, ha="right", va="center")
         for axis in line:
             axis.axis("off")
         for place, (axis, image) in enumerate(zip(line, row, strict=False)):
-            axis.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+            image = image.reshape(8, 8)
+            axis.imshow(image, cmap="gray_r", vmin=0, vmax=16, interpolation="bicubic")
             if titles and label in titles:
-                axis.set_title(titles[label][place], fontsize=6.5, color="#666666", pad=2)
-        line[0].text(-0.25, 0.5, label, transform=line[0].transAxes, ha="right", va="center")
-    figure.subplots_adjust(left=1.4 / (size * count + 1.4), right=1, hspace=0.12, wspace=0.08)
-    if titles:
-        figure.subplots_adjust(hspace=0.35)
+                axis.set_title(titles[label][place], fontsize=7, color="#777777", pad=2)
+    figure.subplots_adjust(
+        left=margin / width,
+        right=1,
+        bottom=0,
+        top=0.95,
+        wspace=0.06,
+        hspace=0.3 if titles else 0.06,
+    )
     plt.show()
 
 
@@ -101,7 +107,7 @@ pictures(rows)
 
 # %%
 deviation = np.square(x[held] - x[~held].mean(0)).sum()
-figure, axis = plt.subplots(figsize=(5, 3))
+figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
 for kind in ("rqkmeans", "rqvae", "vqvae"):
     codes = models[kind].encode(x[held])
     depths = range(1, codes.shape[1] + 1)
@@ -113,7 +119,7 @@ for kind in ("vae", "autoencoder"):
     axis.axhline(error, color=COLOURS[kind], linestyle="--", label=f"{NAMES[kind]}, no codes")
 axis.set(xlabel="codes", ylabel="relative squared error", xticks=range(1, len(LEVELS) + 1))
 axis.set(ylim=(0, None), title="Held-out error of every prefix")
-axis.legend(frameon=False)
+axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
@@ -122,16 +128,12 @@ plt.show()
 # The first code alone, and one first code with every second code.
 
 # %%
-first = np.arange(LEVELS[0])
+first = np.arange(LEVELS[0])[:, None]
 family = models["rqvae"].encode(x[shown[3:4]])[0, 0]
 pairs = np.stack([np.full(LEVELS[1], family), np.arange(LEVELS[1])], 1)
-for title, kind, codes in (
-    ("RQ-VAE: the first codebook", "rqvae", first[:, None]),
-    ("RQ-KMeans: the first codebook", "rqkmeans", first[:, None]),
-    (f"RQ-VAE: first code {family}, every second code", "rqvae", pairs),
-):
-    images = models[kind].decode(codes)
-    pictures({title if not half else "": part for half, part in enumerate(np.split(images, 2))})
+rows = {f"{NAMES[kind]}, first codes": models[kind].decode(first) for kind in ("rqkmeans", "rqvae")}
+rows[f"RQ-VAE, {family} and a second"] = models["rqvae"].decode(pairs)
+pictures(rows, size=0.36)
 
 # %% [markdown]
 # ## Samples
@@ -141,10 +143,9 @@ for title, kind, codes in (
 
 # %%
 random = np.random.default_rng(0)
-latents = random.normal(size=(16, 16)).astype(np.float32)
+latents = torch.from_numpy(random.normal(size=(16, 16)).astype(np.float32))
 with torch.no_grad():
-    rows = {"VAE, from the prior": models["vae"].network.reconstruct(torch.from_numpy(latents))}
-    rows["VAE, from the prior"] = rows["VAE, from the prior"].numpy()
+    rows = {"VAE, from the prior": models["vae"].network.reconstruct(latents).numpy()}
 for kind in ("vqvae", "rqvae", "rqkmeans"):
     codes = random.integers(0, models[kind].levels, (16, len(models[kind].levels)))
     rows[f"{NAMES[kind]}, random codes"] = models[kind].decode(codes)
@@ -173,7 +174,7 @@ start, end = models["rqvae"].encode(pair)
 swaps = np.stack([np.r_[end[:taken], start[taken:]] for taken in range(len(LEVELS) + 1)])
 rows["code by code"] = models["rqvae"].decode(swaps)
 titles["code by code"] = [" ".join(map(str, code)) for code in swaps]
-pictures(rows, titles, size=0.7)
+pictures(rows, titles)
 
 # %% [markdown]
 # ## The codebooks over training

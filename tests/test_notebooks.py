@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 # What each draws, and the line that says how long it trains with the line for a quick look.
 NOTEBOOKS = {
-    "from_autoencoder_to_rqvae.py": (8, "EPOCHS = 150\n", "EPOCHS = 2\n"),
+    "from_autoencoder_to_rqvae.py": (6, "EPOCHS = 60\n", "EPOCHS = 2\n"),
 }
 
 
