@@ -20,7 +20,8 @@ class Loss(NamedTuple):
     """The loss of a batch.
 
     total : what is minimised
-    terms : its parts before they are weighted, detached
+    terms : its parts before they are weighted, the commitment also per level, and ``total``;
+        detached
     quantised : what the codebooks learn from; None while there are none
     """
 
@@ -60,6 +61,9 @@ def batch_loss(
     for name in ("commitment", "codebook", "diversity", "kl"):
         if name in terms:
             total = total + getattr(config.loss, name) * terms[name]
+    terms["total"] = total
+    for level, part in enumerate([] if quantised is None else quantised.commitments):
+        terms[f"commitment_{level}"] = part
     return Loss(total, {name: term.detach() for name, term in terms.items()}, quantised)
 
 

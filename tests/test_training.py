@@ -99,7 +99,8 @@ def test_a_clustered_catalog(seed: int) -> None:
     start.initialise(rows, torch.Generator())
     with torch.no_grad():
         start.codes.initialise(start.project(rows), batch_rows=128, seed=seed)
-    untrained = measure(Quantizer("rqvae", start, 24, {}), data, seed=0)
+    train_nd, held_out_nd = (take(3_000, seed=0) for take in (data.sample, data.held_out_sample))
+    untrained = measure(Quantizer("rqvae", start, 24, {}), train_nd, held_out_nd)
     baseline = fit_data(data, FitConfig(quantizer="rqkmeans", levels=levels, seed=seed)).metrics
     assert model.metrics["held_out_error"] < 0.9 * untrained["held_out_error"]
     assert model.metrics["held_out_error"] < 0.9 * baseline["held_out_error"]
