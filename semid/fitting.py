@@ -13,8 +13,8 @@ import torch
 from semid.autoencoder import Autoencoder
 from semid.columns import as_matrix
 from semid.config import as_plain, parse
-from semid.devices import pick_device
 from semid.data_facts import examine
+from semid.devices import pick_device
 from semid.errors import SemidError, require_package
 from semid.fit_config import FitConfig
 from semid.id_columns import id_column

@@ -6,6 +6,7 @@ with width. Shapes: n items, d input dims.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,13 @@ from torch import Generator, Tensor, nn
 from semid.autoencoder import Autoencoder
 from semid.codebooks import Moment, Quantised
 from semid.fit_config import FitConfig
+
+
+class Ways(NamedTuple):
+    """How a batch gets to its latents and back: an autoencoder's methods, or these compiled."""
+
+    encode: Callable[[Tensor, Generator], Tensor]
+    decode: Callable[[Tensor, Generator], Tensor]
 
 
 class Loss(NamedTuple):
@@ -31,15 +39,21 @@ class Loss(NamedTuple):
 
 
 def batch_loss(
-    network: Autoencoder, x_nd: Tensor, config: FitConfig, moment: Moment | None, chance: Generator
+    network: Autoencoder,
+    x_nd: Tensor,
+    config: FitConfig,
+    moment: Moment | None,
+    chance: Generator,
+    ways: Ways | None = None,
 ) -> Loss:
     """Return the loss of a batch of standardised embeddings ``(n, d)``.
 
     `moment` is None before the codebooks have started, and for networks without.
     """
+    encode, decode = ways or Ways(network.encode, network.decode)
     casting = _precision(config.training.precision, x_nd.device)
     with casting:
-        latent_nz = network.encode(x_nd, chance)
+        latent_nz = encode(x_nd, chance)
     latent_nz = latent_nz.float()  # distances between latents are differences of near numbers
     terms: dict[str, Tensor] = {}
     quantised = None
@@ -54,7 +68,7 @@ def batch_loss(
         terms["codebook"] = quantised.codebook_loss
         terms["diversity"] = quantised.entropy_gap
     with casting:
-        out_nd = network.decode(latent_nz, chance)
+        out_nd = decode(latent_nz, chance)
     kind = config.loss.reconstruction
     terms["reconstruction"] = _reconstruction(out_nd.float(), x_nd, network.widths, kind)
     total = terms["reconstruction"]

@@ -22,11 +22,12 @@ from torch import Tensor
 from semid.autoencoder import Autoencoder
 from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
 from semid.codebooks import Moment, Quantised
-from semid.devices import one_thread_each
+from semid.devices import one_thread_each, require_compiler
 from semid.errors import SemidError
 from semid.fit_config import FitConfig
-from semid.losses import Loss, batch_loss
+from semid.losses import Loss, Ways, batch_loss
 from semid.monitoring import Monitor, better
+from semid.revival import revive
 from semid.training_data import ArrayData, TrainingData
 
 # Often enough to lose little work, seldom enough to cost nothing.
@@ -75,6 +76,11 @@ class Trainer:
         start = min(round(self.total_steps * settings.autoencoder_share), self.total_steps - 1)
         self.codebook_start = self.total_steps if self.network.codes is None else start
         self.device = self.network.mean.device
+        if settings.precision == "float16" and self.device.type != "cuda":
+            raise SemidError(
+                "training.precision float16 needs a GPU, and this run is on the CPU; use bfloat16 "
+                "or float32"
+            )
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -83,6 +89,15 @@ class Trainer:
             betas=(0.9, 0.99),
             fused=True,
         )
+        # Small gradients vanish in float16 unless the loss is scaled up; otherwise it does nothing.
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=settings.precision == "float16"
+        )
+        self.ways = Ways(self.network.encode, self.network.decode)
+        if settings.compile:
+            require_compiler(self.device)
+            # Only what trains: codes come from the same kernels however a model was trained.
+            self.ways = Ways(*map(torch.compile, self.ways))
         self.monitor = Monitor(self.network, self.data, self.config)
         self._resident = self._on_device()
         self.best: dict[str, Tensor] = {}
@@ -116,6 +131,9 @@ class Trainer:
                     saved = time.monotonic()
         for name, tensor in state_of(self.network).items():
             tensor.data.copy_(self.best[name])
+        if self.network.codes is not None:
+            with torch.no_grad():
+                revive(self.network.codes, self.network.project(self._sample()))
 
     @contextmanager
     def _in_threads(self) -> Iterator[Shards]:
@@ -221,17 +239,18 @@ class Trainer:
 
         def learn(place: int) -> tuple[Loss, tuple[Tensor | None, ...]]:
             chance = self._chance(1, place)
-            loss = batch_loss(self.network, parts[place], self.config, moment, chance)
-            wanted = torch.autograd.grad(
-                loss.total * shares[place], self.parameters, allow_unused=True
-            )
+            loss = batch_loss(self.network, parts[place], self.config, moment, chance, self.ways)
+            scaled = self.scaler.scale(loss.total * shares[place])
+            wanted = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
             return loss, wanted
 
         losses, gradients = zip(*shards(learn, range(len(parts))), strict=True)
         for parameter, *found in zip(self.parameters, *gradients, strict=True):
             parameter.grad = _add_up([part for part in found if part is not None])
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         quantised = _joined([loss.quantised for loss in losses])
         self.monitor.add([loss.terms for loss in losses], shares, quantised)
         if quantised is not None:
@@ -266,6 +285,7 @@ class Trainer:
         facts = {
             **{"step": self.step, "epoch": self.epoch, "history": self.history},
             **{"best": self.best_metrics, "monitor": self.monitor.state()},
+            "scaler": self.scaler.state_dict(),
             "started": 0 if self.network.codes is None else self.network.codes.started,
         }
         save_checkpoint(
@@ -277,6 +297,7 @@ class Trainer:
         self.step, self.epoch, self.history = facts["step"], facts["epoch"], facts["history"]
         self.best_metrics = facts["best"]
         self.monitor.restore(facts["monitor"])
+        self.scaler.load_state_dict(facts["scaler"])
         if self.network.codes is not None:
             self.network.codes.started = facts["started"]
 

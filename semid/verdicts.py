@@ -120,14 +120,16 @@ def _decayed(level: int, history: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _since(history: Sequence[Mapping[str, Any]], level: int, bound: float) -> str:
-    """Say from which epoch on a level has stayed below a bound; nothing when it ended above."""
+    """Say from which epoch on a level has stayed below a bound."""
     since = None
     for epoch, perplexity in _perplexities(history, level):
         if perplexity >= bound:
             since = None
         elif since is None:
             since = epoch
-    return "" if since is None else f" since epoch {since}"
+    if since is not None:
+        return f" since epoch {since}"
+    return " in the kept model, though not while it was trained" if history else ""
 
 
 def _perplexities(history: Sequence[Mapping[str, Any]], level: int) -> Iterator[tuple[int, float]]:
@@ -137,9 +139,7 @@ def _perplexities(history: Sequence[Mapping[str, Any]], level: int) -> Iterator[
             yield row["epoch"], row[f"perplexity_{level}"]
 
 
-def _advice(
-    level: int, history: Sequence[Mapping[str, Any]], config: FitConfig, rows: int
-) -> str:
+def _advice(level: int, history: Sequence[Mapping[str, Any]], config: FitConfig, rows: int) -> str:
     """Name the setting to change: the first of the known causes that applies."""
     books, size = config.codebooks, config.levels[level]
     if config.quantizer == "rqkmeans":

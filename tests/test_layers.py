@@ -33,7 +33,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "outputs",
         "metrics.codes",
     ),
-    ("fit_config", "quantization", "estimators"),
+    ("fit_config", "quantization", "estimators", "data_facts"),
     # columns and directories with their checks
     ("columns", "id_columns", "artifact", "fsq", "metrics", "metrics.measurement"),
     ("codebooks",),
@@ -44,8 +44,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("encoders",),
     # models and where their rows come from
     ("autoencoder", "residual_kmeans", "training_data"),
-    ("quantizer", "losses", "monitoring", "checkpoints"),
-    ("training",),
+    ("quantizer", "losses", "monitoring", "checkpoints", "revival"),
+    ("training", "verdicts", "trackers"),
     ("fitting",),
     # what jobs map over tables, and the tables that come out
     ("assignment", "embedding", "collisions", "id_table"),
@@ -76,6 +76,7 @@ LOADS = {
         "losses",
         "monitoring",
         "checkpoints",
+        "revival",
         "residual_kmeans",
         "training",
         "quantizer",
@@ -87,6 +88,9 @@ LOADS = {
     "sentence_transformers": set(),
     "transformers": set(),
     "ray": set(),
+    "tensorboard": set(),
+    "wandb": set(),
+    "mlflow": set(),
 }
 
 
