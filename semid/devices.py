@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import torch
 
@@ -39,20 +36,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type not in {"cpu", "cuda"}:
         raise SemidError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
-
-
-def require_compiler(device: torch.device) -> None:
-    """Raise `SemidError` when torch.compile has nothing to compile with for `device`."""
-    cpp = os.environ.get("CXX"), "g++", "clang++"
-    if device.type == "cuda":
-        found, what = find_spec("triton") is not None, "the package triton"
-    else:
-        found, what = any(name and shutil.which(name) for name in cpp), "a C++ compiler (g++)"
-    if not found:
-        raise SemidError(
-            f"training.compile needs {what}, which is not installed; install it, or leave "
-            "training.compile out"
-        )
 
 
 def in_blocks(

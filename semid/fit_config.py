@@ -60,7 +60,7 @@ class TrainingConfig:
     learning_rate, warmup_steps, weight_decay, grad_clip : AdamW, linear warm-up, then cosine to 0
     precision : of the networks in training: ``auto`` is bfloat16 on a GPU that has it, else
         float32; ``float16`` needs a GPU and scales the loss
-    compile : torch.compile of the networks in training; needs a compiler
+    compile : torch.compile of the networks in training; needs a GPU
     utilization_floor : perplexity over K that every level should reach; the epoch that is kept is
         the one with the least held-out error among those that do
     """

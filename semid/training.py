@@ -22,9 +22,9 @@ from torch import Tensor
 from semid.autoencoder import Autoencoder
 from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
 from semid.codebooks import Moment, Quantised
-from semid.devices import one_thread_each, require_compiler
+from semid.devices import one_thread_each
 from semid.errors import SemidError
-from semid.fit_config import FitConfig
+from semid.fit_config import FitConfig, TrainingConfig
 from semid.losses import Loss, Ways, batch_loss
 from semid.monitoring import Monitor, better
 from semid.revival import revive
@@ -76,11 +76,8 @@ class Trainer:
         start = min(round(self.total_steps * settings.autoencoder_share), self.total_steps - 1)
         self.codebook_start = self.total_steps if self.network.codes is None else start
         self.device = self.network.mean.device
-        if settings.precision == "float16" and self.device.type != "cuda":
-            raise SemidError(
-                "training.precision float16 needs a GPU, and this run is on the CPU; use bfloat16 "
-                "or float32"
-            )
+        if self.device.type != "cuda":
+            _refuse_gpu_settings(settings)
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -95,7 +92,6 @@ class Trainer:
         )
         self.ways = Ways(self.network.encode, self.network.decode)
         if settings.compile:
-            require_compiler(self.device)
             # Only what trains: codes come from the same kernels however a model was trained.
             self.ways = Ways(*map(torch.compile, self.ways))
         self.monitor = Monitor(self.network, self.data, self.config)
@@ -300,6 +296,20 @@ class Trainer:
         self.scaler.load_state_dict(facts["scaler"])
         if self.network.codes is not None:
             self.network.codes.started = facts["started"]
+
+
+def _refuse_gpu_settings(settings: TrainingConfig) -> None:
+    """Raise `SemidError` for what gains nothing on a CPU."""
+    if settings.precision == "float16":
+        raise SemidError(
+            "training.precision float16 needs a GPU, and this run is on the CPU; use bfloat16 or "
+            "float32"
+        )
+    if settings.compile:
+        raise SemidError(
+            "training.compile needs a GPU, and this run is on the CPU, where the products take the "
+            "time and compiling them gains nothing; leave it out"
+        )
 
 
 def _add_up(parts: list[Tensor]) -> Tensor | None:

@@ -45,7 +45,7 @@ def verdicts(
         said = _below(level, used, history, config) or _decayed(level, history)
         if said:
             advice = (
-                "the data is the cause, so use smaller levels or mend the data"
+                "the data is the cause, so use smaller levels or mend it"
                 if data
                 else _advice(level, history, config, metrics["train_rows"])
             )
