@@ -47,7 +47,7 @@ def verdicts(
             advice = (
                 "the data is the cause, so use smaller levels or mend it"
                 if data
-                else _advice(level, history, config, metrics["train_rows"])
+                else _advice(level, used, history, config, metrics["train_rows"])
             )
             found[f"level {level}"] = f"{said}; {advice}"
     return found | ({"data": data} if data else {})
@@ -156,6 +156,12 @@ def _advice(level: int, history: Sequence[Mapping[str, Any]], config: FitConfig,
     if rows < FEW_ROWS * size:
         return f"use smaller levels: {rows:,} training rows are few for {size} codewords"
     said = [perplexity for _, perplexity in _perplexities(history, level)]
+    bound = config.training.utilization_floor * size
+    if said and used["perplexity"] < bound <= said[-1]:
+        return (
+            "rows differ less than training moves them, so lower model.dropout, which is "
+            f"{config.model.dropout:g}, or training.learning_rate"
+        )
     if len(said) < 5 or said[-1] > 1.02 * said[-3]:
         return f"raise training.epochs, which is {config.training.epochs}: it still rises"
     return f"raise codebooks.balance, which is {books.balance:g}"

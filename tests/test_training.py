@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from semid import training
 from semid.errors import SemidError
 from semid.fit_config import FitConfig, TrainingConfig
 from semid.fitting import fit_data, measure
+from semid.losses import Ways, batch_loss
 from semid.model_config import ModelConfig
 from semid.quantizer import Quantizer, make_network
 from semid.training import Trainer
@@ -167,6 +169,56 @@ def test_history_and_callbacks() -> None:
         round(last["largest_share_0"] * data.train_rows)
     )
     assert trainer.history[0]["used_0"] == 0  # the codebooks start later
+
+
+def test_the_share_of_a_level_in_the_loss() -> None:
+    trainer = trainer_of(data_of(clustered(500)), autoencoder_share=0.4)
+    trainer.run([], None)
+    assert trainer.history[0]["loss_share_0"] == 0  # the autoencoder alone
+    last = trainer.history[-1]
+    weight = trainer.config.loss.commitment
+    total = last["reconstruction_loss"] + weight * last["commitment_loss"]
+    shares = [last[f"loss_share_{level}"] for level in range(2)]
+    assert sum(shares) == pytest.approx(weight * last["commitment_loss"] / total, rel=1e-5)
+    assert shares[0] > shares[1] > 0  # what a level leaves is less than what it was given
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"precision": "float16"}, "training.precision float16 needs a GPU, and this run is on"),
+        ({"compile": True}, "training.compile needs a GPU, and this run is on the CPU"),
+    ],
+)
+def test_settings_for_a_gpu_are_refused_on_the_cpu(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SemidError, match=said):
+        trainer_of(data_of(clustered(500)), **settings)
+
+
+def test_bfloat16_trains_on_the_cpu() -> None:
+    errors = []
+    for precision in ("float32", "bfloat16"):
+        trainer = trainer_of(data_of(clustered(500)), precision=precision)
+        trainer.run([], None)
+        errors.append(trainer.history[-1]["held_out_error"])
+        assert all(t.dtype == torch.float32 for t in trainer.network.state_dict().values())
+    assert errors[0] != errors[1]
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)
+
+
+def test_a_captured_network_has_the_loss_of_the_network() -> None:
+    trainer = trainer_of(data_of(clustered(500)))
+    network, rows = trainer.network, torch.from_numpy(clustered(64))
+    network.initialise(rows, torch.Generator())
+    x_nd = network.standardise(rows)
+    # As `training.compile` does, but with nothing to compile for.
+    capture = partial(torch.compile, backend="eager")
+    ways = Ways(capture(network.encode), capture(network.decode))
+    losses = []
+    for chosen in (None, ways):
+        chance = torch.Generator().manual_seed(0)
+        losses.append(batch_loss(network, x_nd, trainer.config, None, chance, chosen).total)
+    assert losses[0] == losses[1]
 
 
 def test_max_steps_ends_in_the_midst_of_an_epoch() -> None:

@@ -80,6 +80,13 @@ def test_training_that_was_too_short() -> None:
     assert found["level 0"].endswith("raise training.epochs, which is 6: it still rises")
 
 
+def test_a_level_that_was_used_well_only_while_it_was_trained() -> None:
+    assert said(history_of(7, 7), 3)["level 0"].endswith(
+        "in the kept model, though not while it was trained; rows differ less than training moves "
+        "them, so lower model.dropout, which is 0.1, or training.learning_rate"
+    )
+
+
 def test_too_few_rows() -> None:
     config = FitConfig(levels=(8,), quantizer="vqvae")
     found = verdicts(history_of(3, 3, 3, 3, 3), metrics_of(3) | {"train_rows": 39}, config, EVEN)
