@@ -139,7 +139,13 @@ def _perplexities(history: Sequence[Mapping[str, Any]], level: int) -> Iterator[
             yield row["epoch"], row[f"perplexity_{level}"]
 
 
-def _advice(level: int, history: Sequence[Mapping[str, Any]], config: FitConfig, rows: int) -> str:
+def _advice(
+    level: int,
+    used: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    config: FitConfig,
+    rows: int,
+) -> str:
     """Name the setting to change: the first of the known causes that applies."""
     books, size = config.codebooks, config.levels[level]
     if config.quantizer == "rqkmeans":
