@@ -21,7 +21,7 @@ lint: $(VENV)/.test
 
 # The figures in docs/benchmarks.md; SEMID_DATA names the folder that holds beauty/.
 figures: $(VENV)/.test
-	for figure in train assign suffix embed; do $(BIN)/python benchmarks/$$figure.py || exit 1; done
+	for figure in train assign suffix embed robustness; do $(BIN)/python benchmarks/$$figure.py || exit 1; done
 
 clean:
 	rm -rf out .venv

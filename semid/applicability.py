@@ -19,7 +19,7 @@ _WHOLE_SPACE = ("rqkmeans", "kmeans")
 _FOR: dict[str, tuple[str, ...]] = {
     "model": _NETWORKS,
     "training": _NETWORKS,
-    "training.utilization_floor": _CODED,
+    "training.utilization_floor": (*_CODED, "rqkmeans"),
     "training.autoencoder_share": _CODED,
     "loss": _NETWORKS,
     "loss.commitment": _CODED,

@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one job, and prints what came of it.
 
 Progress and log lines go to stderr; stdout carries the result, as JSON with ``--json``. Exit code
-0, 2 for a user's mistake, 1 for a defect of semid's.
+0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect of semid's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import typer
 
 from semid import __version__
 from semid.errors import SemidError
-from semid.terminal import log, print_json, print_result, result_fields, run_app, state
+from semid.terminal import (
+    log,
+    log_verdicts,
+    print_json,
+    print_result,
+    result_fields,
+    run_app,
+    state,
+)
 
 app = typer.Typer(
     name="semid",
@@ -122,6 +130,12 @@ def train(
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run exactly.")] = None,
     device: Device = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3, and write nothing, below the floor.")
+    ] = False,
+    track: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb or mlflow; may be repeated.")
+    ] = None,
     item_id: ItemId = "item_id",
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -143,6 +157,8 @@ def train(
         interactions=interactions,
         item_id=item_id,
         device=device,
+        strict=strict,
+        track=track or [],
         overwrite=overwrite,
         show=True,
     )
@@ -296,6 +312,7 @@ def run(
     for step, result in job(pipeline, item_id=item_id, overwrite=overwrite, show=True):
         done.append((step, result))
         log(f"{step.name:<12} {state(result)}: {result.output}")
+        log_verdicts(result)
     if as_json:
         print_json({step.name: result_fields(step.command, result) for step, result in done})
         return

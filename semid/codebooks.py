@@ -45,7 +45,7 @@ class Quantised(NamedTuple):
     """One training batch after quantisation.
 
     latent_nz : the quantised latent; its gradient passes on to the encoder
-    commitment : mean squared distance of each level's residual to its codeword, summed over levels
+    commitments : of each level, the mean squared distance of its residual to its codeword
     codebook_loss : the same towards the codewords, where these learn by gradient
     entropy_gap : log K less the entropy of the batch's soft choices, mean over levels
     codes_nl : int64 ``(n, depth)``
@@ -54,7 +54,7 @@ class Quantised(NamedTuple):
     """
 
     latent_nz: Tensor
-    commitment: Tensor
+    commitments: list[Tensor]
     codebook_loss: Tensor
     entropy_gap: Tensor
     codes_nl: Tensor
@@ -70,6 +70,11 @@ class Quantised(NamedTuple):
         """Return the quantised latent of every prefix, each with a gradient to the encoder."""
         shorter = [straight_through(latent_nz, total_nz) for total_nz in self.totals[:-1]]
         return [*shorter, self.latent_nz]
+
+    @property
+    def commitment(self) -> Tensor:
+        """The sum of `commitments`."""
+        return sum(self.commitments[1:], start=self.commitments[0])
 
 
 class Statistics(NamedTuple):
@@ -224,8 +229,8 @@ class ResidualCodebooks(nn.Module):
         """Quantise a batch of latents ``(n, z)`` for training; `chance` draws what is random."""
         residual_nz, total_nz = latent_nz, torch.zeros_like(latent_nz)
         zero = latent_nz.new_zeros(())
-        commitment, codebook_loss, gap = zero, zero, zero
-        codes, residuals, totals = [], [], []
+        codebook_loss, gap = zero, zero
+        codes, residuals, totals, commitments = [], [], [], []
         for number, level in enumerate(self.search_levels[: moment.depth]):
             residual_nz = level.enter(residual_nz)
             residuals.append(residual_nz.detach())
@@ -238,11 +243,11 @@ class ResidualCodebooks(nn.Module):
                 gap = gap + self._entropy_gap(level, residual_nz) / moment.depth
             residual_nz = residual_nz - chosen_nz.detach()
             # The residual still depends on the encoder at every level; the codewords do not.
-            commitment = commitment + residual_nz.square().mean()
+            commitments.append(residual_nz.square().mean())
             codes.append(code_n)
         return Quantised(
             self._pass_through(latent_nz, total_nz),
-            commitment,
+            commitments,
             codebook_loss,
             gap,
             torch.stack(codes, 1),

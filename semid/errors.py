@@ -1,7 +1,7 @@
 """What a user can get wrong. Every message says what is wrong, where, and the way out.
 
-`SemidError` is the one exception type that the command line turns into a sentence and exit code 2;
-anything else that escapes is a defect of semid's (exit code 1).
+`SemidError` is the one exception type that the command line turns into a sentence and its exit
+code; anything else that escapes is a defect of semid's (exit code 1).
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ class SemidError(ValueError):
     The message names the file, the column, the first row and both offending values where they
     exist, and ends with what to do.
     """
+
+    exit_code = 2
+
+
+class FloorError(SemidError):
+    """A level is used less evenly than the floor that a strict training asks for."""
+
+    exit_code = 3
 
 
 class RowError(SemidError):

@@ -21,7 +21,7 @@ FLAT = {"vqvae": "rqvae", "kmeans": "rqkmeans"}
 
 RECONSTRUCTIONS = ("mse", "cosine")
 LIBRARIES = ("faiss", "sklearn")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class TrainingConfig:
     autoencoder_share : share of the steps before the codebooks start
     batch_size : rows per step; 0 takes 512, and up to 4,096 for catalogs beyond 24,000 items
     learning_rate, warmup_steps, weight_decay, grad_clip : AdamW, linear warm-up, then cosine to 0
-    precision : of the networks in training: ``auto`` is bfloat16 on a GPU that has it, else float32
+    precision : of the networks in training: ``auto`` is bfloat16 on a GPU that has it, else
+        float32; ``float16`` needs a GPU and scales the loss
     utilization_floor : perplexity over K that every level should reach; the epoch that is kept is
         the one with the least held-out error among those that do
     """

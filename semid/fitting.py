@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -14,6 +15,7 @@ from semid.autoencoder import Autoencoder
 from semid.columns import as_matrix
 from semid.config import as_plain, parse
 from semid.cooccurrence import Partners, count_partners
+from semid.data_facts import examine
 from semid.devices import pick_device
 from semid.errors import SemidError, require_package
 from semid.fit_config import FitConfig, require_contrast
@@ -24,6 +26,7 @@ from semid.residual_kmeans import ResidualKMeans
 from semid.tables import open_table
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
+from semid.verdicts import verdicts
 
 # Rows that the closing measurement encodes at most, of training and of held-out items.
 MEASURED_ROWS = 262_144
@@ -111,7 +114,13 @@ def fit_data(
         callbacks=callbacks,
         checkpoint=checkpoint,
     )
-    fitted.metrics |= measure(fitted, data, seed=config.seed)
+    train_nd = data.sample(MEASURED_ROWS, seed=config.seed)
+    held_out_nd = data.held_out_sample(MEASURED_ROWS, seed=config.seed)
+    fitted.metrics |= measure(fitted, train_nd, held_out_nd)
+    if fitted.levels:
+        found = examine(train_nd, max(config.levels), seed=config.seed)
+        said = verdicts(fitted.history, fitted.metrics, config, found)
+        fitted.metrics |= {"data": found.as_plain(), "verdicts": said}
     return fitted
 
 
@@ -160,16 +169,17 @@ def _fit_kmeans(
     return len(sample_nd)
 
 
-def measure(quantizer: Quantizer, data: TrainingData, *, seed: int) -> dict[str, Any]:
-    """Measure a fitted quantizer on (samples of) its training and held-out rows.
+def measure(
+    quantizer: Quantizer,
+    train_nd: npt.NDArray[np.float32],
+    held_out_nd: npt.NDArray[np.float32],
+) -> dict[str, Any]:
+    """Measure a fitted quantizer on (samples of) its training and held-out rows, each ``(n, d)``.
 
     Returns the figures of `semid.metrics.measurement.Measurement`.
     """
     measurement = Measurement(quantizer.levels, quantizer.width)
-    for x_nd, held in (
-        (data.sample(MEASURED_ROWS, seed=seed), False),
-        (data.held_out_sample(MEASURED_ROWS, seed=seed), True),
-    ):
+    for x_nd, held in ((train_nd, False), (held_out_nd, True)):
         for start in range(0, len(x_nd), MEASURED_BATCH):
             rows_nd = x_nd[start : start + MEASURED_BATCH]
             held_n = np.full(len(rows_nd), held)

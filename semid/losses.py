@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from semid.autoencoder import Autoencoder
-from semid.codebooks import Moment, Quantised
+from semid.codebooks import Moment
 from semid.contrast import Pairs, contrast_loss
 from semid.fit_config import FitConfig
 
@@ -21,7 +21,7 @@ class Loss(NamedTuple):
     """The loss of a batch.
 
     total : what is minimised
-    terms : its parts before they are weighted, detached
+    terms : its parts before they are weighted, and the total, detached
     quantised : what the codebooks learn from; None while there are none
     """
 
@@ -79,6 +79,9 @@ def batch_loss(
             total = total + getattr(config.loss, name) * terms[name]
     if pairs is not None:
         total = total + config.contrast.weight * terms["contrast"]
+    terms["total"] = total
+    for level, part in enumerate([] if quantised is None else quantised.commitments):
+        terms[f"commitment_{level}"] = part
     detached = {name: term.detach() for name, term in terms.items()}
     return Loss(total, detached, None if quantised is None else quantised.first(n))
 

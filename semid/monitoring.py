@@ -93,6 +93,7 @@ class Monitor:
             metrics[f"restarts_{level}"] = self.restarts[level]
             metrics[f"churn_{level}"] = churn[level]
             metrics[f"distance_{level}"] = self._distance(level)
+            metrics[f"loss_share_{level}"] = self._loss_share(level)
         return metrics
 
     def _names(self) -> tuple[str, ...]:
@@ -106,6 +107,11 @@ class Monitor:
         codes = self.network.codes
         assert codes is not None
         return float(codes.get_buffer(f"distance_{level}")) / codes.codebooks[0].shape[1]
+
+    def _loss_share(self, level: int) -> float:
+        """Share of the weighted commitment of a level in the loss."""
+        part, total = (float(self._terms.get(n, 0.0)) for n in (f"commitment_{level}", "total"))
+        return self.config.loss.commitment * part / total if total else 0.0
 
     @torch.no_grad()
     def _measure(self, coded: bool) -> tuple[float | None, list[float | None]]:

@@ -40,7 +40,7 @@ def describe(facts: Mapping[str, Any], indent: str = "") -> str:
     lines = []
     for name, value in facts.items():
         label = f"{indent}{name}:"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             lines += [label, describe(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             lines.append(label)
@@ -57,6 +57,8 @@ def _inline(row: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping) and not value:
+        return "none"
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     if isinstance(value, int) and not isinstance(value, bool):

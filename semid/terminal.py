@@ -21,7 +21,7 @@ _INTERRUPTED = 128 + signal.SIGINT  # what typer makes of Ctrl-C
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app and turn every failure into a sentence and an exit code.
 
-    0, 2 for a user's mistake, 1 for a defect.
+    0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect.
     """
     # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,7 +32,7 @@ def run_app(app: typer.Typer, name: str) -> None:
             raise KeyboardInterrupt
     except SemidError as error:
         log(f"error: {error}")
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _say_interrupted()
     except Exception as error:
@@ -83,7 +83,8 @@ def state(result: Any) -> str:
 
 
 def print_result(command: str, result: Any, as_json: bool) -> None:
-    """Print what a job did, for a person or as JSON."""
+    """Print what a job did, for a person or as JSON; verdicts go to stderr."""
+    log_verdicts(result)
     if as_json:
         print_json(result_fields(command, result))
         return
@@ -92,8 +93,15 @@ def print_result(command: str, result: Any, as_json: bool) -> None:
     if command == "evaluate":
         typer.echo(metrics_table(result.summary))
     elif result.summary:
-        typer.echo(describe(result.summary))
+        shown = {name: fact for name, fact in result.summary.items() if name != "verdicts"}
+        typer.echo(describe(shown))
     typer.echo(f"{result.output}: {state(result)}")
+
+
+def log_verdicts(result: Any) -> None:
+    """Print what a training had to say of its levels and its data, a line each."""
+    for about, sentence in result.summary.get("verdicts", {}).items():
+        log(f"{about}: {sentence}")
 
 
 def result_fields(command: str, result: Any) -> dict[str, Any]:

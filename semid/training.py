@@ -29,6 +29,7 @@ from semid.feed import Feed, Rows
 from semid.fit_config import FitConfig
 from semid.losses import Loss, batch_loss
 from semid.monitoring import Monitor, better
+from semid.revival import revive
 from semid.training_data import TrainingData
 
 # Often enough to lose little work, seldom enough to cost nothing.
@@ -78,6 +79,11 @@ class Trainer:
         start = min(round(self.total_steps * settings.autoencoder_share), self.total_steps - 1)
         self.codebook_start = self.total_steps if self.network.codes is None else start
         self.device = self.network.mean.device
+        if self.device.type != "cuda" and settings.precision == "float16":
+            raise SemidError(
+                "training.precision float16 needs a GPU, and this run is on the CPU; use bfloat16 "
+                "or float32"
+            )
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -85,6 +91,10 @@ class Trainer:
             weight_decay=settings.weight_decay,
             betas=(0.9, 0.99),
             fused=True,
+        )
+        # Small gradients vanish in float16 unless the loss is scaled up; otherwise it does nothing.
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=settings.precision == "float16"
         )
         self.monitor = Monitor(self.network, self.data, self.config)
         self.feed = Feed(self.data, self.device, self.batch_size, self.partners)
@@ -119,6 +129,9 @@ class Trainer:
                     saved = time.monotonic()
         for name, tensor in state_of(self.network).items():
             tensor.data.copy_(self.best[name])
+        if self.network.codes is not None:
+            with torch.no_grad():
+                revive(self.network.codes, self.network.project(self._sample()))
 
     @contextmanager
     def _in_threads(self) -> Iterator[Shards]:
@@ -208,16 +221,17 @@ class Trainer:
             seed = (self.config.seed, self.step, 3, place)
             pairs = self.feed.pairs(None if row_n is None else row_n[begin : begin + rows], seed)
             loss = batch_loss(self.network, parts[place], self.config, moment, chance, pairs)
-            wanted = torch.autograd.grad(
-                loss.total * shares[place], self.parameters, allow_unused=True
-            )
+            scaled = self.scaler.scale(loss.total * shares[place])
+            wanted = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
             return loss, wanted
 
         losses, gradients = zip(*shards(learn, range(len(parts))), strict=True)
         for parameter, *found in zip(self.parameters, *gradients, strict=True):
             parameter.grad = _add_up([part for part in found if part is not None])
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         quantised = _joined([loss.quantised for loss in losses])
         self.monitor.add([loss.terms for loss in losses], shares, quantised)
         if quantised is not None:
@@ -252,6 +266,7 @@ class Trainer:
         facts = {
             **{"step": self.step, "epoch": self.epoch, "history": self.history},
             **{"best": self.best_metrics, "monitor": self.monitor.state()},
+            "scaler": self.scaler.state_dict(),
             "started": 0 if self.network.codes is None else self.network.codes.started,
         }
         save_checkpoint(
@@ -263,6 +278,7 @@ class Trainer:
         self.step, self.epoch, self.history = facts["step"], facts["epoch"], facts["history"]
         self.best_metrics = facts["best"]
         self.monitor.restore(facts["monitor"])
+        self.scaler.load_state_dict(facts["scaler"])
         if self.network.codes is not None:
             self.network.codes.started = facts["started"]
 

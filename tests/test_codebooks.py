@@ -57,6 +57,7 @@ def test_commitment_by_hand() -> None:
     assert batch.codes_nl.tolist() == [[1, 1], [0, 0]]
     # Residuals after level 0: (-1, 2) and (0, 1), mean square 6 / 4; after level 1: (0, 2) and
     # (0, 1), mean square 5 / 4.
+    assert [part.item() for part in batch.commitments] == [1.5, 1.25]
     assert batch.commitment.item() == 1.5 + 1.25
     assert batch.latent_nz.tolist() == [[3.0, 0.0], [0.0, 0.0]]
     assert [r.tolist() for r in batch.residuals] == [

@@ -36,7 +36,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
         "principal",
     ),
-    ("fit_config", "quantization", "estimators", "contrast"),
+    ("fit_config", "quantization", "estimators", "contrast", "data_facts"),
     ("mlp",),
     ("projection",),
     # columns and directories with their checks
@@ -57,8 +57,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("encoders",),
     # models and where their rows come from
     ("autoencoder", "residual_kmeans", "block_search", "training_data"),
-    ("quantizer", "losses", "feed", "monitoring", "checkpoints"),
-    ("training",),
+    ("quantizer", "losses", "feed", "monitoring", "checkpoints", "revival"),
+    ("training", "verdicts", "trackers"),
     ("fitting",),
     # quantizers side by side
     ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
@@ -103,6 +103,7 @@ LOADS = {
         "losses",
         "monitoring",
         "checkpoints",
+        "revival",
         "residual_kmeans",
         "training",
         "quantizer",
@@ -114,6 +115,9 @@ LOADS = {
     "sentence_transformers": set(),
     "transformers": set(),
     "ray": set(),
+    "tensorboard": set(),
+    "wandb": set(),
+    "mlflow": set(),
 }
 
 

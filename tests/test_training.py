@@ -99,7 +99,8 @@ def test_a_clustered_catalog(seed: int) -> None:
     start.initialise(rows, torch.Generator())
     with torch.no_grad():
         start.codes.initialise(start.project(rows), batch_rows=128, seed=seed)
-    untrained = measure(Quantizer("rqvae", start, 24, {}), data, seed=0)
+    train_nd, held_out_nd = (take(3_000, seed=0) for take in (data.sample, data.held_out_sample))
+    untrained = measure(Quantizer("rqvae", start, 24, {}), train_nd, held_out_nd)
     baseline = fit_data(data, FitConfig(quantizer="rqkmeans", levels=levels, seed=seed)).metrics
     assert model.metrics["held_out_error"] < 0.9 * untrained["held_out_error"]
     assert model.metrics["held_out_error"] < 0.9 * baseline["held_out_error"]
@@ -166,6 +167,34 @@ def test_history_and_callbacks() -> None:
         round(last["largest_share_0"] * data.train_rows)
     )
     assert trainer.history[0]["used_0"] == 0  # the codebooks start later
+
+
+def test_the_share_of_a_level_in_the_loss() -> None:
+    trainer = trainer_of(data_of(clustered(500)), autoencoder_share=0.4)
+    trainer.run([], None)
+    assert trainer.history[0]["loss_share_0"] == 0  # the autoencoder alone
+    last = trainer.history[-1]
+    weight = trainer.config.loss.commitment
+    total = last["reconstruction_loss"] + weight * last["commitment_loss"]
+    shares = [last[f"loss_share_{level}"] for level in range(2)]
+    assert sum(shares) == pytest.approx(weight * last["commitment_loss"] / total, rel=1e-5)
+    assert shares[0] > shares[1] > 0  # what a level leaves is less than what it was given
+
+
+def test_float16_is_refused_on_the_cpu() -> None:
+    with pytest.raises(SemidError, match=r"training\.precision float16 needs a GPU"):
+        trainer_of(data_of(clustered(500)), precision="float16")
+
+
+def test_bfloat16_trains_on_the_cpu() -> None:
+    errors = []
+    for precision in ("float32", "bfloat16"):
+        trainer = trainer_of(data_of(clustered(500)), precision=precision)
+        trainer.run([], None)
+        errors.append(trainer.history[-1]["held_out_error"])
+        assert all(t.dtype == torch.float32 for t in trainer.network.state_dict().values())
+    assert errors[0] != errors[1]
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)
 
 
 def test_max_steps_ends_in_the_midst_of_an_epoch() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from semid.collisions import POLICIES
 from semid.config import parse, parse_value, read_toml
-from semid.errors import SemidError, display_path
+from semid.errors import FloorError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign
@@ -26,7 +26,7 @@ from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.job import Result
-from semid.jobs.train import train
+from semid.jobs.train import check_requests, train
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
@@ -87,6 +87,7 @@ def _check_settings(step: Step, where: str) -> None:
         if step.command == "train":
             config = parse(FitConfig, given.get("settings", {}), where="train")
             require_contrast(config, given="interactions" in given)
+            check_requests(config, strict=given.get("strict", False), track=given.get("track", []))
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
         if step.command == "compare":
@@ -177,7 +178,8 @@ def run(
         try:
             result = COMMANDS[step.command](**named, overwrite=overwrite, owner=owner, show=show)
         except SemidError as error:
-            raise SemidError(f"{where}: {error}") from error
+            kind = FloorError if isinstance(error, FloorError) else SemidError
+            raise kind(f"{where}: {error}") from error
         yield step, result
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from semid.columns import embedding_width, id_type
 from semid.config import as_plain, parse
-from semid.errors import SemidError, display_path, require_package
-from semid.fit_config import FitConfig, require_contrast
+from semid.errors import FloorError, SemidError, display_path, require_package
+from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest
 from semid.tables import open_table
+from semid.trackers import Tracker, require_trackers, tracking
+from semid.verdicts import missed
+
+LINES = "history.jsonl"
 
 
 class JsonLines:
@@ -39,6 +46,8 @@ def train(
     interactions: str | None = None,
     item_id: str = "item_id",
     device: str = "auto",
+    strict: bool = False,
+    track: Sequence[str] = (),
     overwrite: bool = False,
     show: bool = False,
     owner: str | None = None,
@@ -53,6 +62,8 @@ def train(
     interactions : table of who met which item, for items met together to get like codes
     item_id : name of the id column, in both tables
     device : ``auto``, ``cpu`` or ``cuda``
+    strict : refuse a model with a level below ``training.utilization_floor``: nothing is written
+    track : trackers that hear of every epoch, of `semid.trackers.TRACKERS`
     overwrite : replace a model made by other settings
     show : show progress bars
     owner : the step of a pipeline that runs it, which may replace what it made before
@@ -61,9 +72,12 @@ def train(
     ------
     SemidError
         For bad input or settings; what stood at `output` stays.
+    FloorError
+        When `strict` and a level misses the floor; what stood at `output` stays.
     """
     target = output_path(output)
     config = parse(FitConfig, settings or {}, where="train")
+    check_requests(config, strict=strict, track=track)
     table = open_table(embeddings)
     met = None if interactions is None else open_table(interactions)
     embedding_width(table)
@@ -94,26 +108,31 @@ def train(
         if met is not None:
             ids = training_ids(table, item_id, share=config.holdout)
             partners = count_partners(met, ids, config.contrast, item_id=item_id)
-        lines = stage / "history.jsonl"
-        with bar("train", 1, "steps", show=show) as shown:
+        with (
+            bar("train", 1, "steps", show=show) as shown,
+            _trackers(track, config, stage, target) as trackers,
+        ):
             model = fit_data(
                 data,
                 config,
                 partners=partners,
                 device=device,
-                callbacks=[TrainingBar(shown), JsonLines(lines)],
+                # The lines first: what they hold is not tracked again after a crash.
+                callbacks=[TrainingBar(shown), JsonLines(stage / LINES), *trackers],
                 checkpoint=stage / "checkpoint.safetensors",
             )
+        if strict:
+            _require_floor(model.metrics, config, target)
         folder = stage / "model"
         folder.mkdir(exist_ok=True)
         write_artifact(model.to_artifact(), folder, manifest)
         if model.history:
             # Not the lines as they came: after a crash, some of these came twice.
             text = "".join(json.dumps(epoch) + "\n" for epoch in model.history)
-            (folder / "history.jsonl").write_text(text)
+            (folder / LINES).write_text(text)
         return folder, {"quantizer": model.kind, "width": model.width, **model.metrics}
 
-    return produce(
+    result = produce(
         "train",
         target,
         inputs={"embeddings": table} | ({} if met is None else {"interactions": met}),
@@ -122,3 +141,51 @@ def train(
         overwrite=overwrite,
         owner=owner,
     )
+    if strict:  # a model that was there already
+        _require_floor(result.summary, config, target)
+    return result
+
+
+def check_requests(config: FitConfig, *, strict: bool, track: Sequence[str]) -> None:
+    """Raise `SemidError` for a strictness without codes, or a tracker that is not there."""
+    if strict and config.quantizer in WITHOUT_CODES:
+        raise SemidError(
+            f"strict asks for evenly used codes, but a {config.quantizer} has none; leave it out"
+        )
+    require_trackers(track)
+
+
+def _require_floor(metrics: Mapping[str, Any], config: FitConfig, output: Path) -> None:
+    below = missed(metrics, config)
+    if not below:
+        return
+    names = [f"level {level}" for level in below] + ["data"]
+    said = [f"{name}: {metrics['verdicts'][name]}" for name in names if name in metrics["verdicts"]]
+    raise FloorError(
+        f"{'; '.join(said)}; strict was asked for, so {display_path(output)} was not written"
+    )
+
+
+def _trackers(
+    names: Sequence[str], config: FitConfig, stage: Path, output: Path
+) -> AbstractContextManager[list[Tracker]]:
+    """Open the trackers of a run, or go on with those of a run that was stopped."""
+    note, lines = stage / "run.txt", stage / LINES
+    if not note.exists():
+        note.write_text(f"{output.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return tracking(
+        names,
+        run=note.read_text(),
+        folder=output.parent / "runs",
+        settings=as_plain(config),
+        after=_last_epoch(lines),
+    )
+
+
+def _last_epoch(lines: Path) -> int:
+    """Return the last epoch that a file of JSON lines holds; a kill may have torn a line."""
+    last = 0
+    for line in lines.read_text().splitlines() if lines.exists() else []:
+        with suppress(ValueError):
+            last = max(last, int(json.loads(line)["epoch"]))
+    return last

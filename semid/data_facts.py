@@ -1,0 +1,104 @@
+"""What a sample of embeddings says of the catalog: repeated rows, dense places, heavy tails.
+
+Shapes: n rows, d dims, k codewords, m distinct rows. Knows nothing about models or training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from semid.kmeans import kmeans
+from semid.metrics.codes import Utilization, utilization
+
+Matrix = npt.NDArray[np.float32]
+
+# Enough to tell even rows from uneven ones, in a second.
+PROBED_ROWS = 8_192
+PROBED_CODEWORDS = 256
+PROBE_ITERATIONS = 10
+TAIL = 0.01
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of a sample.
+
+    Attributes
+    ----------
+    copies_m : how often each distinct row stands there, ``(m,)``; rows are compared bit for bit
+    probe : how k-means uses a flat codebook on them
+    tail_share : share of the variance that the farthest 1% of the rows hold
+    """
+
+    copies_m: npt.NDArray[np.int64]
+    probe: Utilization
+    tail_share: float
+
+    @property
+    def rows(self) -> int:
+        """Rows of the sample."""
+        return int(self.copies_m.sum())
+
+    @property
+    def repeated(self) -> int:
+        """Rows that repeat another one."""
+        return self.rows - len(self.copies_m)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return {
+            "sampled_rows": self.rows,
+            "distinct_rows": len(self.copies_m),
+            "most_repeated": int(self.copies_m.max()),
+            "kmeans_codewords": self.probe.size,
+            "kmeans_perplexity": self.probe.perplexity,
+            "kmeans_largest_share": self.probe.largest_share,
+            "tail_share": self.tail_share,
+        }
+
+
+def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
+    """Look at a sample of embeddings ``(n, d)``; k-means probes it with at most `codewords`."""
+    digests = [xxhash.xxh3_64_intdigest(row) for row in np.ascontiguousarray(x_nd)]
+    copies_m = np.unique(np.array(digests, np.uint64), return_counts=True)[1]
+    step = math.ceil(len(x_nd) / PROBED_ROWS)
+    centred_nd = x_nd[::step] - x_nd[::step].mean(0)
+    probe = _probe(centred_nd, min(codewords, PROBED_CODEWORDS, len(centred_nd)), seed=seed)
+    return DataFacts(copies_m, probe, _tail_share(centred_nd))
+
+
+def _probe(x_nd: Matrix, k: int, *, seed: int) -> Utilization:
+    centroid_kd = kmeans(x_nd, k, seed=seed, iterations=PROBE_ITERATIONS)
+    score_nk = 0.5 * np.einsum("kd,kd->k", centroid_kd, centroid_kd) - x_nd @ centroid_kd.T
+    return utilization(np.bincount(score_nk.argmin(1), minlength=k))
+
+
+def _tail_share(centred_nd: Matrix) -> float:
+    square_n = np.sort(np.einsum("nd,nd->n", centred_nd, centred_nd, dtype=np.float64))
+    tail = max(1, round(TAIL * len(square_n)))
+    total = square_n.sum()
+    return float(square_n[-tail:].sum() / total) if total else 0.0
+
+
+def perplexity_ceiling(copies_m: npt.NDArray[np.int64], k: int) -> float:
+    """Return the largest perplexity that any quantizer with k codewords can reach on such rows.
+
+    Equal rows have equal codes: a row whose copies exceed an even share takes a codeword for
+    itself, and at best the rest is spread evenly over the others.
+    """
+    left, rows, entropy = int(copies_m.sum()), int(copies_m.sum()), 0.0
+    free = min(k, len(copies_m))
+    for copies in np.sort(copies_m)[::-1][:free].tolist():
+        if copies * free <= left:
+            break
+        entropy -= copies / rows * math.log(copies / rows)
+        left, free = left - copies, free - 1
+    if left:
+        entropy -= left / rows * math.log(left / rows / free)
+    return math.exp(entropy)
