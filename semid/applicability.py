@@ -39,6 +39,7 @@ _FOR: dict[str, tuple[str, ...]] = {
     "kmeans": _BASELINES,
     "kmeans.pca": _WHOLE_SPACE,
     "kmeans.size_limit": _WHOLE_SPACE,
+    "kmeans.init": _WHOLE_SPACE,
     "kmeans.library": ("kmeans",),
 }
 

@@ -11,6 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from semid import __version__
+from semid.cli_options import (
+    Config,
+    Device,
+    EncoderSet,
+    ItemId,
+    Json,
+    ModelDir,
+    Output,
+    Overwrite,
+    Set,
+)
 from semid.errors import SemidError
 from semid.terminal import (
     log,
@@ -30,23 +41,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
-ItemId = Annotated[str, typer.Option("--item-id", help="Name of the item id column.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an output made by other settings.")
-]
-Output = Annotated[str, typer.Option("--output", "-o", help="What to write.")]
-ModelDir = Annotated[str, typer.Option("--model", "-m", help="Model directory.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
-Config = Annotated[str | None, typer.Option("--config", "-c", help="TOML file of settings.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, such as training.epochs=50.")
-]
-
-EncoderSet = Annotated[
-    list[str] | None, typer.Option("--set", help="One encoder setting, such as dim=128.")
-]
 
 
 @app.callback(invoke_without_command=True)

@@ -7,9 +7,7 @@ of dead codes as in Jukebox (2005.00341); EMA as in VQ-VAE (1711.00937).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,76 +16,11 @@ from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_th
 from semid.fsq import Grid, grid_sizes
 from semid.kmeans import kmeans
 from semid.model_config import CodebookConfig
-from semid.quantization import Level, least, search
+from semid.quantised import Moment, Quantised, Statistics
+from semid.quantization import Level, least, nearest
 
-SEARCH_ROWS = 8_192
 # Offsets of codewords used less or more than this often the mean use stop growing.
 _USE_RANGE = (0.05, 20.0)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What quantisation in training depends on beside the batch.
-
-    Attributes
-    ----------
-    depth : levels that this batch trains
-    temperature : of Gumbel-softmax
-    entropy : whether the loss asks for `Quantised.entropy_gap`
-    """
-
-    depth: int
-    temperature: float = 1.0
-    entropy: bool = False
-
-
-class Quantised(NamedTuple):
-    """One training batch after quantisation.
-
-    latent_nz : the quantised latent; its gradient passes on to the encoder
-    commitments : of each level, the mean squared distance of its residual to its codeword
-    codebook_loss : the same towards the codewords, where these learn by gradient
-    entropy_gap : log K less the entropy of the batch's soft choices, mean over levels
-    codes_nl : int64 ``(n, depth)``
-    residuals : for each level what was quantised there, detached, ``(n, z)``
-    totals : for each level the sum of the codewords up to it, detached, ``(n, z)``
-    """
-
-    latent_nz: Tensor
-    commitments: list[Tensor]
-    codebook_loss: Tensor
-    entropy_gap: Tensor
-    codes_nl: Tensor
-    residuals: list[Tensor]
-    totals: list[Tensor]
-
-    def first(self, n: int) -> Quantised:
-        """Return what the codebooks learn from when it is only the first n rows."""
-        residuals = [residual_nz[:n] for residual_nz in self.residuals]
-        return self._replace(codes_nl=self.codes_nl[:n], residuals=residuals)
-
-    def prefixes(self, latent_nz: Tensor) -> list[Tensor]:
-        """Return the quantised latent of every prefix, each with a gradient to the encoder."""
-        shorter = [straight_through(latent_nz, total_nz) for total_nz in self.totals[:-1]]
-        return [*shorter, self.latent_nz]
-
-    @property
-    def commitment(self) -> Tensor:
-        """The sum of `commitments`."""
-        return sum(self.commitments[1:], start=self.commitments[0])
-
-
-class Statistics(NamedTuple):
-    """What one level learns from a batch; each a sum over rows.
-
-    count_k : rows per codeword
-    sum_kz : their residuals
-    distance : their squared distances to their codewords, ``()``
-    """
-
-    count_k: Tensor
-    sum_kz: Tensor
-    distance: Tensor
 
 
 class ResidualCodebooks(nn.Module):
@@ -171,54 +104,38 @@ class ResidualCodebooks(nn.Module):
 
     @torch.no_grad()
     def initialise(
-        self,
-        sample_nz: Tensor,
-        *,
-        batch_rows: int,
-        seed: int,
-        depth: int | None = None,
-        iterations: int = 25,
-        on_level: Callable[[int], object] = lambda _: None,
+        self, sample_nz: Tensor, *, batch_rows: int, seed: int, depth: int | None = None
     ) -> None:
         """Set each codebook by k-means on the residuals of a catalog-wide sample of latents.
 
         Levels that have started stay as they are; `depth` is how many then have, all by default.
-
         The moving averages begin as if every batch of `batch_rows` had looked like the sample.
-        `on_level` hears how many levels are done after each.
         """
-        residual_nz = sample_nz.clone()
+        residual_nz, share = sample_nz, batch_rows / len(sample_nz)
         for level in range(len(self.levels) if depth is None else depth):
             residual_nz = self.search_levels[level].enter(residual_nz)
-            if level < self.started:
-                for block_bz in torch.split(residual_nz, SEARCH_ROWS):
-                    found = self.search_levels[level]._replace(layer_norm=False)
-                    block_bz -= found.codebook_kz[search(block_bz, [found]).codes_nl[:, 0]]
-                continue
-            if (grid := self._grid(level)) is not None:
+            fresh = level >= self.started
+            if fresh and (grid := self._grid(level)) is not None:
                 grid.initialise(residual_nz)
-            elif self.homes[level] == level:
-                self._start(level, residual_nz, seed=(seed + level) % 2**31, iterations=iterations)
+            elif fresh and self.homes[level] == level:
+                self._start(level, residual_nz, seed=(seed + level) % 2**31)
             found = self.search_levels[level]
-            count_k, distance = torch.zeros_like(self.get_buffer(f"count_{level}")), 0.0
-            # In blocks: the scores of a whole sample against a large codebook take gigabytes.
-            for block_bz in torch.split(residual_nz, SEARCH_ROWS):
-                code_b = search(block_bz, [found._replace(layer_norm=False)]).codes_nl[:, 0]
-                count_k += torch.bincount(code_b, minlength=len(count_k))
-                block_bz -= found.codebook_kz[code_b]
-                distance += float(block_bz.square().sum())
-            share = batch_rows / len(sample_nz)
+            code_n = nearest(residual_nz, found)
+            residual_nz = residual_nz - found.codebook_kz[code_n]
+            if not fresh:
+                continue
             if found.grid is None:
-                self._set(level, slice(None), found.codebook_kz.detach(), count_k * share)
-            self.get_buffer(f"distance_{level}").fill_(distance / len(sample_nz))
+                count_k = torch.bincount(code_n, minlength=len(found.codebook_kz)) * share
+                self._set(level, slice(None), found.codebook_kz.detach(), count_k)
+            mean_distance = residual_nz.square().sum(1).mean()
+            self.get_buffer(f"distance_{level}").copy_(mean_distance)
             self.started = level + 1
-            on_level(self.started)
 
-    def _start(self, level: int, residual_nz: Tensor, *, seed: int, iterations: int) -> None:
+    def _start(self, level: int, residual_nz: Tensor, *, seed: int) -> None:
         codebook_kz = self.codebooks[level]
         if self.config.init == "kmeans":
             rows_nz = residual_nz.cpu().numpy()
-            found = kmeans(rows_nz, len(codebook_kz), seed=seed, iterations=iterations)
+            found = kmeans(rows_nz, len(codebook_kz), seed=seed, init="k-means++")
             codebook_kz.copy_(torch.from_numpy(found))
         else:
             generator = torch.Generator().manual_seed(seed)

@@ -144,6 +144,8 @@ class KMeansConfig:
     pca : principal components that are quantised in place of the embeddings; 0 for the embeddings
     size_limit : how many times the mean a cluster of the sample may hold, by a price for each
         codeword that is part of the model; 0 for any number
+    init : where k-means starts: at ``random`` rows, FAISS's default, or by ``k-means++``, which
+        ends nearer to the rows and takes longer
     library : of flat k-means: ``faiss`` or ``sklearn``
     """
 
@@ -151,6 +153,7 @@ class KMeansConfig:
     max_rows: int = 2_000_000
     pca: int = 0
     size_limit: float = 0.0
+    init: str = "random"
     library: str = "faiss"
 
     def __post_init__(self) -> None:
@@ -160,6 +163,7 @@ class KMeansConfig:
         require("kmeans.pca", self.pca, self.pca >= 0, "at least 0")
         limit = self.size_limit
         require("kmeans.size_limit", limit, limit == 0 or limit > 1, "0, or above 1")
+        require_choice("kmeans.init", self.init, ("random", "k-means++"))
         require_choice("kmeans.library", self.library, LIBRARIES)
 
 

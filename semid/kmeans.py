@@ -16,12 +16,18 @@ Matrix = npt.NDArray[np.float32]
 
 
 def kmeans(
-    x_nd: Matrix, k: int, *, seed: int, iterations: int = 25, library: str = "faiss"
+    x_nd: Matrix,
+    k: int,
+    *,
+    seed: int,
+    iterations: int = 25,
+    library: str = "faiss",
+    init: str = "random",
 ) -> Matrix:
     """Return k centroids of all rows of `x_nd`, shape ``(k, d)``.
 
     Every row is used: a caller who wants a sample passes one. `library` is ``faiss`` or
-    ``sklearn``.
+    ``sklearn``; `init` is ``random`` rows or ``k-means++`` (Arthur & Vassilvitskii, 2007).
 
     Raises
     ------
@@ -37,13 +43,17 @@ def kmeans(
     if k == 1:  # either library would iterate to the same answer
         return np.asarray(x_nd.mean(0, keepdims=True, dtype=np.float64), dtype=np.float32)
     x_nd = np.ascontiguousarray(x_nd, dtype=np.float32)
-    return (_by_sklearn if library == "sklearn" else _by_faiss)(x_nd, k, seed, iterations)
+    return (_by_sklearn if library == "sklearn" else _by_faiss)(x_nd, k, seed, iterations, init)
 
 
-def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int) -> Matrix:
+def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Matrix:
     import faiss
 
     n, d = x_nd.shape
+    methods = {
+        "random": faiss.ClusteringInitMethod_RANDOM,
+        "k-means++": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+    }
     clustering = faiss.Kmeans(
         d,
         k,
@@ -52,16 +62,17 @@ def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int) -> Matrix:
         # Neither the silent sampling above 256 rows a centroid nor the warning below 39.
         max_points_per_centroid=n,
         min_points_per_centroid=1,
+        init_method=methods[init],
     )
     clustering.train(x_nd)
     return np.asarray(clustering.centroids, dtype=np.float32)
 
 
-def _by_sklearn(x_nd: Matrix, k: int, seed: int, iterations: int) -> Matrix:
+def _by_sklearn(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Matrix:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    clustering = KMeans(k, n_init=1, max_iter=iterations, random_state=seed)
+    clustering = KMeans(k, init=init, n_init=1, max_iter=iterations, random_state=seed)
     with warnings.catch_warnings():  # of rows that repeat: fewer clusters than were asked for
         warnings.simplefilter("ignore", ConvergenceWarning)
         clustering.fit(x_nd)

@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from semid.autoencoder import Autoencoder
-from semid.codebooks import Moment, Quantised
 from semid.contrast import Pairs, contrast_loss
 from semid.fit_config import FitConfig
+from semid.quantised import Moment, Quantised
 
 
 class Loss(NamedTuple):

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from semid.autoencoder import Autoencoder
-from semid.codebooks import Quantised
 from semid.errors import SemidError
 from semid.fit_config import FitConfig
 from semid.metrics.codes import relative_error, utilization
+from semid.quantised import Quantised
 from semid.quantization import look_up, search
 from semid.training_data import TrainingData
 

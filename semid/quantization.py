@@ -22,6 +22,9 @@ TILE_ROWS, TILE_COLUMNS = 16, 8
 NEAR_TIE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
+_SEARCH_ROWS = 8_192
+
+
 class Gridded(Protocol):
     """What the search needs of a level without a codebook; see `semid.fsq.Grid`."""
 
@@ -150,6 +153,16 @@ def search(z_nz: Tensor, levels: Sequence[Level]) -> Search:
         margin_n = torch.minimum(margin_n, found.margin_n)
         near_tie_n |= found.near_tie_n
     return Search(torch.stack(codes, 1), residual_nz.square().sum(1), margin_n, near_tie_n)
+
+
+def nearest(residual_nz: Tensor, level: Level) -> Tensor:
+    """Return the codes ``(n,)`` that `level` gives to residuals that have entered it.
+
+    In blocks: the scores of a whole sample against a large codebook take gigabytes.
+    """
+    entered = [level._replace(layer_norm=False)]
+    blocks = torch.split(residual_nz, _SEARCH_ROWS)
+    return torch.cat([search(block_bz, entered).codes_nl[:, 0] for block_bz in blocks])
 
 
 def _nearest(residual_nz: Tensor, size_n: Tensor, level: Level) -> tuple[Tensor, Choice]:

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from semid.balancing import balance
-from semid.codebooks import SEARCH_ROWS, ResidualCodebooks
+from semid.codebooks import ResidualCodebooks
 from semid.errors import SemidError
 from semid.fit_config import KMeansConfig
 from semid.kmeans import kmeans, opq_rotation
 from semid.model_config import CodebookConfig
 from semid.principal import principal_components
 from semid.projection import NoProjection, Projection
-from semid.quantization import Level, product, search
+from semid.quantization import Level, nearest, product
 
 _PRODUCT = ("pq", "opq")
 
@@ -114,9 +114,7 @@ class ResidualKMeans(nn.Module):
         for number, span in enumerate(self.spans):
             self._start(number, residual_nz[:, span], seed=(seed + number) % 2**31)
             level = self.search_levels[number]
-            # In blocks: the scores of a whole sample against a large codebook take gigabytes.
-            for block_bz in torch.split(residual_nz, SEARCH_ROWS):
-                block_bz -= level.codebook_kz[search(block_bz, [level]).codes_nl[:, 0]]
+            residual_nz -= level.codebook_kz[nearest(residual_nz, level)]
             on_level(number + 1)
 
     def _fit_map(self, centred_nd: Tensor, seed: int) -> Tensor:
@@ -135,6 +133,7 @@ class ResidualKMeans(nn.Module):
                 seed=seed,
                 iterations=config.iterations,
                 library=config.library,
+                init=config.init,
             )
         )
         if config.size_limit:

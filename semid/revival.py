@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from semid.codebooks import ResidualCodebooks
-from semid.quantization import Level, search
+from semid.quantization import Level, nearest
 
 # A codeword that moves may take the last row of another; after as many rounds as this, it stays so.
 ROUNDS = 8
-SEARCH_ROWS = 8_192
 
 
 @torch.no_grad()
@@ -31,22 +30,15 @@ def revive(codes: ResidualCodebooks, latent_nz: Tensor) -> list[int]:
     residual_nz = latent_nz.clone()
     for number, level in enumerate(codes.search_levels):
         residual_nz = level.enter(residual_nz)
-        found = level._replace(layer_norm=False)
-        code_n = _nearest(residual_nz, found)
+        code_n = nearest(residual_nz, level)
         for _ in range(ROUNDS if level.grid is None else 0):
-            places = _move(residual_nz, code_n, found)
+            places = _move(residual_nz, code_n, level)
             moved[number] += places
             if not places:
                 break
-            code_n = _nearest(residual_nz, found)
-        residual_nz = residual_nz - found.codebook_kz[code_n]
+            code_n = nearest(residual_nz, level)
+        residual_nz = residual_nz - level.codebook_kz[code_n]
     return moved
-
-
-def _nearest(residual_nz: Tensor, level: Level) -> Tensor:
-    # In blocks: the scores of a whole sample against a large codebook take gigabytes.
-    blocks = torch.split(residual_nz, SEARCH_ROWS)
-    return torch.cat([search(block_bz, [level]).codes_nl[:, 0] for block_bz in blocks])
 
 
 def _move(residual_nz: Tensor, code_n: Tensor, level: Level) -> int:

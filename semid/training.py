@@ -21,7 +21,6 @@ from torch import Tensor
 
 from semid.autoencoder import Autoencoder
 from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
-from semid.codebooks import Moment, Quantised
 from semid.cooccurrence import Partners
 from semid.devices import one_thread_each
 from semid.errors import SemidError
@@ -29,6 +28,7 @@ from semid.feed import Feed, Rows
 from semid.fit_config import FitConfig
 from semid.losses import Loss, batch_loss
 from semid.monitoring import Monitor, better
+from semid.quantised import Moment, Quantised
 from semid.revival import revive
 from semid.training_data import TrainingData
 

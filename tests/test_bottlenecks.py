@@ -12,7 +12,7 @@ import torch
 
 import semid
 from semid.autoencoder import Autoencoder
-from semid.codebooks import Moment, ResidualCodebooks
+from semid.codebooks import ResidualCodebooks
 from semid.errors import SemidError
 from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_through
 from semid.fit_config import NETWORKS, FitConfig, LossConfig, TrainingConfig
@@ -20,6 +20,7 @@ from semid.fitting import fit_data
 from semid.fsq import Grid, grid_sizes
 from semid.losses import batch_loss
 from semid.model_config import ESTIMATORS, CodebookConfig, ModelConfig
+from semid.quantised import Moment
 from semid.quantization import Level, search
 from semid.training import Trainer
 from semid.training_data import ArrayData, held_out

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from semid.codebooks import Moment, Quantised, ResidualCodebooks
+from semid.codebooks import ResidualCodebooks
 from semid.kmeans import kmeans
 from semid.model_config import CodebookConfig
+from semid.quantised import Moment, Quantised
 from semid.quantization import Level, look_up, search
 
 PLAIN = {"balance": 0.0}

@@ -37,7 +37,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "principal",
     ),
     ("fit_config", "quantization", "estimators", "contrast", "data_facts"),
-    ("mlp",),
+    ("mlp", "quantised"),
     ("projection",),
     # columns and directories with their checks
     (
@@ -76,7 +76,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     ("jobs.run",),
     # the command line
-    ("printing",),
+    ("printing", "cli_options"),
     ("terminal",),
     ("cli",),
     ("__main__",),
@@ -91,6 +91,7 @@ LOADS = {
         "estimators",
         "contrast",
         "mlp",
+        "quantised",
         "projection",
         "block_search",
         "feed",

@@ -15,14 +15,15 @@ from semid.fit_config import FLAT, KINDS, FitConfig
 RANDOM = "random"
 # Names in a comparison that are a kind with settings of its own.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rqkmeans++": ("rqkmeans", {"init": "k-means++"}),
     "rqkmeans-pca": ("rqkmeans", {"pca": 64}),
     "rqkmeans-balanced": ("rqkmeans", {"size_limit": 1.25}),
-    "kmeans-sklearn": ("kmeans", {"library": "sklearn"}),
+    "kmeans-sklearn": ("kmeans", {"library": "sklearn", "init": "k-means++"}),
 }
 NAMES = (*KINDS, *VARIANTS, RANDOM)
 DEFAULT = (
-    *("rqvae", "fsq", "vqvae", "rqkmeans", "rqkmeans-pca", "rqkmeans-balanced"),
-    *("kmeans", "kmeans-sklearn", "pq", "opq", RANDOM),
+    *("rqvae", "fsq", "vqvae", "rqkmeans", "rqkmeans++", "rqkmeans-pca"),
+    *("rqkmeans-balanced", "kmeans", "kmeans-sklearn", "pq", "opq", RANDOM),
 )
 _VARIED = {f"kmeans.{setting}" for _, own in VARIANTS.values() for setting in own}
 _GIVEN_BY_COMPARE = ("quantizer", "levels")

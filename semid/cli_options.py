@@ -1,0 +1,24 @@
+"""Options that several commands share, each with its help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+ItemId = Annotated[str, typer.Option("--item-id", help="Name of the item id column.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output made by other settings.")
+]
+Output = Annotated[str, typer.Option("--output", "-o", help="What to write.")]
+ModelDir = Annotated[str, typer.Option("--model", "-m", help="Model directory.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
+Config = Annotated[str | None, typer.Option("--config", "-c", help="TOML file of settings.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as training.epochs=50.")
+]
+
+EncoderSet = Annotated[
+    list[str] | None, typer.Option("--set", help="One encoder setting, such as dim=128.")
+]
