@@ -218,6 +218,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     for key, kind in _HEADER.items():
         if not isinstance(header.get(key), kind):
             raise _damaged(folder / CONFIG, f"its {key} is {header.get(key)!r}")
+    if header["width"] < 1:
+        raise _damaged(folder / CONFIG, f"its width is {header['width']}")
     if not all(isinstance(size, int) for size in header["levels"]):
         raise _damaged(folder / CONFIG, f"its levels are {header['levels']!r}")
     return header

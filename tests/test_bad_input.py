@@ -903,7 +903,7 @@ TRAIN = step("train", embeddings="out/e.parquet", output="out/model")
         (
             EMBED + step("evaluation", output="x"),
             "step 'evaluation': unknown command 'evaluation'; use one of embed, train, assign, "
-            "export, evaluate, as the step's name or as its 'command'",
+            "export, evaluate, compare, as the step's name or as its 'command'",
         ),
         (step("train", output="m"), "step 'train': 'embeddings' is missing; train needs it"),
         (step("embed", items="i.parquet"), "step 'embed': 'output' is missing; embed needs it"),

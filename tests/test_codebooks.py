@@ -132,8 +132,8 @@ def test_straight_through_gradient_is_the_decoders() -> None:
 
 def batch_of(rows: list[list[float]], codes: list[int]) -> Quantised:
     residuals = torch.tensor(rows)
-    zero = torch.zeros(())
-    return Quantised(residuals, zero, zero, zero, torch.tensor(codes)[:, None], [residuals])
+    zero, codes_nl = torch.zeros(()), torch.tensor(codes)[:, None]
+    return Quantised(residuals, [zero], zero, zero, codes_nl, [residuals], [residuals])
 
 
 def test_moving_average_by_hand() -> None:
@@ -190,12 +190,12 @@ def test_restart_moves_only_dead_codes_and_to_rows_of_the_batch() -> None:
 def test_initialisation_is_k_means_level_by_level() -> None:
     sample = drawn_latents(400, 3).detach()
     codes = ResidualCodebooks((8, 4), 3, CodebookConfig(**PLAIN))
-    codes.initialise(sample, batch_rows=40, seed=5, iterations=7)
-    first = torch.from_numpy(kmeans(sample.numpy(), 8, seed=5, iterations=7))
+    codes.initialise(sample, batch_rows=40, seed=5)
+    first = torch.from_numpy(kmeans(sample.numpy(), 8, seed=5, init="k-means++"))
     chosen = search(sample, [Level(first)]).codes_nl[:, 0]
     rest = (sample - first[chosen]).numpy()
     assert torch.equal(codes.codebooks[0], first)
-    assert np.array_equal(codes.codebooks[1], kmeans(rest, 4, seed=6, iterations=7))
+    assert np.array_equal(codes.codebooks[1], kmeans(rest, 4, seed=6, init="k-means++"))
     # The averages begin as if every batch of 40 had looked like the sample.
     assert torch.equal(codes.get_buffer("count_0"), torch.bincount(chosen, minlength=8) * 0.1)
     for level, codebook in enumerate(codes.codebooks):

@@ -74,7 +74,8 @@ def test_unknown_settings_list_the_valid_ones() -> None:
         parsed({"kmeans": {"iteration": 3}})
     assert str(error.value) == (
         "train.toml: unknown setting 'kmeans.iteration'; the valid ones are kmeans.iterations, "
-        "kmeans.max_rows, kmeans.pca, kmeans.size_limit, kmeans.library"
+        "kmeans.max_rows, kmeans.pca, kmeans.size_limit, kmeans.init, "
+        "kmeans.library"
     )
 
 

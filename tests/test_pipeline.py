@@ -45,6 +45,7 @@ def demo(tmp_path_factory):
 def test_there_are_pipelines():
     assert [path.name for path in PIPELINES] == [
         "beauty.toml",
+        "beauty_behaviour.toml",
         "beauty_embeddings.toml",
         "compare_beauty.toml",
         "demo.toml",
@@ -58,6 +59,8 @@ def test_every_pipeline_parses(path, monkeypatch):
     expected = ["train", "assign", "export", "evaluate"]
     if path.name == "compare_beauty.toml":
         expected = ["compare"]
+    if path.name == "beauty_behaviour.toml":
+        expected = ["train", "assign", "evaluate"]
     assert [step.command for step in steps][-4:] == expected
     written = [step.parameters["output"] for step in steps]
     assert len(set(written)) == len(written)

@@ -16,6 +16,7 @@ from semid.assignment import Assigner
 from semid.collisions import POLICIES, resolve
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
+from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import ids_schema
 from semid.jobs.job import Result, produce, require_unique_ids, require_width, table_path
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
@@ -74,7 +75,7 @@ def assign(
         raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
     table, header = open_table(embeddings), read_header(folder)
     require_width(table, header["width"], folder)
-    if not header["levels"]:
+    if header["kind"] in WITHOUT_CODES:
         raise SemidError(
             f"{display_path(folder)} is a model of the kind {header['kind']}, which has no codes; "
             "train one that has, such as rqvae"
