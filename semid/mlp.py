@@ -96,5 +96,9 @@ def apply(layer: nn.Module, x: Tensor) -> Tensor:
 
 def undrawn(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
     """Make a layer without drawing its weights, which would move torch's global generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out, bias=bias)  # type: ignore[no-untyped-call]
+    # Not by skip_init: that loads sympy, which takes as long as a third of torch.
+    layer = nn.Linear(width_in, width_out, bias=bias, device="meta")
+    layer.weight = nn.Parameter(torch.empty(width_out, width_in))
+    if bias:
+        layer.bias = nn.Parameter(torch.empty(width_out))
     return layer
