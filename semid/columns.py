@@ -219,7 +219,7 @@ def embedding_matrix(
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
         raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
-        x_nd = np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)
+        x_nd = np.asarray(np.from_dlpack(values), np.float32).reshape(-1, width)
     if finite:
         check_rows(x_nd, at)
     return x_nd

@@ -25,6 +25,8 @@ PARTS_MANIFEST = "_manifest.json"
 
 Manifest = dict[str, Any]
 
+_READ_BYTES = 1 << 17  # what the cache holds: read and hashed there
+
 
 def fingerprint(value: Any) -> str:
     """Return 16 hex digits that identify a JSON-like value, whatever the order of its keys."""
@@ -34,14 +36,14 @@ def fingerprint(value: Any) -> str:
 
 def digest(path: Path) -> str:
     """Return 32 hex digits that identify the contents of a file, or of all files in a folder."""
-    total = xxhash.xxh3_128()
+    total, buffer = xxhash.xxh3_128(), bytearray(_READ_BYTES)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         if path.is_dir():
             total.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as source:
-            while block := source.read(1 << 22):
-                total.update(block)
+        with file.open("rb", buffering=0) as source:
+            while size := source.readinto(buffer):
+                total.update(memoryview(buffer)[:size])
     return total.hexdigest()
 
 

@@ -7,7 +7,7 @@ it, and searches near-ties again in float64. It knows nothing about training or 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from semid.autoencoder import Autoencoder
 from semid.block_search import BlockSearch
 from semid.columns import as_matrix
 from semid.config import parse
-from semid.devices import in_blocks, pick_device
+from semid.devices import Blocks, pick_device
 from semid.errors import SemidError, display_path
 from semid.fit_config import BASELINES, KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
@@ -69,6 +69,10 @@ class Quantizer:
     config: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without threads and buffers: they cannot travel, and come back where they are needed.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def __repr__(self) -> str:
         return f"Quantizer({self.kind}, width={self.width}, levels={self.levels})"
@@ -118,13 +122,13 @@ class Quantizer:
         def quantize(rows: slice) -> None:
             near_tie_n[rows] = _fill(codes, rows, self._single(x_nd[rows]))
 
-        in_blocks(quantize, n, BLOCK_ROWS, self.device)
+        self._in_blocks(quantize, n, BLOCK_ROWS)
         again = np.flatnonzero(near_tie_n)
 
         def quantize_again(places: slice) -> None:
             _fill(codes, again[places], self._double(x_nd[again[places]]))
 
-        in_blocks(quantize_again, len(again), AGAIN_ROWS, self.device)
+        self._in_blocks(quantize_again, len(again), AGAIN_ROWS)
         return codes
 
     def reconstruct(self, x: Any) -> npt.NDArray[np.float32]:
@@ -148,7 +152,7 @@ class Quantizer:
             latent_bz = self.network.project(torch.tensor(x_nd[rows]).to(self.device))
             out_nd[rows] = self.network.reconstruct(latent_bz).cpu().numpy()
 
-        in_blocks(there_and_back, len(x_nd), BLOCK_ROWS, self.device)
+        self._in_blocks(there_and_back, len(x_nd), BLOCK_ROWS)
         return out_nd
 
     def _require_width(self, x_nd: npt.NDArray[np.float32]) -> None:
@@ -157,6 +161,10 @@ class Quantizer:
                 f"the embeddings have {x_nd.shape[1]} dimensions but the model was trained on "
                 f"{self.width}; use the encoder that the model was trained with"
             )
+
+    @cached_property
+    def _in_blocks(self) -> Blocks:
+        return Blocks(self.device)
 
     @cached_property
     def _single(self) -> BlockSearch:
@@ -210,7 +218,7 @@ class Quantizer:
             latent_bz = look_up(block_bl.to(self.device), codebooks)
             out_nd[rows] = self.network.reconstruct(latent_bz).cpu().numpy()
 
-        in_blocks(decode, len(codes_nl), BLOCK_ROWS, self.device)
+        self._in_blocks(decode, len(codes_nl), BLOCK_ROWS)
         return out_nd
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 import torch
 
-from semid.devices import in_blocks
+from semid.devices import Blocks
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ def two_threads():
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 50])
 def test_every_row_is_in_one_block(two_threads, rows: int) -> None:
     seen: list[slice] = []
-    in_blocks(seen.append, rows, 8, CPU)
+    Blocks(CPU)(seen.append, rows, 8)
     seen.sort(key=lambda block: block.start)
     assert [row for block in seen for row in range(block.start, block.stop)] == list(range(rows))
     assert all(block.stop - block.start == 8 for block in seen[:-1])
@@ -36,12 +37,12 @@ def test_blocks_run_at_once_with_one_thread_each(two_threads) -> None:
         together.wait()  # two blocks that wait for each other
         counts.append(torch.get_num_threads())
 
-    in_blocks(work, 16, 8, CPU)
+    Blocks(CPU)(work, 16, 8)
     assert counts == [1, 1]
 
 
 def test_thread_counts_are_left_as_they_were(two_threads) -> None:
-    in_blocks(lambda block: None, 100, 8, CPU)
+    Blocks(CPU)(lambda block: None, 100, 8)
     assert torch.get_num_threads() == 2
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -50,11 +51,43 @@ def test_thread_counts_are_left_as_they_were(two_threads) -> None:
     assert later == [2]
 
 
+def test_threads_stay_and_follow_the_number_that_torch_is_given(two_threads) -> None:
+    in_blocks = Blocks(CPU)
+
+    def run() -> set[int]:
+        together = threading.Barrier(torch.get_num_threads(), timeout=30)
+        seen: list[int] = []
+
+        def work(block: slice) -> None:
+            together.wait()
+            seen.append(threading.get_ident())
+
+        in_blocks(work, torch.get_num_threads(), 1)
+        return set(seen)
+
+    threads = [run(), run()]
+    torch.set_num_threads(3)
+    assert threads[0] == threads[1]
+    assert len(run()) == 3
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(two_threads) -> None:
+    in_blocks = Blocks(CPU)
+    in_blocks(lambda block: None, 4, 1)
+    child = os.fork()
+    if not child:
+        seen: list[slice] = []
+        in_blocks(seen.append, 4, 1)
+        os._exit(len(seen))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+
+
 def test_a_failure_is_heard(two_threads) -> None:
     def work(block: slice) -> None:
         if block.start == 40:
             raise ValueError("block 40")
 
     with pytest.raises(ValueError, match="block 40"):
-        in_blocks(work, 100, 8, CPU)
+        Blocks(CPU)(work, 100, 8)
     assert torch.get_num_threads() == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable
@@ -195,6 +196,13 @@ def test_encoding_again_and_elsewhere(kind: str, model: Quantizer, tmp_path: Pat
     loaded = semid.load(tmp_path / "model")
     assert bits(loaded.quantize(x_nd)) == bits(model.quantize(x_nd))
     assert bits(loaded.quantize(x_nd)) == bits(loaded.quantize(x_nd))
+
+
+def test_a_model_in_use_can_be_pickled(model: Quantizer) -> None:
+    x_nd = drawn(70)
+    expected = bits(model.quantize(x_nd))
+    copied = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert bits(copied.quantize(x_nd)) == expected
 
 
 # What encode and decode take and give

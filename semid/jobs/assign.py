@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,14 +86,11 @@ def assign(
             f"columns of an ids table ({', '.join(schema.names[1:])}); rename it"
         )
 
+    assigner = Assigner(folder, item_id=item_id, device=device)
+
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="assigning")
-        assigner = Assigner(folder, item_id=item_id, device=device)
-        with ThreadPoolExecutor(1) as beside:
-            if workers == 1 and engine is map_table:
-                # Loading torch and the model takes as long as looking through the ids.
-                beside.submit(lambda: assigner.quantizer)
-            require_unique_ids(table, item_id, show=show)
+        require_unique_ids(table, item_id, show=show)
         engine(
             table,
             assigner,
@@ -134,6 +130,7 @@ def assign(
         build=build,
         overwrite=overwrite,
         owner=owner,
+        prepare=(lambda: assigner.quantizer) if workers == 1 and engine is map_table else None,
     )
 
 

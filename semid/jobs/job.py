@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,13 @@ def produce(
     overwrite: bool,
     owner: str | None = None,
     complete: Callable[[Manifest], bool] = lambda _: True,
+    prepare: Callable[[], object] | None = None,
 ) -> Result:
     """Make `output` unless it is current already, and `complete` says so of what goes with it.
 
     `owner` names the step of a pipeline that runs the job: what the same step made before is
-    replaced without `overwrite`.
+    replaced without `overwrite`. `prepare` runs beside the rest when there is no output yet: what
+    takes long and needs no input, such as loading torch; if it fails, `build` will say so.
 
     The plan is the command, semid's version, the contents of the inputs and the settings; it is
     saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
@@ -81,7 +84,9 @@ def produce(
         cannot be written.
     """
     _refuse_input(output, inputs)
-    with translate_os_errors(output):
+    with translate_os_errors(output), ThreadPoolExecutor(1) as beside:
+        if prepare is not None and not output.exists():
+            beside.submit(prepare)
         previous = read_manifest(output) if output.exists() else None
         described = _describe(inputs, (previous or {}).get("inputs", {}))
         plan = {
