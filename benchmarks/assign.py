@@ -3,14 +3,16 @@
     python benchmarks/assign.py --rows 2000000 --width 384
 
 The embeddings are generated (seeded clusters), the model is trained on a part of them with its
-defaults. The matrix products run in this process before and after every run, on the same machine
-and threads, at the block size that suits them best; the ratio takes the mean of the two. A machine
-whose speed moves shows in how far they are apart.
+defaults. The matrix products run in this process for ten seconds before and after every run, on
+the same machine and threads, at the block size that suits them best; the ratio takes the mean of
+the two. The median of the repeats counts: the speed of a shared machine moves, which shows in how
+far before and after are apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ from semid.columns import embedding_schema
 from semid.tables import ROW_GROUP_ROWS, open_writer
 
 CHUNK = 65_536
+PRODUCT_SECONDS = 10.0
 
 
 def generate(path: Path, rows: int, width: int) -> None:
@@ -42,25 +45,34 @@ def generate(path: Path, rows: int, width: int) -> None:
             writer.write_batch(batch, ROW_GROUP_ROWS)
 
 
-def products_alone(model: Path, rows: int = 262_144) -> float:
-    """Return rows per second of the encoder's matrix products, nothing else, from memory."""
-    import torch
+class Products:
+    """The encoder's matrix products, nothing else, on rows in memory."""
 
-    from semid import load
+    def __init__(self, model: Path, rows: int = 131_072) -> None:
+        import torch
 
-    encoder = load(model).network.encoders[0]
-    x_nd = torch.randn(rows, encoder.linear.in_features)
-    best = 0.0
-    with torch.inference_mode():
-        for block in (2_048, 8_192, 32_768):
-            started = time.perf_counter()
-            for start in range(0, rows, block):
-                hidden = rows_nd = x_nd[start : start + block]
-                for layer in encoder.mlp:
-                    hidden = torch.nn.functional.linear(hidden, layer.weight)
-                torch.nn.functional.linear(rows_nd, encoder.linear.weight)
-            best = max(best, rows / (time.perf_counter() - started))
-    return best
+        from semid import load
+
+        encoder = load(model).network.encoders[0]
+        self.weights = [layer.weight for layer in encoder.mlp]
+        self.linear = encoder.linear.weight
+        self.x_nd = torch.randn(rows, self.linear.shape[1])
+        self.block = max((1_024, 2_048, 8_192, 32_768), key=lambda block: self.rate(block, 3))
+
+    def rate(self, block: int, seconds: float) -> float:
+        """Return rows per second, kept up for so long."""
+        import torch
+
+        rows, started = 0, time.perf_counter()
+        with torch.inference_mode():
+            while (passed := time.perf_counter() - started) < seconds:
+                start = rows % len(self.x_nd)
+                hidden = x_bd = self.x_nd[start : start + block]
+                for weight in self.weights:
+                    hidden = torch.nn.functional.linear(hidden, weight)
+                torch.nn.functional.linear(x_bd, self.linear)
+                rows += block
+        return rows / passed
 
 
 def main() -> None:
@@ -68,6 +80,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
@@ -79,29 +92,35 @@ def main() -> None:
         for rows in (options.rows, 2 * options.rows):
             source = folder / "embeddings.parquet"
             generate(source, rows, options.width)
-            peaks.append(max(measure(source, model, rows, workers) for workers in options.workers))
+            found = [
+                measure(source, model, rows, policy, workers, options.repeats)
+                for workers in options.workers
+                for policy in ("none", "suffix")
+            ]
+            peaks.append(max(found))
     print(f"memory for twice the rows: {peaks[1] / peaks[0]:.2f} times")
 
 
-def measure(source: Path, model: Path, rows: int, workers: int) -> int:
-    """Assign with and without collisions; print the figures and return the peak memory."""
-    peak = 0
-    for policy in ("none", "suffix"):
-        output = str(source.with_name(f"{policy}.parquet"))
-        chosen = ("--model", str(model), "--output", output, "--collisions", policy)
-        before = products_alone(model)
-        run = semid("assign", str(source), *chosen, "--workers", str(workers), "--overwrite")
-        after = products_alone(model)
-        rate, floor = rows / run.seconds, (before + after) / 2
+def measure(source: Path, model: Path, rows: int, policy: str, workers: int, repeats: int) -> int:
+    """Assign several times; print the figures and return the peak memory."""
+    output = source.with_name(f"{policy}.parquet")
+    chosen = ("--model", str(model), "--output", str(output), "--collisions", policy)
+    products, ratios, peak = Products(model), [], 0
+    for _ in range(repeats):
+        before = products.rate(products.block, PRODUCT_SECONDS)
+        run = semid("assign", str(source), *chosen, "--workers", str(workers))
+        after = products.rate(products.block, PRODUCT_SECONDS)
+        output.unlink()
+        rate, peak = rows / run.seconds, max(peak, run.peak_bytes)
+        ratios.append(rate / ((before + after) / 2))
         print(
             f"{rows:>10,} rows, {policy:>6}, {workers} processes: {run.seconds:6.1f} s, "
-            f"{rate:8,.0f} rows/s, {rate / floor:.0%} of the products alone "
+            f"{rate:8,.0f} rows/s, {ratios[-1]:.0%} of the products alone "
             f"({before:,.0f} rows/s before, {after:,.0f} after), "
             f"peak {run.peak_bytes / GIB:.2f} GiB",
             flush=True,
         )
-        Path(output).unlink()
-        peak = max(peak, run.peak_bytes)
+    print(f"{policy}, {workers} processes: median {statistics.median(ratios):.0%}", flush=True)
     return peak
 
 

@@ -44,7 +44,7 @@ class Run:
 def semid(*arguments: str) -> Run:
     """Run a semid command with ``--json`` and measure it as a whole, start-up included.
 
-    The peak is the sum of resident memory over the command's processes, sampled 20 times a second;
+    The peak is the sum of resident memory over the command's processes, sampled 5 times a second;
     pages that they share count more than once.
     """
     command = [sys.executable, "-m", "semid", *arguments, "--json"]
@@ -62,7 +62,7 @@ def semid(*arguments: str) -> Run:
                 except psutil.NoSuchProcess:
                     continue
             peak = max(peak, total)
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

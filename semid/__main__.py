@@ -1,6 +1,30 @@
-"""``python -m semid`` is the command line."""
+"""The command line as a process: ``semid``, and ``python -m semid``."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
 
 from semid.cli import main
 
+
+def run() -> None:
+    """Run the command line and end the process at once.
+
+    Python would first spend up to a second on taking torch's modules apart, of which the system
+    has no need.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if isinstance(end.code, int):
+            os._exit(end.code)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    run()

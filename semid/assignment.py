@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from semid.arrays import to_arrow
 from semid.columns import EMBEDDING, check_rows, embedding_matrix
 from semid.errors import SemidError
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
@@ -88,8 +89,8 @@ class Assigner:
         columns = {
             self.item_id: ids,
             CODES: code_column(found.codes_nl),
-            DISTANCE: pa.array(found.distance_n),
-            MARGIN: pa.array(found.margin_n),
+            DISTANCE: to_arrow(found.distance_n),
+            MARGIN: to_arrow(found.margin_n),
         }
         fields = [pa.field(name, array.type, nullable=False) for name, array in columns.items()]
         return type(rows).from_arrays(list(columns.values()), schema=pa.schema(fields))

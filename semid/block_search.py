@@ -41,7 +41,7 @@ class BlockSearch:
 
     def __init__(self, network: Network, rows: int) -> None:
         self.network, self.rows = network, rows
-        self.levels = network.search_levels
+        self.levels = [level.frozen() for level in network.search_levels]
         self._idle: list[Projection] = []
 
     @torch.inference_mode()

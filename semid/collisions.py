@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix, id_column
 from semid.ids import MAX_CODES, pack_keys, validate_codes
@@ -115,8 +116,8 @@ def _keyed(
         sizes = [MAX_CODES] * width if levels is None else levels
         validate_codes(codes_nl, sizes, at=at)
         keys_nm = pack_keys(codes_nl, sizes)
-        rows = pa.array(np.arange(row, row + len(codes_nl)))
-        keys = [pa.array(np.ascontiguousarray(key_n)) for key_n in keys_nm.T]
+        rows = to_arrow(np.arange(row, row + len(codes_nl)))
+        keys = [to_arrow(key_n) for key_n in keys_nm.T]
         names = ["row", "item_id", *(f"key_{m}" for m in range(len(keys)))]
         ids = id_column(batch.column(item_id), item_id, at=at)
         yield pa.record_batch([rows, ids, *keys], names=names)
@@ -193,7 +194,7 @@ def _explained(error: duckdb.Error, settings: dict[str, str]) -> SemidError:
 def _report(items: int, ranks: Path) -> CollisionReport:
     repeats, groups, largest = 0, 0, 1
     for batch in open_table(ranks, allow_empty=True).batches(["rank"]):
-        rank_n = batch.column(0).to_numpy()
+        rank_n = to_numpy(batch.column(0))
         repeats += len(rank_n)
         groups += int((rank_n == 1).sum())
         largest = max(largest, int(rank_n.max()) + 1)
@@ -246,4 +247,4 @@ class _Ranks:
             batch = None if len(self._row_r) else next(self._batches, None)
             if batch is None:
                 return rank_n
-            self._row_r, self._rank_r = (column.to_numpy() for column in batch.columns)
+            self._row_r, self._rank_r = map(to_numpy, batch.columns)

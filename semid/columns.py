@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError, display_path
 from semid.tables import ParquetTable
 
@@ -65,7 +66,7 @@ def check_ids(
             for batch in table.batches([item_id], rows=65_536):
                 ids = batch.column(0)
                 _refuse_null_ids(ids, item_id, table, row)
-                rows = pa.array(np.arange(row, row + len(ids)))
+                rows = to_arrow(np.arange(row, row + len(ids)))
                 yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
                 row += len(ids)
                 if on_rows is not None:
@@ -219,7 +220,7 @@ def embedding_matrix(
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // width
         raise SemidError(f"{at(row)}: the embedding holds a null value; embed the row again")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
-        x_nd = np.asarray(np.from_dlpack(values), np.float32).reshape(-1, width)
+        x_nd = np.asarray(to_numpy(values), np.float32).reshape(-1, width)
     if finite:
         check_rows(x_nd, at)
     return x_nd

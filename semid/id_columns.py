@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError
 from semid.ids import validate_codes
 
@@ -76,8 +77,8 @@ def id_column(
 def code_column(codes_nl: npt.NDArray[np.int32]) -> pa.ListArray:
     """Turn codes, shape ``(n, l)``, into a column of lists of the ids table."""
     n, width = codes_nl.shape
-    offsets = pa.array(np.arange(0, n * width + 1, width, dtype=np.int32))
-    values = pa.array(np.ascontiguousarray(codes_nl, dtype=np.int32).reshape(-1))
+    offsets = to_arrow(np.arange(0, n * width + 1, width, dtype=np.int32))
+    values = to_arrow(np.ascontiguousarray(codes_nl, dtype=np.int32).reshape(-1))
     return pa.ListArray.from_arrays(offsets, values, type=CODES_TYPE)
 
 
@@ -112,7 +113,7 @@ def code_matrix(
         raise SemidError(f"{at(_first(column.is_null()))}: column '{name}' is null; drop the row")
     if len(column) == 0:
         return np.empty((0, width or 0), dtype=np.int32)
-    length_n = pc.list_value_length(column).to_numpy()
+    length_n = to_numpy(pc.list_value_length(column))
     width = int(length_n[0]) if width is None else width
     wrong = np.flatnonzero((length_n != width) | (length_n == 0))
     if wrong.size:
@@ -125,7 +126,7 @@ def code_matrix(
     if values.null_count:
         row = _first(values.is_null()) // width
         raise SemidError(f"{at(row)}: column '{name}' holds a null code; assign the item again")
-    codes_nl: npt.NDArray[Any] = values.to_numpy().reshape(-1, width)
+    codes_nl: npt.NDArray[Any] = to_numpy(values).reshape(-1, width)
     validate_codes(codes_nl, at=lambda row: f"{at(row)}: column '{name}'")
     return codes_nl.astype(np.int32, copy=False)
 

@@ -47,6 +47,19 @@ class Gridded(Protocol):
         ...
 
 
+class Constants(NamedTuple):
+    """What the search needs of a codebook, whatever the residuals.
+
+    match_kz : the codewords that residuals are multiplied with
+    bias_k : half their squared lengths and the offset, what is added to the products
+    largest : what the rounding of scores is relative to beside the residual, ``()``
+    """
+
+    match_kz: Tensor
+    bias_k: Tensor
+    largest: Tensor
+
+
 class Level(NamedTuple):
     """One level, as the search and the way back see it.
 
@@ -55,6 +68,7 @@ class Level(NamedTuple):
     cosine : choose by angle, not by distance
     layer_norm : normalise the residual before it is quantised
     grid : choose by rounding on a grid, not among the codewords
+    known : `constants`, where the codewords stay as they are
     """
 
     codebook_kz: Tensor
@@ -62,6 +76,7 @@ class Level(NamedTuple):
     cosine: bool = False
     layer_norm: bool = False
     grid: Gridded | None = None
+    known: Constants | None = None
 
     def enter(self, residual_nz: Tensor) -> Tensor:
         """Turn what the levels before left into what this level quantises."""
@@ -69,24 +84,38 @@ class Level(NamedTuple):
             return residual_nz
         return nn.functional.layer_norm(residual_nz, residual_nz.shape[1:])
 
+    def frozen(self) -> Level:
+        """Return the level with its constants, for many searches in the same codewords."""
+        return self._replace(known=self.constants)
+
+    @property
+    def constants(self) -> Constants:
+        """What the search needs of the codebook."""
+        if self.known is not None:
+            return self.known
+        square_k = self.codebook_kz.square().sum(1)
+        if self.cosine:
+            match_kz, bias_k = nn.functional.normalize(self.codebook_kz), torch.zeros_like(square_k)
+            largest = torch.zeros_like(square_k[0])
+        else:
+            match_kz, bias_k, largest = self.codebook_kz, 0.5 * square_k, square_k.max()
+        if self.offset_k is not None:
+            bias_k = bias_k + self.offset_k
+            largest = largest + 2 * self.offset_k.abs().max()
+        return Constants(match_kz, bias_k, largest)
+
     def scores(self, residual_nz: Tensor) -> Tensor:
         """Return what the chosen codeword has least of, ``(n, k)``.
 
         Half the squared distance, less the part that is the same for every codeword; or the
         negative cosine times the residual's length.
         """
-        match_kz = nn.functional.normalize(self.codebook_kz) if self.cosine else self.codebook_kz
-        bias_k = (0.0 if self.cosine else 0.5) * self.codebook_kz.square().sum(1)
-        if self.offset_k is not None:
-            bias_k = bias_k + self.offset_k
-        return product(bias_k, residual_nz, match_kz, alpha=-1)
+        found = self.constants
+        return product(found.bias_k, residual_nz, found.match_kz, alpha=-1)
 
     def scale(self, size_n: Tensor) -> Tensor:
         """Return what the rounding of scores is relative to, ``(n,)``; see `search`."""
-        offset = 0.0 if self.offset_k is None else 2 * self.offset_k.abs().max()
-        if self.cosine:
-            return size_n + offset
-        return size_n.square() + self.codebook_kz.square().sum(1).max() + offset
+        return (size_n if self.cosine else size_n.square()) + self.constants.largest
 
 
 class Choice(NamedTuple):

@@ -177,3 +177,13 @@ def test_importing_leaves_the_process_alone(tmp_path: Path) -> None:
     assert json.loads(done.stdout) in ([], [4])  # torch adds filters of warnings
     assert done.stderr == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_assigning_loads_torch_but_not_pandas(tmp_path: Path, world: Path) -> None:
+    code = (
+        "from semid.jobs.assign import assign\n"
+        f"assign({str(world / 'embeddings.parquet')!r}, model={str(world / 'model')!r}, "
+        "output='ids.parquet')"
+    )
+    names, _ = loaded_by(code, tmp_path)
+    assert names & {"torch", "pandas"} == {"torch"}

@@ -19,7 +19,7 @@ ROOT = Path(semid.__file__).parent
 # From the ground up. Modules of one rank do not import each other.
 RANKS: tuple[tuple[str, ...], ...] = (
     # what everything may say
-    ("errors",),
+    ("errors", "arrays"),
     ("manifests",),
     # codes as arrays; files; settings
     (
