@@ -180,7 +180,7 @@ def measure(name: str, x_nd: Matrix, held_n: Mask, seed: int) -> Result:
         began = time.perf_counter()
         codes_nl = np.asarray(fitted.encode(x_nd), np.int32)
         spans.append(time.perf_counter() - began)
-    measurement = Measurement(LEVELS, data.width)
+    measurement = Measurement(LEVELS, {"embedding": slice(0, data.width)})
     measurement.add(x_nd, codes_nl, np.asarray(fitted.decode(codes_nl), np.float32), held_n)
     found = measurement.result()
     reached = time_to(found["held_out_error"] * 1.001, fitted.curve)

@@ -36,7 +36,14 @@ CONFIG, WEIGHTS, HISTORY, METRICS = (
 )
 
 
-_HEADER = {"format_version": int, "kind": str, "width": int, "levels": list, "config": dict}
+_HEADER = {
+    "format_version": int,
+    "kind": str,
+    "width": int,
+    "columns": dict,
+    "levels": list,
+    "config": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Artifact:
     Attributes
     ----------
     kind : which quantizer
-    width : d of the embeddings
+    widths : of the embedding columns, by name
     levels : codewords per level
     config : the settings of the fit
     weights : name to array
@@ -55,7 +62,7 @@ class Artifact:
     """
 
     kind: str
-    width: int
+    widths: Mapping[str, int]
     levels: tuple[int, ...]
     config: dict[str, Any]
     weights: dict[str, npt.NDArray[Any]]
@@ -68,7 +75,8 @@ class Artifact:
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
-            "width": self.width,
+            "width": sum(self.widths.values()),
+            "columns": dict(self.widths),
             "levels": list(self.levels),
             "config": self.config,
         }
@@ -177,7 +185,7 @@ def read_artifact(folder: Path) -> Artifact:
         raise _damaged(folder / HISTORY, str(error)) from error
     return Artifact(
         header["kind"],
-        header["width"],
+        header["columns"],
         tuple(header["levels"]),
         header["config"],
         weights,
@@ -220,6 +228,10 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise _damaged(folder / CONFIG, f"its {key} is {header.get(key)!r}")
     if header["width"] < 1:
         raise _damaged(folder / CONFIG, f"its width is {header['width']}")
+    widths = list(header["columns"].values())
+    sizes = all(isinstance(width, int) and width > 0 for width in widths)
+    if not sizes or sum(widths) != header["width"]:
+        raise _damaged(folder / CONFIG, f"its columns are {header['columns']!r}")
     if not all(isinstance(size, int) for size in header["levels"]):
         raise _damaged(folder / CONFIG, f"its levels are {header['levels']!r}")
     return header

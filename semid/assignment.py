@@ -6,7 +6,7 @@ that the local job, Ray and Spark map the same object and get the same rows.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from semid.arrays import to_arrow
-from semid.columns import EMBEDDING, check_rows, embedding_matrix
+from semid.artifact import read_header
+from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
 
@@ -46,7 +47,13 @@ class Assigner:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns it reads."""
-        return (self.item_id, EMBEDDING)
+        return (self.item_id, *self.widths)
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """The embedding columns of the model, with their widths."""
+        found: dict[str, int] = read_header(self.model)["columns"]
+        return found
 
     @cached_property
     def quantizer(self) -> Quantizer:
@@ -74,18 +81,15 @@ class Assigner:
             return where.locate(first_row + row) if where else f"row {first_row + row}"
 
         ids = id_column(_column(rows, self.item_id), self.item_id, at=at)
-        x_nd = embedding_matrix(
-            _column(rows, EMBEDDING),
-            self.quantizer.width,
-            where=where,
-            first_row=first_row,
-            finite=False,
-        )
+        embeddings = {name: _column(rows, name) for name in self.widths}
+        read = partial(side_by_side, embeddings, self.widths, where=where, first_row=first_row)
+        x_nd = read(finite=False)
         found = self.quantizer.quantize(x_nd)
-        # NaN and infinity show in the distance, a row of zeros in its first value: no need to
-        # read every embedding twice.
-        if not np.isfinite(found.distance_n).all() or not x_nd[:, 0].all():
-            check_rows(x_nd, at)
+        # NaN and infinity show in the distance, an embedding of zeros in its first value: no need
+        # to read every one twice.
+        first = [span.start for span in spans(self.widths).values()]
+        if not np.isfinite(found.distance_n).all() or not x_nd[:, first].all():
+            read(finite=True)
         columns = {
             self.item_id: ids,
             CODES: code_column(found.codes_nl),

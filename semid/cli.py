@@ -113,6 +113,9 @@ def train(
         typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder, rqkmeans, kmeans, pq, opq."),
     ] = None,
     levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Embedding columns to fuse, such as text,image.")
+    ] = None,
     interactions: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +147,7 @@ def train(
     settings |= {} if quantizer is None else {"quantizer": quantizer}
     settings |= {} if seed is None else {"seed": seed}
     settings |= {} if levels is None else {"levels": _sizes(levels)}
+    settings |= {} if columns is None else {"columns": _names(columns)}
     result = job(
         embeddings,
         output=output,
@@ -257,6 +261,13 @@ def compare(
         int, typer.Option(help="Codewords of quantizers with one level; 0: the first level's.")
     ] = 0,
     seeds: Annotated[int, typer.Option(help="Runs of each quantizer.")] = 3,
+    interactions: Annotated[
+        str | None,
+        typer.Option(
+            help="Who met which item: adds rqvae-contrast, which learns from it, and measures all "
+            "on the steps of users that it did not learn from."
+        ),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     device: Device = "auto",
@@ -279,6 +290,7 @@ def compare(
         flat=flat,
         seeds=seeds,
         settings=_settings(config, set_),
+        interactions=interactions,
         item_id=item_id,
         device=device,
         overwrite=overwrite,

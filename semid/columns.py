@@ -129,7 +129,7 @@ def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:
     """
     table.require([column])
     kind = table.schema.field(column).type
-    if not _is_list(kind) or not pa.types.is_floating(kind.value_type):
+    if not is_embedding(kind):
         raise SemidError(
             f"{display_path(table.name)}: column '{column}' is {kind}, but embeddings must be "
             "lists of float32 or float16; semid embed makes them from items"
@@ -154,6 +154,11 @@ def embedding_schema(ids: pa.DataType, item_id: str, width: int, dtype: str) -> 
             pa.field(EMBEDDING, pa.list_(value, width), nullable=False),
         ]
     )
+
+
+def is_embedding(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds embeddings: lists of floats."""
+    return _is_list(kind) and bool(pa.types.is_floating(kind.value_type))
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,9 @@ def count_partners(
     SemidError
         When a column is missing or holds a null, or no pair of training items is left.
     """
-    order = _order_column(table, item_id, config)
-    with tempfile.TemporaryDirectory(prefix="semid-") as folder:
-        settings = {"memory_limit": MEMORY, "temp_directory": folder}
-        with duckdb.connect(str(Path(folder, "pairs.duckdb")), config=settings) as connection:
-            _load(connection, table, item_id, order)
-            rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
-            connection.register("catalog", rows)
-            facts = _count(connection, config)
-            pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
+    with _opened(table, ids, config, item_id) as connection:
+        facts = _count(connection, config)
+        pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
     if not len(pairs):
         raise SemidError(
             f"{display_path(table.name)} leaves no pair of training items: of "
@@ -89,6 +84,62 @@ def count_partners(
         )
     row_e, partner_e, times_e, popularity_e = (column.to_numpy() for column in pairs.columns)
     return _weighted(row_e, partner_e, times_e / popularity_e**config.popularity, len(ids), facts)
+
+
+def steps_left_out(
+    table: ParquetTable,
+    ids: pa.Array,
+    config: ContrastConfig,
+    *,
+    item_id: str = "item_id",
+    most: int = 20_000,
+) -> npt.NDArray[np.int64]:
+    """Return users' steps from one item to the next that `count_partners` leaves out: ``(m, 2)``.
+
+    A step is left out when its second item is. Of more than `most`, some are chosen by a hash.
+
+    Parameters
+    ----------
+    table, config : as of `count_partners`
+    ids : ids of all items, in the order of their rows
+
+    Raises
+    ------
+    SemidError
+        When a column is missing or holds a null, or no step is left out.
+    """
+    with _opened(table, ids, config, item_id) as connection:
+        query = _STEPS.format(before=_before(connection, config), exclude=config.exclude_last)
+        found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
+    if not len(found):
+        raise SemidError(
+            f"{display_path(table.name)} has no step between items that the contrast leaves out, "
+            "so nothing is there to measure it on; check contrast.exclude_last, contrast.before "
+            "and that its ids are those of the embeddings"
+        )
+    return np.stack([column.to_numpy() for column in found.columns], axis=1)
+
+
+@contextmanager
+def _opened(
+    table: ParquetTable, ids: pa.Array, config: ContrastConfig, item_id: str
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database beside memory with the interactions, ``met``, and the items' rows."""
+    order = _order_column(table, item_id, config)
+    with tempfile.TemporaryDirectory(prefix="semid-") as folder:
+        settings = {"memory_limit": MEMORY, "temp_directory": folder}
+        with duckdb.connect(str(Path(folder, "pairs.duckdb")), config=settings) as connection:
+            _load(connection, table, item_id, order)
+            rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
+            connection.register("catalog", rows)
+            try:
+                yield connection
+            except duckdb.ConversionException as error:
+                raise SemidError(
+                    f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the "
+                    "interactions; write it as the column does, for example 2025-06-30 or "
+                    "'2025-06-30 12:00:00'"
+                ) from error
 
 
 def _weighted(
@@ -159,24 +210,21 @@ def _load(
 
 def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dict[str, Any]:
     """Make the table ``pairs`` (row, partner, times) and return what it rests on."""
-    before, parameters = "true", {}
-    if config.before:
-        found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
-        before, parameters = (
-            f"place < CAST($before AS {found[0][0] if found else 'TIMESTAMP'})",
-            {"before": config.before},
-        )
-    try:
-        connection.execute(_KEPT.format(before=before, exclude=config.exclude_last), parameters)
-    except duckdb.ConversionException as error:
-        raise SemidError(
-            f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the interactions; "
-            "write it as the column does, for example 2025-06-30 or '2025-06-30 12:00:00'"
-        ) from error
+    before = _before(connection, config)
+    connection.execute(_KEPT.format(before=before, exclude=config.exclude_last))
     ahead = " UNION ALL ".join(_AHEAD.format(step=step + 1) for step in range(config.window))
     connection.execute(_PAIRS.format(ahead=ahead))
     counted = connection.execute(_FACTS).fetchall()[0]
     return dict(zip(("interactions", "interactions_used", "users", "items"), counted, strict=True))
+
+
+def _before(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> str:
+    """Return the condition that an interaction is early enough."""
+    if not config.before:
+        return "true"
+    found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
+    moment = config.before.replace("'", "''")
+    return f"place < CAST('{moment}' AS {found[0][0] if found else 'TIMESTAMP'})"
 
 
 # What may be learnt from. At the same place: by id, so that runs agree. Items that are not trained
@@ -196,6 +244,18 @@ _PAIRS = """
     SELECT row, partner, count(*) AS times
     FROM (SELECT row, partner FROM apart UNION ALL SELECT partner, row FROM apart)
     GROUP BY row, partner
+"""
+# The same order; by a hash, so that the same are chosen whatever the order of the table.
+_STEPS = """
+    SELECT before AS first, row AS second FROM (
+        SELECT "user", row, lag(row) OVER (PARTITION BY "user" ORDER BY place, id) AS before,
+            {before} AS early,
+            row_number() OVER (
+                PARTITION BY "user", {before} ORDER BY place DESC, id DESC
+            ) AS from_end
+        FROM met LEFT JOIN catalog USING (id)
+    ) WHERE row <> before AND (NOT early OR from_end <= {exclude})
+    ORDER BY md5(concat_ws('-', "user", before, row))
 """
 _FACTS = """
     SELECT (SELECT count(*) FROM met), count(*), count(DISTINCT "user"), count(DISTINCT row)

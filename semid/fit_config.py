@@ -175,6 +175,8 @@ class FitConfig:
     ----------
     quantizer : one of `KINDS`; for the networks it names the bottleneck
     levels : codewords per level; networks without codes ignore them
+    columns : embeddings of an item that are quantised together; a network has an encoder and a
+        decoder for each
     seed : repeats the fit exactly on one machine
     holdout : share of items, by a hash of their id, that is measured but not trained on
     memory_gib : embeddings that take more than half of it are streamed
@@ -182,6 +184,7 @@ class FitConfig:
 
     quantizer: str = "rqvae"
     levels: tuple[int, ...] = (256, 256, 256)
+    columns: tuple[str, ...] = ("embedding",)
     seed: int = 0
     holdout: float = 0.1
     memory_gib: float = 4.0
@@ -198,6 +201,10 @@ class FitConfig:
         if not self.levels or min(self.levels) < 1:
             raise SemidError(
                 f"levels are {list(self.levels)}; give at least one, each of at least 1 codeword"
+            )
+        if not self.columns or len(set(self.columns)) < len(self.columns):
+            raise SemidError(
+                f"columns are {list(self.columns)}; name at least one, and none of them twice"
             )
         require("holdout", self.holdout, 0 <= self.holdout < 1, "at least 0 and below 1")
         require("seed", self.seed, 0 <= self.seed < 2**31, "at least 0 and below 2^31")

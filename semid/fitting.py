@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 
 from semid.autoencoder import Autoencoder
-from semid.columns import as_matrix
 from semid.config import as_plain, parse
 from semid.cooccurrence import Partners, count_partners
 from semid.data_facts import examine
 from semid.devices import pick_device
+from semid.embedding_columns import read_rows, spans
 from semid.errors import SemidError, require_package
 from semid.fit_config import FitConfig, require_contrast
 from semid.id_columns import id_column
@@ -49,7 +49,8 @@ def fit(
 
     Parameters
     ----------
-    x : embeddings, shape ``(n, d)``; NumPy, torch or Arrow
+    x : embeddings, shape ``(n, d)``; NumPy, torch or Arrow; or a mapping of column names to such,
+        for several embeddings of an item that are fused
     quantizer : one of `semid.fit_config.KINDS`
     levels : codewords per level
     seed : repeats the fit exactly on one machine
@@ -65,10 +66,12 @@ def fit(
     SemidError
         For bad rows, unknown settings, or fewer training rows than codewords.
     """
-    x_nd = as_matrix(x)
-    if twice := [name for name in ("quantizer", "levels", "seed") if name in (config or {})]:
+    x_nd, widths = read_rows(x)
+    own = ("quantizer", "levels", "columns", "seed")
+    if twice := [name for name in own if name in (config or {})]:
         raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
-    settings = {**(config or {}), "quantizer": quantizer, "levels": list(levels), "seed": seed}
+    arguments = {"levels": list(levels), "columns": list(widths), "seed": seed}
+    settings = {**(config or {}), "quantizer": quantizer, **arguments}
     settings_for_fit = parse(FitConfig, settings, where="fit")
     ids = pa.array(range(len(x_nd))) if item_ids is None else id_column(item_ids, "item_ids")
     if len(ids) != len(x_nd):
@@ -79,7 +82,7 @@ def fit(
         training = ids.filter(pa.array(~held_n))
         partners = count_partners(open_table(interactions), training, settings_for_fit.contrast)
     return fit_data(
-        ArrayData(x_nd, held_n),
+        ArrayData(x_nd, held_n, widths),
         settings_for_fit,
         partners=partners,
         device=device,
@@ -137,7 +140,7 @@ def fit_unmeasured(
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
     require_contrast(config, given=partners is not None)
-    network = make_network(config, data.width)
+    network = make_network(config, data.widths)
     history: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"train_rows": data.train_rows, "held_out_rows": data.held_out_rows}
     if isinstance(network, Autoencoder):
@@ -149,7 +152,7 @@ def fit_unmeasured(
     else:
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
     network.eval().requires_grad_(False)
-    return Quantizer(config.quantizer, network, data.width, as_plain(config), history, facts)
+    return Quantizer(config.quantizer, network, data.widths, as_plain(config), history, facts)
 
 
 @torch.no_grad()
@@ -178,7 +181,7 @@ def measure(
 
     Returns the figures of `semid.metrics.measurement.Measurement`.
     """
-    measurement = Measurement(quantizer.levels, quantizer.width)
+    measurement = Measurement(quantizer.levels, spans(quantizer.widths))
     for x_nd, held in ((train_nd, False), (held_out_nd, True)):
         for start in range(0, len(x_nd), MEASURED_BATCH):
             rows_nd = x_nd[start : start + MEASURED_BATCH]

@@ -19,9 +19,9 @@ import torch
 from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
 from semid.autoencoder import Autoencoder
 from semid.block_search import BlockSearch
-from semid.columns import as_matrix
 from semid.config import parse
 from semid.devices import Blocks, pick_device
+from semid.embedding_columns import Widths, read_rows
 from semid.errors import SemidError, display_path
 from semid.fit_config import BASELINES, KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
@@ -57,7 +57,7 @@ class Quantizer:
     ----------
     kind : one of `semid.fit_config.KINDS`
     network : the torch module; see `semid.block_search.Network`
-    width : d, what embeddings must have
+    widths : of the embedding columns, by name, in the order in which they stand side by side
     config : the settings it was fitted with, as plain values
     history : one row of metrics per epoch
     metrics : what was measured at the end of fitting
@@ -65,7 +65,7 @@ class Quantizer:
 
     kind: str
     network: Any
-    width: int
+    widths: Widths
     config: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +76,11 @@ class Quantizer:
 
     def __repr__(self) -> str:
         return f"Quantizer({self.kind}, width={self.width}, levels={self.levels})"
+
+    @property
+    def width(self) -> int:
+        """d, the dims of all embedding columns together."""
+        return sum(self.widths.values())
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -91,14 +96,16 @@ class Quantizer:
     def encode(self, x: Any) -> npt.NDArray[np.int32]:
         """Return the raw codes of embeddings ``(n, d)``: int32 ``(n, l)``.
 
-        `x` may be NumPy, torch or Arrow. The codes of a row do not depend on the other rows.
+        `x` may be NumPy, torch or Arrow; for a model of several embedding columns a mapping of
+        their names to such, or one matrix of all side by side. The codes of a row do not depend on
+        the other rows.
 
         Raises
         ------
         SemidError
             When the width is not the model's, or a row is NaN, infinite or all zeros.
         """
-        return self.quantize(as_matrix(x)).codes_nl
+        return self.quantize(read_rows(x, self.widths)[0]).codes_nl
 
     def quantize(self, x_nd: npt.NDArray[np.float32]) -> Codes:
         """Return codes, distances and margins of checked embeddings ``(n, d)``.
@@ -141,7 +148,7 @@ class Quantizer:
         SemidError
             As `encode`.
         """
-        x_nd = as_matrix(x)
+        x_nd, _ = read_rows(x, self.widths)
         if self.levels:
             return self.decode(self.quantize(x_nd).codes_nl)
         self._require_width(x_nd)
@@ -188,11 +195,13 @@ class Quantizer:
         """Return what a model directory holds of this quantizer."""
         weights = as_numpy(self.network.state_dict())
         return Artifact(
-            self.kind, self.width, self.levels, self.config, weights, self.history, self.metrics
+            self.kind, self.widths, self.levels, self.config, weights, self.history, self.metrics
         )
 
     def decode(self, codes: Any) -> npt.NDArray[np.float32]:
         """Return the reconstructed embeddings ``(n, d)`` of codes ``(n, l)``, or of a prefix.
+
+        Several embedding columns stand side by side, as wide as `widths` says.
 
         Raises
         ------
@@ -231,15 +240,16 @@ def _fill(codes: Codes, rows: Any, found: Search) -> npt.NDArray[np.bool_]:
     return near_tie_n
 
 
-def make_network(config: FitConfig, width: int) -> Autoencoder | ResidualKMeans:
-    """Make the untrained network of a quantizer for embeddings of `width` dims."""
+def make_network(config: FitConfig, widths: Widths) -> Autoencoder | ResidualKMeans:
+    """Make the untrained network of a quantizer for embedding columns of `widths` dims."""
     kind, levels = config.quantizer, config.levels
     if kind in BASELINES:
+        width = sum(widths.values())
         return ResidualKMeans(kind, width=width, levels=levels, config=config.kmeans)
     grids = {"fsq": len(levels), "rqvae": int(config.codebooks.fsq == "last")}.get(kind, 0)
     return Autoencoder(
         config.model,
-        widths=(width,),
+        widths=tuple(widths.values()),
         levels=() if kind in WITHOUT_CODES else levels,
         codebooks=config.codebooks,
         grids=grids,
@@ -265,7 +275,9 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
     where = f"the model in {shown} is damaged"
     config = parse(FitConfig, {**found.config, "quantizer": found.kind}, where=where)
     try:
-        network = make_network(config, found.width)
+        if config.columns != tuple(found.widths):
+            raise RuntimeError(f"columns {list(found.widths)}, not {list(config.columns)}")
+        network = make_network(config, found.widths)
         sizes = tuple(len(level.codebook_kz) for level in network.search_levels)
         if sizes != found.levels:
             raise RuntimeError(f"levels {list(found.levels)}, but settings make {list(sizes)}")
@@ -277,4 +289,4 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
             "copy the model again or train it again"
         ) from error
     network.to(pick_device(device)).eval().requires_grad_(False)
-    return Quantizer(found.kind, network, found.width, found.config, found.history, found.metrics)
+    return Quantizer(found.kind, network, found.widths, found.config, found.history, found.metrics)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from semid.columns import embedding_matrix, embedding_width
+from semid.embedding_columns import Widths, embedding_widths, side_by_side
 from semid.errors import SemidError
 from semid.tables import ParquetTable, prefetch
 
@@ -38,8 +38,13 @@ def held_out(item_ids: pa.Array | Sequence[int], share: float) -> Mask:
 
 
 class TrainingData(Protocol):
-    """What a fit needs of its rows; every matrix is ``(n, d)`` float32 without NaN."""
+    """What a fit needs of its rows; every matrix is ``(n, d)`` float32 without NaN.
 
+    ``widths`` are those of the embedding columns that stand side by side in a row, ``width`` their
+    sum.
+    """
+
+    widths: Widths
     width: int
     train_rows: int
     held_out_rows: int
@@ -64,11 +69,13 @@ class ArrayData:
     ----------
     x_nd : embeddings, shape ``(n, d)``
     held_out_n : which rows are held out, shape ``(n,)``
+    widths : of the columns of `x_nd`; one when not given
     """
 
-    def __init__(self, x_nd: Matrix, held_out_n: Mask) -> None:
+    def __init__(self, x_nd: Matrix, held_out_n: Mask, widths: Widths | None = None) -> None:
         self.train_nd, self._held_out = x_nd[~held_out_n], x_nd[held_out_n]
         self.width = x_nd.shape[1]
+        self.widths: Widths = {"embedding": self.width} if widths is None else widths
         self.train_rows, self.held_out_rows = len(self.train_nd), len(self._held_out)
 
     def sample(self, rows: int, *, seed: int) -> Matrix:
@@ -119,16 +126,23 @@ class StreamedData:
 
     Parameters
     ----------
-    table, item_id : the embeddings table and its id column
+    table, item_id, columns : the embeddings table, its id column and its embedding columns
     share : share of items held out
     memory_bytes : budget for the buffer and the samples
     """
 
     def __init__(
-        self, table: ParquetTable, item_id: str, *, share: float, memory_bytes: int
+        self,
+        table: ParquetTable,
+        item_id: str,
+        *,
+        share: float,
+        memory_bytes: int,
+        columns: Sequence[str] = ("embedding",),
     ) -> None:
         self._table, self._item_id, self._share = table, item_id, share
-        self.width = embedding_width(table)
+        self.widths: Widths = embedding_widths(table, columns)
+        self.width = sum(self.widths.values())
         self._memory_rows = max(int(memory_bytes * BUFFER_SHARE) // (4 * self.width), LEAST_ROWS)
         # One pass now: counts the split and finds bad rows before any training is done.
         self.held_out_rows = sum(
@@ -142,11 +156,13 @@ class StreamedData:
         def read() -> Iterator[tuple[Matrix, Mask]]:
             for start, stop in spans:
                 row = start
-                for batch in self._table.batches(
-                    [self._item_id, "embedding"], start=start, stop=stop
-                ):
-                    x_nd = embedding_matrix(
-                        batch["embedding"], self.width, where=self._table, first_row=row
+                columns = [self._item_id, *self.widths]
+                for batch in self._table.batches(columns, start=start, stop=stop):
+                    x_nd = side_by_side(
+                        dict(zip(columns, batch.columns, strict=True)),
+                        self.widths,
+                        where=self._table,
+                        first_row=row,
                     )
                     yield x_nd, held_out(batch[self._item_id], self._share)
                     row += batch.num_rows
@@ -207,27 +223,35 @@ def _full(x_nd: Matrix, rows: int) -> Iterator[Matrix]:
 
 
 def open_training_data(
-    table: ParquetTable, item_id: str, *, share: float, memory_bytes: int
+    table: ParquetTable,
+    item_id: str,
+    *,
+    share: float,
+    memory_bytes: int,
+    columns: Sequence[str] = ("embedding",),
 ) -> TrainingData:
     """Read a table into memory when it takes at most half of `memory_bytes`, else stream it.
 
     Raises
     ------
     SemidError
-        For any bad row, naming it; see `semid.columns.embedding_matrix`.
+        For any bad row, naming it; see `semid.embedding_columns.side_by_side`.
     """
-    width = embedding_width(table)
+    widths = embedding_widths(table, columns)
+    width = sum(widths.values())
     if 2 * 4 * width * table.num_rows > memory_bytes:
-        return StreamedData(table, item_id, share=share, memory_bytes=memory_bytes)
+        return StreamedData(table, item_id, share=share, memory_bytes=memory_bytes, columns=columns)
     x_nd = np.empty((table.num_rows, width), dtype=np.float32)
     held_n = np.empty(table.num_rows, dtype=np.bool_)
     row = 0
-    for batch in table.batches([item_id, "embedding"]):
+    names = [item_id, *columns]
+    for batch in table.batches(names):
         stop = row + batch.num_rows
-        x_nd[row:stop] = embedding_matrix(batch["embedding"], width, where=table, first_row=row)
+        found = dict(zip(names, batch.columns, strict=True))
+        x_nd[row:stop] = side_by_side(found, widths, where=table, first_row=row)
         held_n[row:stop] = held_out(batch[item_id], share)
         row = stop
-    return ArrayData(x_nd, held_n)
+    return ArrayData(x_nd, held_n, widths)
 
 
 def training_ids(table: ParquetTable, item_id: str, *, share: float) -> pa.Array:

@@ -66,7 +66,7 @@ def trainer_of(kind: str = "rqvae", levels: Any = (16, 8, 4), **sections: Any) -
     from semid.quantizer import make_network
 
     data = ArrayData(x_nd, held_out(range(len(x_nd)), 0.1))
-    return Trainer(make_network(config, WIDTH), data, config)
+    return Trainer(make_network(config, {"embedding": WIDTH}), data, config)
 
 
 # Every option, for every quantizer that it applies to

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, make_embeddings, run_here
@@ -36,6 +37,7 @@ def row(quantizer, seed, error, unique, *, levels=(4,), held=True):
         "utilization": [1.0],
         "perplexity": [3.5],
         "prefix_purity": [0.5],
+        "step_purity": [],
         "raw_uniqueness": unique,
         "seconds": 2.0,
         "peak_mib": 100.0,
@@ -181,7 +183,7 @@ def test_summaries_by_hand():
     assert [first["best"], second["best"], third["best"]] == [True, False, False]
 
 
-FACTS = {"items": 1_000, "width": 8, "held_out_rows": 100, "seeds": 2, "queries": 500}
+FACTS = {"items": 1_000, "width": 8, "held_out_rows": 100, "seeds": 2, "queries": 500, "steps": 0}
 
 
 def test_the_page_and_the_text():
@@ -193,6 +195,15 @@ def test_the_page_and_the_text():
     assert "<td>a ★</td>" in page
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|@import|url\(", page)  # nothing to load
+
+
+def test_steps_have_a_column_where_they_were_measured():
+    rows = [row("a", 0, 0.4, 0.8), row("b", 0, 0.7, 0.7)]
+    assert "steps" not in markdown(summarise(rows), FACTS).lower()
+    text = markdown(summarise([r | {"step_purity": [0.125]} for r in rows]), FACTS | {"steps": 70})
+    assert "| steps within a prefix |" in text
+    assert "| 0.125 |" in text
+    assert "Steps are 70 of users" in text
 
 
 def test_without_held_out_items_the_training_error_counts():
@@ -298,6 +309,8 @@ def test_finished_runs_are_kept(tmp_path):
         (("--seeds", "0"), "seeds is 0; give at least 1"),
         (("--levels", "a"), "--levels 'a': expected whole numbers"),
         (("--levels", "999", "--quantizers", "pq"), "training rows"),
+        (("--quantizers", "rqvae-contrast"), "learns from interactions; name them by --inter"),
+        (("--set", "contrast.weight=2"), "contrast.weight applies to none of"),
     ],
 )
 def test_mistakes(compared, tmp_path, options, message):
@@ -305,6 +318,39 @@ def test_mistakes(compared, tmp_path, options, message):
     done = run_here("compare", folder / "e.parquet", "--output", tmp_path / "out", *options)
     assert message in done.error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_with_interactions_codes_are_measured_on_steps_too(tmp_path):
+    """Two tastes that the embeddings hardly show: users stay with theirs."""
+    random = np.random.default_rng(0)
+    items, users = 400, 300
+    taste_n = random.integers(2, size=items)
+    x_nd = random.standard_normal((items, 8)).astype(np.float32)
+    x_nd[:, 0] = (2 * taste_n - 1) * 0.8
+    lists = pa.array(list(x_nd), pa.list_(pa.float32()))
+    pq.write_table(
+        pa.table({"item_id": np.arange(items), "embedding": lists}), tmp_path / "e.parquet"
+    )
+    met = [
+        (user, int(item), position)
+        for user in range(users)
+        for position, item in enumerate(random.choice(np.flatnonzero(taste_n == user % 2), 8))
+    ]
+    names = ("user_id", "item_id", "position")
+    columns = dict(zip(names, map(list, zip(*met, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), tmp_path / "met.parquet")
+    command = ("compare", tmp_path / "e.parquet", "-o", tmp_path / "out", "--seeds", "1", "--json")
+    options = ("--quantizers", "rqvae,rqvae-contrast,random", "--levels", "2,2")
+    sets = ("--set", "model.hidden=[32]", "--set", "training.batch_size=64")
+    weight = ("--set", "contrast.weight=4", "--set", "training.utilization_floor=0")
+    given = ("--interactions", tmp_path / "met.parquet")
+    done = run_here(*command, *options, *sets, *weight, *given)
+    assert done.json["summary"]["steps"] > 400
+    rows = pq.read_table(tmp_path / "out/comparison.parquet").to_pylist()
+    purity = {r["quantizer"]: r["step_purity"][0] for r in rows}
+    assert purity["random"] == pytest.approx(0.5, abs=0.1)
+    assert purity["rqvae-contrast"] > purity["rqvae"] + 0.1
+    assert "steps within a prefix" in (tmp_path / "out/comparison.md").read_text()
 
 
 def test_as_a_step_of_a_pipeline(compared, tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import semid
 from semid.contrast import Pairs, contrast_loss
-from semid.cooccurrence import Partners, count_partners
+from semid.cooccurrence import Partners, count_partners, steps_left_out
 from semid.errors import SemidError
 from semid.fit_config import ContrastConfig
 from semid.tables import open_table
@@ -97,11 +97,47 @@ def test_what_an_evaluation_uses_teaches_nothing() -> None:
         count_partners(interactions({1: "ab"}), IDS, config)
 
 
+def steps(table: Any, config: ContrastConfig, **more: Any) -> list[str]:
+    """The steps that are left out, by name, in the order of the alphabet."""
+    names = IDS.to_pylist()
+    return sorted(names[a] + names[b] for a, b in steps_left_out(table, IDS, config, **more))
+
+
+def test_steps_that_are_left_out_by_hand() -> None:
+    table = interactions({1: "abcde", 2: "bc", 3: "dd", 4: "a", 5: "axb"})
+    # x is no item of the catalog, and a step from an item to itself is none.
+    assert steps(table, ContrastConfig(exclude_last=1)) == ["bc", "de"]
+    assert steps(table, ContrastConfig()) == ["bc", "cd", "de"]
+    assert steps(table, ContrastConfig(exclude_last=9)) == ["ab", "bc", "bc", "cd", "de"]
+    with pytest.raises(SemidError, match="has no step between items that the contrast leaves out"):
+        steps(table, ContrastConfig(exclude_last=0))
+
+
+def test_steps_that_are_left_out_are_no_partners() -> None:
+    table = interactions({1: "abcde"})
+    for exclude in (1, 2, 3):
+        config = ContrastConfig(window=1, exclude_last=exclude)
+        learnt = {"".join(sorted(pair)) for pair in shares(count_partners(table, IDS, config))}
+        left = set(steps(table, config))
+        assert learnt | left == {"ab", "bc", "cd", "de"}
+        assert not learnt & left
+
+
+def test_of_many_steps_the_same_are_chosen() -> None:
+    histories = {user: "abcde"[user % 5 :] + "abcde"[: user % 5] for user in range(40)}
+    config = ContrastConfig(exclude_last=4)
+    found = steps(interactions(histories), config, most=30)
+    turned = interactions(dict(reversed(histories.items())))
+    assert len(found) == 30
+    assert steps(turned, config, most=30) == found
+
+
 def test_a_time_split() -> None:
     days = pa.array([np.datetime64(f"2025-01-0{day}", "us") for day in (1, 2, 3, 4)])
     table = interactions({1: "abcd"}, timestamp=days)
     config = ContrastConfig(window=1, exclude_last=0, before="2025-01-03")
     assert set(shares(count_partners(table, IDS, config))) == {("a", "b"), ("b", "a")}
+    assert steps(table, config) == ["bc", "cd"]
     with pytest.raises(SemidError, match=r"contrast\.before is 'soon', which is no timestamp"):
         count_partners(table, IDS, ContrastConfig(before="soon"))
     with pytest.raises(SemidError, match=r"has no column 'timestamp'; use contrast\.exclude_last"):

@@ -49,7 +49,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "metrics.measurement",
     ),
-    ("codebooks", "balancing"),
+    ("codebooks", "balancing", "embedding_columns"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),

@@ -58,7 +58,7 @@ def test_relative_error() -> None:
 
 
 def measured(parts: list[Arrays], levels: tuple[int, ...], width: int) -> dict[str, Any]:
-    measurement = Measurement(levels, width)
+    measurement = Measurement(levels, {"embedding": slice(0, width)})
     for part in parts:
         measurement.add(*part)
     return measurement.result()

@@ -552,7 +552,7 @@ def folder(model: Quantizer, tmp_path: Path) -> Path:
 def test_loading_gives_back_everything(model: Quantizer, folder: Path) -> None:
     loaded = semid.load(folder)
     assert weights(loaded) == weights(model)
-    for name in ("kind", "width", "levels", "config", "history", "metrics"):
+    for name in ("kind", "width", "widths", "levels", "config", "history", "metrics"):
         assert getattr(loaded, name) == getattr(model, name), name
     assert not loaded.network.training
     codes_nl = np.zeros((3, 3), np.int32)
@@ -664,6 +664,11 @@ def edit_config(folder: Path, keys: tuple[str, ...], value: Any) -> None:
         (("width",), -1),
         (("width",), "wide"),
         (("width",), None),
+        (("columns",), {"embedding": 24}),
+        (("columns",), {"embedding": "wide"}),
+        (("columns",), {"embedding": WIDTH + 1, "image": -1}),
+        (("columns",), {"image": WIDTH}),
+        (("columns",), None),
         (("levels",), [32, 16, 9]),
         (("levels",), [32, 16]),
         (("levels",), ["many"]),

@@ -42,7 +42,7 @@ def trainer_of(data: ArrayData, seed: int = 0, **settings: Any) -> Trainer:
     training = TrainingConfig(**{"epochs": 6, "batch_size": 64, "warmup_steps": 5, **settings})
     model = ModelConfig(latent_dim=6, hidden=(16,))
     config = FitConfig(levels=(8, 4), seed=seed, model=model, training=training)
-    return Trainer(make_network(config, data.width), data, config)
+    return Trainer(make_network(config, data.widths), data, config)
 
 
 class Recorder:
@@ -94,13 +94,13 @@ def test_a_clustered_catalog(seed: int) -> None:
             assert all(row[f"used_{level}"] == 16 for level in range(3))
     assert all(t.isfinite().all() for t in model.network.state_dict().values())
 
-    start = make_network(FitConfig(levels=levels, model=shape), 24)
+    start = make_network(FitConfig(levels=levels, model=shape), {"embedding": 24})
     rows = torch.from_numpy(data.sample(10_000, seed=seed))
     start.initialise(rows, torch.Generator())
     with torch.no_grad():
         start.codes.initialise(start.project(rows), batch_rows=128, seed=seed)
     train_nd, held_out_nd = (take(3_000, seed=0) for take in (data.sample, data.held_out_sample))
-    untrained = measure(Quantizer("rqvae", start, 24, {}), train_nd, held_out_nd)
+    untrained = measure(Quantizer("rqvae", start, {"embedding": 24}, {}), train_nd, held_out_nd)
     baseline = fit_data(data, FitConfig(quantizer="rqkmeans", levels=levels, seed=seed)).metrics
     assert model.metrics["held_out_error"] < 0.9 * untrained["held_out_error"]
     assert model.metrics["held_out_error"] < 0.9 * baseline["held_out_error"]
@@ -301,7 +301,7 @@ def test_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     content = checkpoint.read_bytes()
     other = FitConfig(levels=(8, 4), model=ModelConfig(latent_dim=5, hidden=(16,)))
     with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):
-        Trainer(make_network(other, 24), data, other).run([], checkpoint)
+        Trainer(make_network(other, {"embedding": 24}), data, other).run([], checkpoint)
     for damaged in (b"", content[:-10], content[:40], b"\xff" * 200):
         checkpoint.write_bytes(damaged)
         with pytest.raises(SemidError, match=r"checkpoint\.safetensors .* remove it"):

@@ -13,6 +13,8 @@ from semid.errors import SemidError
 from semid.fit_config import FLAT, KINDS, FitConfig
 
 RANDOM = "random"
+# The default quantizer with the contrast of an interactions table.
+CONTRAST = "rqvae-contrast"
 # Names in a comparison that are a kind with settings of its own.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rqkmeans++": ("rqkmeans", {"init": "k-means++"}),
@@ -20,11 +22,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rqkmeans-balanced": ("rqkmeans", {"size_limit": 1.25}),
     "kmeans-sklearn": ("kmeans", {"library": "sklearn", "init": "k-means++"}),
 }
-NAMES = (*KINDS, *VARIANTS, RANDOM)
+NAMES = (*KINDS, *VARIANTS, RANDOM, CONTRAST)
 DEFAULT = (
     *("rqvae", "fsq", "vqvae", "rqkmeans", "rqkmeans++", "rqkmeans-pca"),
     *("rqkmeans-balanced", "kmeans", "kmeans-sklearn", "pq", "opq", RANDOM),
 )
+_KIND = {RANDOM: "rqkmeans", CONTRAST: "rqvae"}
 _VARIED = {f"kmeans.{setting}" for _, own in VARIANTS.values() for setting in own}
 _GIVEN_BY_COMPARE = ("quantizer", "levels")
 
@@ -84,7 +87,7 @@ def entries(
 def _config(
     name: str, levels: Sequence[int], flat: int, given: Mapping[str, Any], placed: set[str]
 ) -> FitConfig:
-    kind, own = VARIANTS.get(name, ("rqkmeans" if name == RANDOM else name, {}))
+    kind, own = VARIANTS.get(name, (_KIND.get(name, name), {}))
     sizes = [flat or levels[0]] if kind in FLAT and levels else list(levels)
     settings: dict[str, Any] = {"quantizer": kind, "levels": sizes}
     if own:
@@ -92,6 +95,7 @@ def _config(
     for setting, value in _named(given).items():
         section, _, key = setting.partition(".")
         varied = setting not in _VARIED or setting.removeprefix("kmeans.") in own
+        varied = varied and (section != "contrast" or name == CONTRAST)
         if not key:
             settings[section] = value
         elif name != RANDOM and applies(setting, kind) and varied:

@@ -44,10 +44,14 @@ def by_level(summaries: Sequence[Summary]) -> Table:
     """Lay out the medians level by level, a header first; errors are those of each prefix."""
     header = ["quantizer", "perplexity", "utilization", "held-out error", "training error"]
     header += ["held-out cosine", "training cosine", "10-NN with the same prefix"]
+    figures: tuple[tuple[str, int], ...] = _BY_LEVEL
+    if any(s["step_purity"] for s in summaries):
+        header += ["steps within a prefix"]
+        figures += (("step_purity", 3),)
     return [
         header,
         *(
-            [s["quantizer"], *(_medians(s[key], digits) for key, digits in _BY_LEVEL)]
+            [s["quantizer"], *(_medians(s[key], digits) for key, digits in figures)]
             for s in summaries
         ),
     ]
@@ -68,6 +72,10 @@ def _medians(found: Sequence[Spread | None], digits: int) -> str:
 def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     """Say what the figures are, a sentence or two each."""
     side = _SIDE[error_side(summaries)]
+    steps = [
+        f"Steps are {facts['steps']:,} of users from one item to the next that no contrast learnt "
+        "from: the share between items with the same first code, the same first two, …",
+    ]
     return [
         f"{facts['items']:,} items of {facts['width']} dimensions, {facts['held_out_rows']:,} of "
         f"them held out; {facts['seeds']} seeds. Median (range) over seeds.",
@@ -79,6 +87,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         "of an item's 10 nearest with the same first code, the same first two, …",
         "Seconds are those of the fit; the peak is the fitting process's, with its libraries and "
         "embeddings. Random codes are the null.",
+        *(steps if facts["steps"] else []),
     ]
 
 

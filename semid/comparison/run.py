@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import resource
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.comparison.entries import RANDOM, Entry
+from semid.cooccurrence import Partners
 from semid.fitting import MEASURED_BATCH, MEASURED_ROWS, fit_unmeasured
 from semid.metrics.measurement import Measurement
 from semid.metrics.neighbours import nearest_neighbours, prefix_purity
@@ -62,8 +64,32 @@ class _FittedQuantizer:
         return self._model.reconstruct(x_nd) if codes_nl is None else self._model.decode(codes_nl)
 
 
-def run_entry(entry: Entry, data: TrainingData, *, seed: int, device: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Steps:
+    """Users' steps from one item to the next, to see whether codes follow behaviour.
+
+    Attributes
+    ----------
+    x_nd : the embeddings of their items
+    pairs_m2 : the steps, as rows of `x_nd`
+    """
+
+    x_nd: Matrix
+    pairs_m2: npt.NDArray[np.int64]
+
+
+def run_entry(
+    entry: Entry,
+    data: TrainingData,
+    *,
+    seed: int,
+    device: str,
+    partners: Partners | None = None,
+    steps: Steps | None = None,
+) -> dict[str, Any]:
     """Fit and measure one quantizer; returns a row of the comparison.
+
+    `partners` are for the fit, as in `semid.fitting.fit_data`.
 
     ``seconds`` and ``peak_mib`` (of this process, so give it one of its own) are those of the fit.
     The errors and the cosine are lists, one value per prefix of the codes.
@@ -75,7 +101,7 @@ def run_entry(entry: Entry, data: TrainingData, *, seed: int, device: str) -> di
         fitted: Fitted = RandomCodes(config.levels, sample_nd, seed)
     else:
         config = dataclasses.replace(config, seed=seed)
-        fitted = _FittedQuantizer(fit_unmeasured(data, config, device=device))
+        fitted = _FittedQuantizer(fit_unmeasured(data, config, partners=partners, device=device))
     cost = {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
     train_nd = data.sample(MEASURED_ROWS, seed=_SAMPLE_SEED)
     held_nd = data.held_out_sample(MEASURED_ROWS, seed=_SAMPLE_SEED)
@@ -87,6 +113,10 @@ def run_entry(entry: Entry, data: TrainingData, *, seed: int, device: str) -> di
         query_q = queries(len(x_nd))
         found_qk = nearest_neighbours(x_nd, query_q, NEIGHBOURS)
         figures["prefix_purity"] = prefix_purity(codes_nl, query_q, found_qk).tolist()
+    if codes_nl is not None and steps is not None:
+        first_m, second_m = steps.pairs_m2.T
+        step_codes_nl = fitted.encode(steps.x_nd)
+        figures["step_purity"] = prefix_purity(step_codes_nl, first_m, second_m[:, None]).tolist()
     facts = {"quantizer": entry.name, "seed": seed, "levels": list(fitted.levels)}
     return facts | figures | cost
 
@@ -136,7 +166,7 @@ def measure(
     found: dict[str, Any] = {}
     levels = fitted.levels
     for depth in range(1, len(levels) + 1) if levels else (0,):
-        measurement = Measurement(levels[:depth], x_nd.shape[1])
+        measurement = Measurement(levels[:depth], {"": slice(0, x_nd.shape[1])})
         cosine_n = np.empty(len(x_nd))
         for start in range(0, len(x_nd), MEASURED_BATCH):
             rows = slice(start, start + MEASURED_BATCH)
@@ -154,6 +184,7 @@ def measure(
         "utilization": [level["used"] / level["size"] for level in found["levels"]],
         "perplexity": [level["perplexity"] for level in found["levels"]],
         "prefix_purity": [],
+        "step_purity": [],
     }
 
 

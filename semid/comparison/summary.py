@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 # Figures that are lists over levels or prefixes, and plain ones.
 PER_LEVEL = (
     *("train_error", "held_out_error", "train_cosine", "held_out_cosine"),
-    *("utilization", "perplexity", "prefix_purity"),
+    *("utilization", "perplexity", "prefix_purity", "step_purity"),
 )
 PLAIN = ("raw_uniqueness", "seconds", "peak_mib")
 

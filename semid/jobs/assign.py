@@ -17,7 +17,7 @@ from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import ids_schema
-from semid.jobs.job import Result, produce, require_unique_ids, require_width, table_path
+from semid.jobs.job import Result, produce, require_unique_ids, require_widths, table_path
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
@@ -73,7 +73,7 @@ def assign(
     if not 0 < memory_gib < float("inf"):
         raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
     table, header = open_table(embeddings), read_header(folder)
-    require_width(table, header["width"], folder)
+    require_widths(table, header["columns"], folder)
     if header["kind"] in WITHOUT_CODES:
         raise SemidError(
             f"{display_path(folder)} is a model of the kind {header['kind']}, which has no codes; "

@@ -7,15 +7,20 @@ import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from semid.columns import embedding_width, id_type
-from semid.comparison.entries import DEFAULT, Entry, entries, plan
+from semid.columns import id_type
+from semid.comparison.entries import CONTRAST, DEFAULT, Entry, entries, plan
 from semid.comparison.page import html, markdown
 from semid.comparison.summary import PER_LEVEL, PLAIN, point, summarise
+from semid.cooccurrence import count_partners, steps_left_out
+from semid.embedding_columns import embedding_widths, take_rows
 from semid.errors import SemidError, display_path, require_package
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.mapping import end_with_parent, interrupts_held
@@ -24,7 +29,7 @@ from semid.manifests import Manifest, write_json
 from semid.tables import ParquetTable, open_table, open_writer
 
 _LEVELS = (256, 256, 256)
-_FACTS = ("items", "width", "held_out_rows", "queries")
+_FACTS = ("items", "width", "held_out_rows", "queries", "steps")
 
 
 def compare(
@@ -36,6 +41,7 @@ def compare(
     flat: int = 0,
     seeds: int = 3,
     settings: dict[str, Any] | None = None,
+    interactions: str | None = None,
     item_id: str = "item_id",
     device: str = "auto",
     overwrite: bool = False,
@@ -53,7 +59,9 @@ def compare(
     flat : codewords of quantizers with one level; 0 for as many as the first level
     seeds : runs of each quantizer, with the seeds that follow the settings' own
     settings : as of a fit; each goes to the quantizers that have it
-    item_id : name of the id column
+    interactions : table of who met which item: adds a quantizer that learns from it, and for all
+        of them whether codes follow the steps of users that it did not learn from
+    item_id : name of the id column, in both tables
     device : ``auto``, ``cpu`` or ``cuda``
     overwrite : replace a comparison of other settings
     show : show progress bars
@@ -65,9 +73,10 @@ def compare(
         For bad input or settings; what stood at `output` stays.
     """
     target = output_path(output)
-    compared = compared_by(quantizers, levels, flat, seeds, settings)
+    compared = compared_by(quantizers, levels, flat, seeds, settings, interactions)
     table = open_table(embeddings)
-    embedding_width(table)
+    met = None if interactions is None else open_table(interactions)
+    embedding_widths(table, compared[0].config.columns)
     id_type(table, item_id)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -76,13 +85,14 @@ def compare(
         require_unique_ids(table, item_id, show=show)
         runs = stage / "runs"
         rows = []
+        protocol = _Protocol(table, item_id, device, met, _steps(compared, table, met, item_id))
         with bar("compare", len(compared) * seeds, "runs", show=show) as shown:
             for entry in compared:
                 for number in range(seeds):
                     shown.set_postfix_str(f"{entry.name}, seed {entry.config.seed + number}")
                     made = runs / f"{entry.name}-{number}.json"
                     if not made.exists():
-                        _in_child(entry, table, number, item_id, device, made)
+                        _in_child(entry, number, protocol, made)
                     rows.append(json.loads(made.read_text()))
                     shown.update(1)
         return _write(rows, stage / "comparison", seeds)
@@ -90,7 +100,7 @@ def compare(
     return produce(
         "compare",
         target,
-        inputs={"embeddings": table},
+        inputs={"embeddings": table} | ({} if met is None else {"interactions": met}),
         settings={"quantizers": plan(compared), "seeds": seeds, "item_id": item_id},
         build=build,
         overwrite=overwrite,
@@ -104,6 +114,7 @@ def compared_by(
     flat: int = 0,
     seeds: int = 3,
     settings: dict[str, Any] | None = None,
+    interactions: str | None = None,
     **_: Any,
 ) -> list[Entry]:
     """Return what `compare` would run, from those of its parameters that say so.
@@ -111,22 +122,52 @@ def compared_by(
     Raises
     ------
     SemidError
-        As `semid.comparison.entries.entries`.
+        As `semid.comparison.entries.entries`, and for a contrast without interactions.
     """
     if seeds < 1:
         raise SemidError(f"seeds is {seeds}; give at least 1")
     names = DEFAULT if quantizers is None else quantizers
+    if interactions is not None and quantizers is None:
+        names = [*names[:1], CONTRAST, *names[1:]]
+    if interactions is None and CONTRAST in names:
+        raise SemidError(f"{CONTRAST} learns from interactions; name them by --interactions")
     return entries(names, levels=levels or _LEVELS, flat=flat, settings=settings)
 
 
-def _in_child(
-    entry: Entry, table: ParquetTable, number: int, item_id: str, device: str, made: Path
-) -> None:
+@dataclass(frozen=True)
+class _Protocol:
+    """What all runs have in common.
+
+    table, item_id : the embeddings
+    device : of the fits
+    met : the interactions, if any
+    steps_m2 : users' steps that codes are measured on, as rows of the table
+    """
+
+    table: ParquetTable
+    item_id: str
+    device: str
+    met: ParquetTable | None
+    steps_m2: npt.NDArray[np.int64]
+
+
+def _steps(
+    compared: list[Entry], table: ParquetTable, met: ParquetTable | None, item_id: str
+) -> npt.NDArray[np.int64]:
+    """Return the steps that no contrast learns from."""
+    if met is None:
+        return np.empty((0, 2), np.int64)
+    config = next((e.config for e in compared if e.name == CONTRAST), compared[0].config).contrast
+    ids = pa.chunked_array(batch.column(0) for batch in table.batches([item_id]))
+    return steps_left_out(met, ids, config, item_id=item_id)
+
+
+def _in_child(entry: Entry, number: int, protocol: _Protocol, made: Path) -> None:
     """Run in a process that has done nothing else, so that its memory is the run's own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, end_with_parent) as pool:
         with interrupts_held():
-            done = pool.submit(_run, entry, table, number, item_id, device)
+            done = pool.submit(_run, entry, number, protocol)
         try:
             row = done.result()
         except BrokenProcessPool as error:
@@ -144,24 +185,40 @@ def _in_child(
     writing.replace(made)
 
 
-def _run(
-    entry: Entry, table: ParquetTable, number: int, item_id: str, device: str
-) -> dict[str, Any]:
-    from semid.comparison.run import queries, run_entry
-    from semid.training_data import open_training_data, require_rows
+def _run(entry: Entry, number: int, protocol: _Protocol) -> dict[str, Any]:
+    from semid.comparison.run import Steps, queries, run_entry
+    from semid.training_data import open_training_data, require_rows, training_ids
 
-    config = entry.config
+    config, table, item_id = entry.config, protocol.table, protocol.item_id
     data = open_training_data(
-        table, item_id, share=config.holdout, memory_bytes=int(config.memory_gib * 2**30)
+        table,
+        item_id,
+        share=config.holdout,
+        memory_bytes=int(config.memory_gib * 2**30),
+        columns=config.columns,
     )
     try:
         require_rows(data, config.levels)
     except SemidError as error:
         raise SemidError(f"{display_path(table.name)}: {error}") from error
-    row = run_entry(entry, data, seed=config.seed + number, device=device)
+    partners, steps = None, None
+    if entry.name == CONTRAST and protocol.met is not None:
+        ids = training_ids(table, item_id, share=config.holdout)
+        partners = count_partners(protocol.met, ids, config.contrast, item_id=item_id)
+    if len(protocol.steps_m2):
+        rows, pairs = np.unique(protocol.steps_m2, return_inverse=True)
+        steps = Steps(take_rows(table, data.widths, rows), pairs.reshape(-1, 2))
+    row = run_entry(
+        entry,
+        data,
+        seed=config.seed + number,
+        device=protocol.device,
+        partners=partners,
+        steps=steps,
+    )
     items = data.train_rows + data.held_out_rows
     facts = {"items": items, "width": data.width, "held_out_rows": data.held_out_rows}
-    return row | facts | {"queries": len(queries(items))}
+    return row | facts | {"queries": len(queries(items)), "steps": len(protocol.steps_m2)}
 
 
 def _write(rows: list[dict[str, Any]], folder: Path, seeds: int) -> tuple[Path, dict[str, Any]]:

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
-from semid.columns import EMBEDDING, embedding_matrix, id_type
+from semid.columns import id_type
+from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import CODES, code_matrix
 from semid.id_table import read_metadata
 from semid.ids import validate_codes
-from semid.jobs.job import Result, output_path, produce, require_width
+from semid.jobs.job import Result, output_path, produce, require_widths
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
 from semid.tables import ParquetTable, open_table, prefetch, rebatched
@@ -62,7 +63,7 @@ def evaluate(
     target, folder = output_path(output), Path(model)
     ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
     ids_table.require([CODES])
-    require_width(table, header["width"], folder)
+    require_widths(table, header["columns"], folder)
     _refuse_other_ids(ids_table, table, item_id)
     if ids_table.num_rows != table.num_rows:
         raise SemidError(
@@ -125,7 +126,7 @@ def _measure(
     model = load(folder)
     _refuse_other_model(ids, folder)
     share = float(model.config.get("holdout", 0.0))
-    measurement = Measurement(model.levels, model.width)
+    measurement = Measurement(model.levels, spans(model.widths))
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
         for x_nd, codes_nl, items in prefetch(_joined(ids, table, item_id, model)):
             measurement.add(x_nd, codes_nl, model.decode(codes_nl), held_out(items, share))
@@ -139,7 +140,8 @@ def _joined(
     """Stream both tables side by side, making sure that they speak of the same items."""
     row = 0
     # Row groups of the two tables need not end together.
-    embedded = rebatched(table.batches([item_id, EMBEDDING], rows=BATCH_ROWS), BATCH_ROWS)
+    columns = [item_id, *model.widths]
+    embedded = rebatched(table.batches(columns, rows=BATCH_ROWS), BATCH_ROWS)
     assigned = rebatched(ids.batches([item_id, CODES], rows=BATCH_ROWS), BATCH_ROWS)
     for batch, beside in zip(embedded, assigned, strict=True):
         items = batch[item_id]
@@ -152,7 +154,8 @@ def _joined(
                 f"{table.locate(row + place)} is item {items[place].as_py()!r}; evaluate needs the "
                 "embeddings that the IDs were assigned from, in the same order"
             )
-        x_nd = embedding_matrix(batch[EMBEDDING], model.width, where=table, first_row=row)
+        parts = {name: batch[name] for name in model.widths}
+        x_nd = side_by_side(parts, model.widths, where=table, first_row=row)
         at = ids.locator(row)
         codes_nl = code_matrix(beside[CODES], CODES, at=at)
         validate_codes(codes_nl, model.levels, at=at)
@@ -171,11 +174,18 @@ def _baseline(
     config = FitConfig(
         quantizer="rqkmeans",
         levels=tuple(header["levels"]),
+        columns=tuple(header["columns"]),
         seed=int(fitted.get("seed", 0)),
         holdout=float(fitted.get("holdout", 0.1)),
     )
     memory_bytes = int(config.memory_gib * 2**30)
     with bar("baseline", len(config.levels), "levels", show=show) as shown:
-        data = open_training_data(table, item_id, share=config.holdout, memory_bytes=memory_bytes)
+        data = open_training_data(
+            table,
+            item_id,
+            share=config.holdout,
+            memory_bytes=memory_bytes,
+            columns=config.columns,
+        )
         model = fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
     return {"quantizer": "rqkmeans", **model.metrics}

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from semid.artifact import CONFIG, METRICS, read_header, read_json
-from semid.columns import EMBEDDING, embedding_matrix, embedding_width, id_type
+from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
 from semid.config import as_plain
+from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
@@ -37,8 +38,8 @@ class Check:
 def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
     """Read a whole table and list what is wrong with it, changing nothing.
 
-    Ids are checked in every table, vectors where there is a column ``embedding``, codes where there
-    are ``codes`` and ``sid``.
+    Ids are checked in every table, vectors in ``embedding`` and every other list of floats, codes
+    where there are ``codes`` and ``sid``.
 
     Raises
     ------
@@ -67,21 +68,28 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
 
     if attempt(id_type, opened, item_id) is not None:
         attempt(lambda: require_unique_ids(opened, item_id, show=show))
-    names = opened.schema.names
-    if EMBEDDING in names and (width := attempt(embedding_width, opened)):
-        facts["width"] = width
-        attempt(_check_embeddings, opened, width, show)
+    for column in _embedding_columns(opened):
+        if width := attempt(embedding_width, opened, column):
+            facts["width" if column == EMBEDDING else f"width of {column}"] = width
+            attempt(_check_embeddings, opened, column, width, show)
     for column in (CODES, SID):
-        if column in names:
+        if column in opened.schema.names:
             facts[f"length of {column}"] = attempt(_check_codes, opened, column, show)
     return Check(facts, problems)
 
 
-def _check_embeddings(table: ParquetTable, width: int, show: bool) -> None:
+def _embedding_columns(table: ParquetTable) -> list[str]:
+    return [
+        field.name for field in table.schema if field.name == EMBEDDING or is_embedding(field.type)
+    ]
+
+
+def _check_embeddings(table: ParquetTable, column: str, width: int, show: bool) -> None:
     row = 0
-    with bar("embeddings", table.num_rows, "rows", show=show) as shown:
-        for batch in table.batches([EMBEDDING]):
-            embedding_matrix(batch.column(0), width, where=table, first_row=row)
+    with bar(column, table.num_rows, "rows", show=show) as shown:
+        for batch in table.batches([column]):
+            rows = {column: batch.column(0)}
+            side_by_side(rows, {column: width}, where=table, first_row=row)
             row += batch.num_rows
             shown.update(batch.num_rows)
 
@@ -119,6 +127,7 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
         return {
             "what": f"{header['kind']} model",
             "width": header["width"],
+            "columns": header["columns"],
             "levels": header["levels"],
             **_pick(manifest, "model_fingerprint", "semid", "seed", "versions"),
             "metrics": read_json(folder / METRICS),

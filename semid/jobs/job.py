@@ -11,6 +11,7 @@ from typing import Any
 
 from semid import __version__
 from semid.columns import check_ids, embedding_width
+from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path
 from semid.jobs.progress import bar
 from semid.manifests import (
@@ -175,15 +176,17 @@ def require_unique_ids(table: ParquetTable, item_id: str, *, show: bool) -> None
         check_ids(table, item_id, on_rows=shown.update)
 
 
-def require_width(table: ParquetTable, width: int, model: Path) -> None:
-    """Raise `SemidError` unless the embeddings of `table` have the width that `model` wants."""
-    found = embedding_width(table)
-    if found != width:
-        raise SemidError(
-            f"{display_path(table.name)} has embeddings of width {found} but the model "
-            f"{display_path(model)} was trained on width {width}; embed the items with the "
-            "encoder the model was trained with, or train a new model"
-        )
+def require_widths(table: ParquetTable, widths: Widths, model: Path) -> None:
+    """Raise `SemidError` unless `table` has the embedding columns that `model` wants."""
+    for column, width in widths.items():
+        found = embedding_width(table, column)
+        if found != width:
+            which = "embeddings" if len(widths) == 1 else f"embeddings '{column}'"
+            raise SemidError(
+                f"{display_path(table.name)} has {which} of width {found} but the model "
+                f"{display_path(model)} was trained on width {width}; embed the items with the "
+                "encoder the model was trained with, or train a new model"
+            )
 
 
 def table_path(path: str | Path) -> Path:

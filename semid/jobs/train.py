@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from semid.columns import embedding_width, id_type
+from semid.columns import id_type
 from semid.config import as_plain, parse
+from semid.embedding_columns import embedding_widths
 from semid.errors import FloorError, SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
@@ -80,7 +81,7 @@ def train(
     check_requests(config, strict=strict, track=track)
     table = open_table(embeddings)
     met = None if interactions is None else open_table(interactions)
-    embedding_width(table)
+    embedding_widths(table, config.columns)
     id_type(table, item_id)
     require_contrast(config, given=met is not None)
 
@@ -99,6 +100,7 @@ def train(
             item_id,
             share=config.holdout,
             memory_bytes=int(config.memory_gib * 2**30),
+            columns=config.columns,
         )
         try:
             require_rows(data, config.levels)

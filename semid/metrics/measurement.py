@@ -6,7 +6,7 @@ Shapes: n items, d input dims, l levels, k codewords, m key columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,26 +27,27 @@ class _Side:
 
     def __init__(self, width: int) -> None:
         self.rows = 0
-        self.error = 0.0
-        self.square = 0.0
+        self.error_d = np.zeros(width)
+        self.square_d = np.zeros(width)
         self.sum_d = np.zeros(width)
 
     def add(self, from_origin_nd: npt.NDArray[np.float32], off_nd: npt.NDArray[np.float32]) -> None:
         self.rows += len(off_nd)
-        self.error += _sum_of_squares(off_nd)
-        self.square += _sum_of_squares(from_origin_nd)
+        self.error_d += _sums_of_squares(off_nd)
+        self.square_d += _sums_of_squares(from_origin_nd)
         self.sum_d += from_origin_nd.sum(0, dtype=np.float64)
 
-    def relative_error(self, mean_d: npt.NDArray[np.float64]) -> float | None:
+    def relative_error(self, mean_d: npt.NDArray[np.float64], dims: slice) -> float | None:
+        mean_d, square = mean_d[dims], float(self.square_d[dims].sum())
         mean_square = float(self.rows * mean_d @ mean_d)
-        deviation = self.square - 2 * float(mean_d @ self.sum_d) + mean_square
-        if deviation <= _ROUNDING * (self.square + mean_square):
+        deviation = square - 2 * float(mean_d @ self.sum_d[dims]) + mean_square
+        if deviation <= _ROUNDING * (square + mean_square):
             deviation = 0.0
-        return relative_error(self.error, deviation)
+        return relative_error(float(self.error_d[dims].sum()), deviation)
 
 
-def _sum_of_squares(x_nd: npt.NDArray[np.float32]) -> float:
-    return float(np.einsum("nd,nd->", x_nd, x_nd, dtype=np.float64))
+def _sums_of_squares(x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.einsum("nd,nd->d", x_nd, x_nd, dtype=np.float64))
 
 
 class Measurement:
@@ -55,10 +56,12 @@ class Measurement:
     Parameters
     ----------
     levels : codewords per level
-    width : d
+    spans : where the dims of each embedding column stand in a row
     """
 
-    def __init__(self, levels: Sequence[int], width: int) -> None:
+    def __init__(self, levels: Sequence[int], spans: Mapping[str, slice]) -> None:
+        self._spans = spans
+        width = max(span.stop for span in spans.values())
         self._levels = tuple(levels)
         self._counts = [np.zeros(size, np.int64) for size in self._levels]
         self._keys: list[npt.NDArray[np.int64]] = []
@@ -93,16 +96,23 @@ class Measurement:
         ``items``; ``levels``, for each its size, used codewords, perplexity and largest share;
         ``raw_uniqueness``, distinct raw SIDs over items, None without codes; ``train_error`` and
         ``held_out_error``, squared error over squared deviation from the training items' mean,
-        None without items or when they do not differ.
+        None without items or when they do not differ. With several embedding columns also
+        ``columns``, the two errors of each.
         """
         train = self._sides["train"]
         items = sum(side.rows for side in self._sides.values())
         mean_d = train.sum_d / max(train.rows, 1)
+        errors = {name: self._errors(mean_d, span) for name, span in self._spans.items()}
         distinct = len(np.unique(np.concatenate(self._keys), axis=0)) if self._keys else None
         return {
             "items": items,
             "levels": [utilization(counts_k)._asdict() for counts_k in self._counts],
             "raw_uniqueness": None if distinct is None else distinct / items,
-            "train_error": train.relative_error(mean_d),
-            "held_out_error": self._sides["held_out"].relative_error(mean_d),
+            **self._errors(mean_d, slice(None)),
+            **({"columns": errors} if len(errors) > 1 else {}),
+        }
+
+    def _errors(self, mean_d: npt.NDArray[np.float64], dims: slice) -> dict[str, float | None]:
+        return {
+            f"{name}_error": side.relative_error(mean_d, dims) for name, side in self._sides.items()
         }
