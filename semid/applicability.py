@@ -25,6 +25,7 @@ _FOR: dict[str, tuple[str, ...]] = {
     "loss.commitment": _CODED,
     "loss.codebook": _CODED,
     "loss.diversity": _WITH_CODEBOOKS,
+    "loss.uniformity": _CODED,
     "loss.kl": ("vae",),
     "codebooks": _WITH_CODEBOOKS,
     "codebooks.init_rows": _NETWORKS,

@@ -34,6 +34,8 @@ class LossConfig:
     commitment : weight of the squared distances between residuals and their codewords
     codebook : the same towards the codewords, where these learn by gradient
     diversity : weight of what the use of codewords lacks to the largest entropy
+    uniformity : weight of what latents lack to being spread evenly (2005.10242), for items that
+        hardly differ to get codes of their own
     kl : weight of a VAE's divergence from the standard normal
     """
 
@@ -41,11 +43,12 @@ class LossConfig:
     commitment: float = 0.5
     codebook: float = 1.0
     diversity: float = 0.0
+    uniformity: float = 0.1
     kl: float = 0.001
 
     def __post_init__(self) -> None:
         require_choice("loss.reconstruction", self.reconstruction, RECONSTRUCTIONS)
-        for name in ("commitment", "codebook", "diversity", "kl"):
+        for name in ("commitment", "codebook", "diversity", "uniformity", "kl"):
             value = getattr(self, name)
             require(f"loss.{name}", value, value >= 0, "at least 0")
 

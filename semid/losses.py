@@ -6,6 +6,7 @@ with width. Shapes: n items, d input dims.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from semid.autoencoder import Autoencoder
 from semid.contrast import Pairs, contrast_loss
 from semid.fit_config import FitConfig
 from semid.quantised import Moment, Quantised
+
+# How much more near pairs of latents count than far ones; see `uniformity`.
+_SHARPNESS = 8.0
 
 
 class Loss(NamedTuple):
@@ -49,6 +53,8 @@ def batch_loss(
         latent_nz = network.encode(both, chance)
     latent_nz = latent_nz.float()  # distances between latents are differences of near numbers
     terms: dict[str, Tensor] = {}
+    if network.codes is not None and config.loss.uniformity:
+        terms["uniformity"] = uniformity(latent_nz[:n])
     quantised, prefixes = None, list[Tensor]()
     if network.log_variance is not None:
         latent_nz, terms["kl"] = network.draw(both, latent_nz, chance)
@@ -74,7 +80,7 @@ def batch_loss(
     kind = config.loss.reconstruction
     terms["reconstruction"] = _reconstruction(out_nd.float(), x_nd, network.widths, kind)
     total = terms["reconstruction"]
-    for name in ("commitment", "codebook", "diversity", "kl"):
+    for name in ("commitment", "codebook", "diversity", "uniformity", "kl"):
         if name in terms:
             total = total + getattr(config.loss, name) * terms[name]
     if pairs is not None:
@@ -84,6 +90,25 @@ def batch_loss(
         terms[f"commitment_{level}"] = part
     detached = {name: term.detach() for name, term in terms.items()}
     return Loss(total, detached, None if quantised is None else quantised.first(n))
+
+
+def uniformity(latent_nz: Tensor) -> Tensor:
+    """Return what latents lack to being spread evenly: 1 where all are one, about 0 at best.
+
+    The logarithm of the mean Gaussian potential of all pairs (Wang & Isola, 2005.10242), of latents
+    divided by their root mean square length. Near pairs count most: items that hardly differ are
+    moved apart, so that codes can tell them from each other.
+    """
+    n = len(latent_nz)
+    if n < 2:
+        return latent_nz.new_zeros(())
+    mean = latent_nz.square().sum(1).mean().clamp_min(torch.finfo(latent_nz.dtype).tiny)
+    u_nz = latent_nz / mean.sqrt()
+    size_n = u_nz.square().sum(1)
+    distance_nn = (size_n[:, None] + size_n - 2 * u_nz @ u_nz.T).clamp_min(0)
+    itself_nn = torch.eye(n, dtype=torch.bool, device=latent_nz.device)
+    potential_nn = (-_SHARPNESS * distance_nn).masked_fill(itself_nn, -torch.inf)
+    return 1 + (potential_nn.logsumexp((0, 1)) - math.log(n * (n - 1))) / (2 * _SHARPNESS)
 
 
 def _precision(name: str, device: torch.device) -> torch.autocast:

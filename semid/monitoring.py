@@ -100,7 +100,8 @@ class Monitor:
         contrast = ("contrast",) if "contrast" in self._terms else ()
         if self.network.log_variance is not None:
             return ("kl", *contrast)
-        return ("commitment", "codebook", "diversity", *contrast) if self._sizes else contrast
+        coded = ("commitment", "codebook", "diversity", "uniformity", *contrast)
+        return coded if self._sizes else contrast
 
     def _distance(self, level: int) -> float:
         """Mean squared distance that a level leaves, per latent dim."""

@@ -93,6 +93,7 @@ OPTIONS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("loss.reconstruction", "cosine", NETWORKS),
     ("loss.commitment", 1.0, CODES),
     ("loss.diversity", 0.1, BOOKS),
+    ("loss.uniformity", 0.3, CODES),
     ("loss.kl", 0.1, ("vae",)),
     ("model.activation", "relu", NETWORKS),
     ("model.activation", "silu", NETWORKS),
