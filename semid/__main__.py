@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 
 from semid.cli import main
 
@@ -19,8 +20,9 @@ def run() -> None:
         main()
     except SystemExit as end:
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # `main` has said so
+                stream.flush()
         if isinstance(end.code, int):
             os._exit(end.code)
         raise

@@ -13,8 +13,11 @@ import pyarrow as pa
 
 
 def to_arrow(values_n: npt.NDArray[Any]) -> pa.Array:
-    """Return numbers ``(n,)`` as an Arrow array, which must not change while that is used."""
+    """Return integers or floats ``(n,)``, which must not change later, as an Arrow array."""
     values_n = np.ascontiguousarray(values_n)
+    assert values_n.ndim == 1
+    assert values_n.dtype.kind in "iuf"
+    assert values_n.dtype.isnative
     buffers = [None, pa.py_buffer(values_n)]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values_n.dtype), len(values_n), buffers)
 

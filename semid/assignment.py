@@ -6,6 +6,7 @@ that the local job, Ray and Spark map the same object and get the same rows.
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from semid.quantizer import Quantizer
     from semid.tables import ParquetTable
 
+_LOADING = threading.Lock()
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
@@ -43,6 +45,7 @@ class Assigner:
         self.model = Path(model).absolute()  # other processes may run in other folders
         self.item_id = item_id
         self.device = device
+        self._quantizer: Quantizer | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,15 +58,19 @@ class Assigner:
         found: dict[str, int] = read_header(self.model)["columns"]
         return found
 
-    @cached_property
+    @property
     def quantizer(self) -> Quantizer:
-        """The model, loaded on first use."""
-        from semid.quantizer import load
+        """The model, loaded on first use, once whatever the threads that ask for it."""
+        with _LOADING:
+            if self._quantizer is None:
+                from semid.quantizer import load
 
-        return load(self.model, device=self.device)
+                self._quantizer = load(self.model, device=self.device)
+        return self._quantizer
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "item_id": self.item_id, "device": self.device}
+        named = {"model": self.model, "item_id": self.item_id, "device": self.device}
+        return {**named, "_quantizer": None}
 
     def __call__(
         self, rows: Rows, *, where: ParquetTable | None = None, first_row: int = 0

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_arrow, to_numpy
-from semid.errors import SemidError, display_path, first_few
+from semid.database import out_of_core
+from semid.errors import SemidError, first_few
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix, id_column
 from semid.ids import MAX_CODES, pack_keys, validate_codes
 from semid.tables import open_table
@@ -93,10 +94,17 @@ def resolve(
         raise SemidError(f"the collision policy {policy!r} is none of {', '.join(POLICIES)}")
     folder = tempfile.TemporaryDirectory(prefix="collisions-", dir=temp_dir)
     ranks = Path(folder.name, "ranks.parquet")
-    settings = {"memory_limit": f"{memory_bytes}B", "temp_directory": folder.name}
-    settings |= {} if threads is None else {"threads": str(threads)}
+    settings = {} if threads is None else {"threads": str(threads)}
     try:
-        items = _write_ranks(ranks, _keyed(batches(), item_id, levels), settings)
+        with out_of_core(
+            "resolving collisions",
+            Path(folder.name),
+            memory_bytes=memory_bytes,
+            relief="allow more with --memory",
+            preserve_insertion_order="false",
+            **settings,
+        ) as connection:
+            items = _write_ranks(connection, ranks, _keyed(batches(), item_id, levels))
         return _report(items, ranks), _merge(batches(), policy, items, ranks, folder)
     except BaseException:
         folder.cleanup()
@@ -137,7 +145,9 @@ def _row_after(start: int) -> Callable[[int], str]:
     return lambda row: f"row {start + row}"
 
 
-def _write_ranks(ranks: Path, keyed: Iterator[pa.RecordBatch], settings: dict[str, str]) -> int:
+def _write_ranks(
+    connection: duckdb.DuckDBPyConnection, ranks: Path, keyed: Iterator[pa.RecordBatch]
+) -> int:
     """Write (row, rank) of the items not first in their group, sorted by row; count all items."""
     items = 0
     failure: list[Exception] = []  # an exception would not survive the way through DuckDB
@@ -154,13 +164,8 @@ def _write_ranks(ranks: Path, keyed: Iterator[pa.RecordBatch], settings: dict[st
     first = next(keyed, None)
     if first is None:
         raise SemidError("there are no rows to give semantic IDs to; check the job that made them")
-    try:
-        with duckdb.connect(config={**settings, "preserve_insertion_order": "false"}) as connection:
-            reader = pa.RecordBatchReader.from_batches(first.schema, counted(first))
-            connection.register("keyed", reader)
-            connection.sql(_ranking(first.schema.names[2:])).write_parquet(str(ranks))
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        raise _explained(error, settings) from error
+    connection.register("keyed", pa.RecordBatchReader.from_batches(first.schema, counted(first)))
+    connection.sql(_ranking(first.schema.names[2:])).write_parquet(str(ranks))
     if failure:
         raise failure[0]
     return items
@@ -175,20 +180,6 @@ def _ranking(keys: Sequence[str]) -> str:
             ) - 1 AS INTEGER) AS rank FROM keyed
         ) WHERE rank > 0 ORDER BY row
     """
-
-
-def _explained(error: duckdb.Error, settings: dict[str, str]) -> SemidError:
-    reason, folder = str(error).splitlines()[0], settings["temp_directory"]
-    gib = int(settings["memory_limit"].removesuffix("B")) / 2**30
-    if "No space left on device" in str(error):
-        return SemidError(
-            f"the disk is full: no space left below {display_path(folder)} to resolve collisions; "
-            "free some space and run the same command again"
-        )
-    return SemidError(
-        f"resolving collisions failed within {gib:.3g} GiB of memory and the disk below "
-        f"{display_path(folder)} ({reason}); allow more with --memory, or free space there"
-    )
 
 
 def _report(items: int, ranks: Path) -> CollisionReport:

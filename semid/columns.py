@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from semid.errors import SemidError, display_path
 from semid.tables import ParquetTable
 
 EMBEDDING = "embedding"
+
+_GROUPING_BYTES = 1 << 30
 
 
 def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
@@ -56,7 +59,7 @@ def check_ids(
     kind = id_type(table, item_id)
     if _ascend(table, item_id):
         return
-    import duckdb
+    from semid.database import out_of_core
 
     failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
 
@@ -76,19 +79,17 @@ def check_ids(
 
     schema = pa.schema([("id", kind), ("row", pa.int64())])
     reader = pa.RecordBatchReader.from_batches(schema, numbered())
-    settings = {"memory_limit": "1GB", "temp_directory": tempfile.gettempdir()}
-    try:
-        with duckdb.connect(config=settings) as connection:
-            connection.register("ids", reader)
-            found = connection.execute(
-                "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
-                "ORDER BY 2 LIMIT 1"
-            ).fetchone()
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        raise SemidError(
-            f"looking for duplicate ids in {display_path(table.name)} ran out of memory (1 GB) and "
-            f"of room in {tempfile.gettempdir()}; name a larger folder in TMPDIR"
-        ) from error
+    with out_of_core(
+        f"looking for duplicate ids in {display_path(table.name)}",
+        Path(tempfile.gettempdir()),
+        memory_bytes=_GROUPING_BYTES,
+        relief="name a larger folder in TMPDIR",
+    ) as connection:
+        connection.register("ids", reader)
+        found = connection.execute(
+            "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
+            "ORDER BY 2 LIMIT 1"
+        ).fetchone()
     if failure:
         raise failure[0]
     if found:
@@ -267,10 +268,15 @@ def as_matrix(x: Any) -> npt.NDArray[np.float32]:
         if len(x) == 0 or (x[0].is_valid and not len(x[0])):
             raise SemidError(f"x has no {'values in row 0' if len(x) else 'rows'}")
         return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)
+    if isinstance(x, pa.Table | pa.RecordBatch):
+        raise SemidError("x is a table; give its column of embeddings, as in x['embedding']")
     if hasattr(x, "detach"):
         x = x.detach().cpu().float().numpy()  # NumPy has no bfloat16
     try:
-        x_nd = np.asarray(x, dtype=np.float32)
+        x_nd = np.asarray(x)
+        if np.iscomplexobj(x_nd):
+            raise TypeError("it holds complex numbers")
+        x_nd = x_nd.astype(np.float32, copy=False)
     except (TypeError, ValueError) as error:
         raise SemidError(f"x cannot be read as a matrix of floats: {error}") from error
     if x_nd.ndim != 2 or 0 in x_nd.shape:

@@ -10,6 +10,7 @@ import dataclasses
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,13 +83,27 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """
     shown = display_path(path)
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
+        return _loads(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise SemidError(f"{shown} does not exist; check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SemidError(f"{shown} cannot be read as a settings file ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise SemidError(f"{shown} is not valid TOML: {error}") from error
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """Read TOML; dates become text, which is what settings have."""
+    found: dict[str, Any] = _without_dates(tomllib.loads(text))
+    return found
+
+
+def _without_dates(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_dates(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_dates(inner) for inner in value]
+    return str(value) if isinstance(value, date | time) else value
 
 
 def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -107,7 +122,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not key.strip():
             raise SemidError(f"--set {override!r}: expected key=value, such as training.epochs=50")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            value = _loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
         *parents, last = key.strip().split(".")

@@ -7,7 +7,7 @@ Shapes: n training items, e pairs, each in both directions.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from semid.database import out_of_core
 from semid.errors import SemidError, display_path, first_few
 from semid.fit_config import ContrastConfig
 from semid.tables import ParquetTable
 
 USER, POSITION, TIMESTAMP = "user_id", "position", "timestamp"
-MEMORY = "1GB"  # DuckDB's; it spills to disk what does not fit
+MEMORY_BYTES = 1 << 30  # DuckDB's; it spills to disk what does not fit
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,12 @@ class Partners:
 
 
 def count_partners(
-    table: ParquetTable, ids: pa.Array, config: ContrastConfig, *, item_id: str = "item_id"
+    table: ParquetTable,
+    ids: pa.Array,
+    config: ContrastConfig,
+    *,
+    item_id: str = "item_id",
+    folder: Path | None = None,
 ) -> Partners:
     """Count which items users met within `config.window` of each other.
 
@@ -66,13 +72,16 @@ def count_partners(
     table : interactions with columns user_id, `item_id`, and timestamp or position
     ids : ids of the training items, in the order of their rows
     config : see `semid.fit_config.ContrastConfig`
+    item_id : name of the id column
+    folder : where the disk has room for a copy of three columns; the system's when not given
 
     Raises
     ------
     SemidError
-        When a column is missing or holds a null, or no pair of training items is left.
+        When a column is missing, of another type or holds a null, no pair of training items is
+        left, or the disk is full.
     """
-    with _opened(table, ids, config, item_id) as connection:
+    with _opened(table, ids, config, item_id, folder) as connection:
         facts = _count(connection, config)
         pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
     if not len(pairs):
@@ -92,6 +101,7 @@ def steps_left_out(
     config: ContrastConfig,
     *,
     item_id: str = "item_id",
+    folder: Path | None = None,
     most: int = 20_000,
 ) -> npt.NDArray[np.int64]:
     """Return users' steps from one item to the next that `count_partners` leaves out: ``(m, 2)``.
@@ -100,15 +110,15 @@ def steps_left_out(
 
     Parameters
     ----------
-    table, config : as of `count_partners`
+    table, config, item_id, folder : as of `count_partners`
     ids : ids of all items, in the order of their rows
 
     Raises
     ------
     SemidError
-        When a column is missing or holds a null, or no step is left out.
+        As `count_partners`, or when no step is left out.
     """
-    with _opened(table, ids, config, item_id) as connection:
+    with _opened(table, ids, config, item_id, folder) as connection:
         query = _STEPS.format(before=_before(connection, config), exclude=config.exclude_last)
         found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
     if not len(found):
@@ -122,24 +132,31 @@ def steps_left_out(
 
 @contextmanager
 def _opened(
-    table: ParquetTable, ids: pa.Array, config: ContrastConfig, item_id: str
+    table: ParquetTable, ids: pa.Array, config: ContrastConfig, item_id: str, folder: Path | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database beside memory with the interactions, ``met``, and the items' rows."""
-    order = _order_column(table, item_id, config)
-    with tempfile.TemporaryDirectory(prefix="semid-") as folder:
-        settings = {"memory_limit": MEMORY, "temp_directory": folder}
-        with duckdb.connect(str(Path(folder, "pairs.duckdb")), config=settings) as connection:
-            _load(connection, table, item_id, order)
-            rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
-            connection.register("catalog", rows)
-            try:
-                yield connection
-            except duckdb.ConversionException as error:
-                raise SemidError(
-                    f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the "
-                    "interactions; write it as the column does, for example 2025-06-30 or "
-                    "'2025-06-30 12:00:00'"
-                ) from error
+    """Open a database with the interactions, ``met``, and the items' rows, ``catalog``."""
+    names = _columns(table, item_id, config)
+    with (
+        tempfile.TemporaryDirectory(prefix="interactions-", dir=folder) as own,
+        out_of_core(
+            f"counting {display_path(table.name)}",
+            Path(own),
+            memory_bytes=MEMORY_BYTES,
+            relief="give fewer interactions",
+            file="pairs.duckdb",
+        ) as connection,
+    ):
+        _load(connection, table, names)
+        rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
+        connection.register("catalog", rows)
+        try:
+            yield connection
+        except duckdb.ConversionException as error:
+            raise SemidError(
+                f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the "
+                "interactions; write it as the column does, for example 2025-06-30 or "
+                "'2025-06-30 12:00:00'"
+            ) from error
 
 
 def _weighted(
@@ -161,48 +178,62 @@ def _weighted(
     return Partners(partner_e, reach_e, has_n, facts)
 
 
-def _order_column(table: ParquetTable, item_id: str, config: ContrastConfig) -> str:
+def _columns(table: ParquetTable, item_id: str, config: ContrastConfig) -> list[str]:
+    """Return the columns of users, items and order, after a look at their types."""
     table.require([USER, item_id])
-    names = [name for name in (TIMESTAMP, POSITION) if name in table.schema.names]
-    if not names:
+    orders = [name for name in (TIMESTAMP, POSITION) if name in table.schema.names]
+    if not orders:
         raise SemidError(
             f"{display_path(table.name)} has neither a column {TIMESTAMP!r} nor {POSITION!r}; its "
             f"columns are {first_few(table.schema.names)}; one of them must order a user's items"
         )
-    if config.before and TIMESTAMP not in names:
+    if config.before != "" and TIMESTAMP not in orders:
         raise SemidError(
             f"contrast.before is {config.before!r} but {display_path(table.name)} has no column "
             f"{TIMESTAMP!r}; use contrast.exclude_last"
         )
-    return names[0]
+    table.require(orders[:1])
+    for name, allowed, words in (
+        (USER, (*_TEXT, pa.types.is_integer), "text or integers"),
+        (item_id, (*_TEXT, pa.types.is_integer), "text or integers"),
+        (orders[0], _ORDERED, "numbers, dates or timestamps"),
+    ):
+        kind = table.schema.field(name).type
+        if not any(is_kind(kind) for is_kind in allowed):
+            raise SemidError(
+                f"{display_path(table.name)}: column '{name}' is {kind}, but it must hold {words}; "
+                "cast it"
+            )
+    return [USER, item_id, orders[0]]
 
 
-def _load(
-    connection: duckdb.DuckDBPyConnection, table: ParquetTable, item_id: str, order: str
-) -> None:
+_TEXT = (pa.types.is_string, pa.types.is_large_string)
+_ORDERED = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    *(pa.types.is_date, pa.types.is_timestamp),
+)
+
+
+def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Sequence[str]) -> None:
     failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
-    names = [USER, item_id, order]
 
     def checked() -> Iterator[pa.RecordBatch]:
         row = 0
         for batch in table.batches(names, rows=65_536):
-            for name in names:
-                if batch[name].null_count:
-                    first = int(np.flatnonzero(batch[name].is_null())[0])
-                    failure.append(
-                        SemidError(
-                            f"{table.locate(row + first)}: column '{name}' is null; drop the row"
-                        )
-                    )
+            for name, column in zip(names, batch.columns, strict=True):
+                missing = pc.is_null(column, nan_is_null=True)
+                if pc.any(missing).as_py():
+                    where = table.locate(row + pc.index(missing, True).as_py())
+                    failure.append(SemidError(f"{where}: column '{name}' is null; drop the row"))
                     return
             row += batch.num_rows
-            yield batch
+            yield pa.record_batch(batch.columns, schema=schema)
 
-    schema = pa.schema([table.schema.field(name) for name in names])
+    kinds = [table.schema.field(name).type for name in names]
+    schema = pa.schema(list(zip(("user", "id", "place"), kinds, strict=True)))
     connection.register("raw", pa.RecordBatchReader.from_batches(schema, checked()))
     connection.execute(
-        f'CREATE TABLE met AS SELECT "{USER}" AS "user", CAST("{item_id}" AS VARCHAR) AS id, '
-        f'"{order}" AS place FROM raw'
+        'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
     )
     if failure:
         raise failure[0]
@@ -220,10 +251,10 @@ def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dic
 
 def _before(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> str:
     """Return the condition that an interaction is early enough."""
-    if not config.before:
+    if config.before == "":
         return "true"
     found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
-    moment = config.before.replace("'", "''")
+    moment = str(config.before).replace("'", "''")
     return f"place < CAST('{moment}' AS {found[0][0] if found else 'TIMESTAMP'})"
 
 

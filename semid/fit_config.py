@@ -119,7 +119,7 @@ class ContrastConfig:
     temperature: float = 0.1
     window: int = 2
     exclude_last: int = 2
-    before: str = ""
+    before: str | int | float = ""
     popularity: float = 0.5
     partners: int = 64
     levels: str = "all"

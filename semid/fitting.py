@@ -41,6 +41,7 @@ def fit(
     *,
     item_ids: Any = None,
     interactions: str | Path | None = None,
+    item_id: str = "item_id",
     config: dict[str, Any] | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
@@ -57,6 +58,7 @@ def fit(
     item_ids : ids by which items are held out, ``(n,)``; their row numbers when not given
     interactions : table of who met which of `item_ids`, for items met together to get like codes;
         Parquet file, folder, glob or URI
+    item_id : name of the id column of `interactions`
     config : further settings as in a ``--config`` file, such as ``{"training": {"epochs": 50}}``
     device : ``auto``, ``cpu`` or ``cuda``
     callbacks : told of steps and epochs, for progress and tracking
@@ -70,9 +72,13 @@ def fit(
     own = ("quantizer", "levels", "columns", "seed")
     if twice := [name for name in own if name in (config or {})]:
         raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
+    if isinstance(levels, int):
+        raise SemidError(f"levels is {levels}; give one number for each level, such as (256, 256)")
     arguments = {"levels": list(levels), "columns": list(widths), "seed": seed}
     settings = {**(config or {}), "quantizer": quantizer, **arguments}
     settings_for_fit = parse(FitConfig, settings, where="fit")
+    if interactions is not None and item_ids is None:
+        raise SemidError("interactions name items by their ids; give item_ids, one for each row")
     ids = pa.array(range(len(x_nd))) if item_ids is None else id_column(item_ids, "item_ids")
     if len(ids) != len(x_nd):
         raise SemidError(f"{len(ids)} item_ids were given for {len(x_nd)} rows of x")
@@ -80,7 +86,9 @@ def fit(
     partners = None
     if interactions is not None:
         training = ids.filter(pa.array(~held_n))
-        partners = count_partners(open_table(interactions), training, settings_for_fit.contrast)
+        partners = count_partners(
+            open_table(interactions), training, settings_for_fit.contrast, item_id=item_id
+        )
     return fit_data(
         ArrayData(x_nd, held_n, widths),
         settings_for_fit,

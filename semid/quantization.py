@@ -189,13 +189,14 @@ def nearest(residual_nz: Tensor, level: Level) -> Tensor:
 
     In blocks: the scores of a whole sample against a large codebook take gigabytes.
     """
-    entered = [level._replace(layer_norm=False)]
+    entered = [level._replace(layer_norm=False).frozen()]
     blocks = torch.split(residual_nz, _SEARCH_ROWS)
     return torch.cat([search(block_bz, entered).codes_nl[:, 0] for block_bz in blocks])
 
 
 def _nearest(residual_nz: Tensor, size_n: Tensor, level: Level) -> tuple[Tensor, Choice]:
     """Choose a codeword; return what it leaves of the residual too."""
+    level = level.frozen()
     tiny, double = torch.finfo(residual_nz.dtype).tiny, residual_nz.dtype == torch.float64
     score_nk = level.scores(residual_nz)
     slack_n = NEAR_TIE[residual_nz.dtype] * level.scale(size_n)

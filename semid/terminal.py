@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -32,6 +33,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
         code = app(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
     except SemidError as error:
@@ -70,6 +72,11 @@ def _handle_other(error: Exception) -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "semid"
         log(f"error: {show_usage()} (see {command} --help)")
+        sys.exit(2)
+    if isinstance(error, BrokenPipeError):  # whoever read stdout has seen enough
+        sys.exit(128 + signal.SIGPIPE)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        log("error: the disk is full: what was to be printed could not be; free some space")
         sys.exit(2)
     if isinstance(error, PermissionError) and error.filename:
         log(f"error: no permission to use {error.filename}; change its permissions")

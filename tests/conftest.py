@@ -87,7 +87,7 @@ def start(*arguments, before="", **options):
 
     `before` is Python code that runs first, to break the environment or to kill at a moment.
     """
-    code = f"{before}\nfrom semid.cli import main\nif __name__ == '__main__':\n    main()\n"
+    code = f"{before}\nfrom semid.__main__ import run\nif __name__ == '__main__':\n    run()\n"
     program = [sys.executable, "-c", code] if before else [sys.executable, "-m", "semid"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     options = {**pipes, "env": environment(), "start_new_session": True, **options}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here
+from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here, start
 
 from semid.export import import_ids
 from semid.fit_config import NETWORKS, WITHOUT_CODES
@@ -318,7 +318,10 @@ def test_settings_come_from_a_file_and_are_overridden(tmp_path, world):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("epochs=3", "unknown setting 'epochs'; the valid ones are quantizer, levels, seed"),
+        (
+            "epochs=3",
+            "unknown setting 'epochs'; the valid ones are quantizer, levels, columns, seed",
+        ),
         ("training.epoch=3", "'training.epoch'; the valid ones are training.epochs"),
     ],
 )
@@ -352,8 +355,8 @@ def test_a_seed_repeats_a_run(tmp_path, world):
 def test_parts_globs_and_uris_give_the_ids_of_the_single_file(tmp_path, world):
     table = pq.read_table(world / "embeddings.parquet")
     (tmp_path / "parts").mkdir()
-    for number, start in enumerate(range(0, ROWS, 150)):
-        pq.write_table(table.slice(start, 150), tmp_path / "parts" / f"p{number}.parquet")
+    for number, first in enumerate(range(0, ROWS, 150)):
+        pq.write_table(table.slice(first, 150), tmp_path / "parts" / f"p{number}.parquet")
     expected = read_ids(world / "ids.parquet")
     inputs = (
         tmp_path / "parts",
@@ -511,6 +514,54 @@ def test_every_network_trains_and_those_with_codes_assign(tmp_path, world, kind)
     else:
         assert done.code == 0, done.err
         assert read_ids(ids).codes.shape == (ROWS, levels.count(",") + 1)
+
+
+# the process
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("show",), ("show", "--json"), ("check",)])
+def test_stdout_on_a_full_disk(world, arguments):
+    with Path("/dev/full").open("w") as full:
+        done = start(*arguments, world / "ids.parquet", stdout=full)
+        _, said = done.communicate(timeout=120)
+    assert done.returncode == 2
+    assert said.splitlines()[-1].startswith("error: the disk is full")
+    assert "Traceback" not in said
+
+
+def test_a_reader_that_has_seen_enough(world):
+    done = start("show", world / "ids.parquet")
+    done.stdout.close()
+    said = done.stderr.read()
+    assert done.wait(timeout=120) != 0
+    assert said == ""
+
+
+def test_the_process_ends_after_its_exit_functions_with_all_it_printed():
+    before = "import atexit, sys; atexit.register(lambda: print('last', file=sys.stderr))"
+    before += "; print('x' * 2_000_000)"
+    done = run_apart("show", "nowhere", before=before)
+    assert done.code == 2
+    assert len(done.out) == 2_000_001
+    assert done.err.splitlines()[-1] == "last"
+
+
+@pytest.mark.parametrize("date", ["contrast.before=2025-06-30", "contrast.before=17"])
+def test_dates_and_numbers_are_moments(tmp_path, world, date):
+    met = pa.table({"user_id": [1, 1], "item_id": ["a", "b"], "position": [1, 2]})
+    pq.write_table(met, tmp_path / "met.parquet")
+    command = ("train", world / "embeddings.parquet", "-o", tmp_path / "m", "--set", date)
+    said = run_here(*command, "--interactions", tmp_path / "met.parquet").error
+    assert "has no column 'timestamp'; use contrast.exclude_last" in said
+
+
+@pytest.mark.parametrize("workers", ["0", "-3"])
+def test_processes_that_cannot_be(tmp_path, world, workers):
+    table, model = world / "embeddings.parquet", world / "model"
+    command = ("assign", table, "--model", model, "-o", tmp_path / "i.parquet")
+    said = run_here(*command, "--workers", workers).error
+    assert said == f"workers is {workers}; it must be at least 1"
 
 
 # interrupts

@@ -67,8 +67,8 @@ def test_unknown_settings_list_the_valid_ones() -> None:
     with pytest.raises(SemidError) as error:
         parsed({"epoch": 3})
     assert str(error.value) == (
-        "train.toml: unknown setting 'epoch'; the valid ones are quantizer, levels, seed, holdout, "
-        "memory_gib, model, codebooks, loss, contrast, training, kmeans"
+        "train.toml: unknown setting 'epoch'; the valid ones are quantizer, levels, columns, seed, "
+        "holdout, memory_gib, model, codebooks, loss, contrast, training, kmeans"
     )
     with pytest.raises(SemidError) as error:
         parsed({"kmeans": {"iteration": 3}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,31 @@ def test_items_that_are_not_trained_on_keep_their_places() -> None:
     assert set(shares(found)) == {("a", "b"), ("b", "a")}
 
 
+def test_columns_may_have_any_name() -> None:
+    table = interactions({1: "abcde"})
+    expected = shares(count_partners(table, IDS, ContrastConfig()))
+    odd = 'my "item"'
+    renamed = pq.read_table("met.parquet").rename_columns(["user_id", odd, "position"])
+    pq.write_table(renamed, "odd.parquet")
+    found = count_partners(open_table("odd.parquet"), IDS, ContrastConfig(), item_id=odd)
+    assert shares(found) == expected
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    histories = dict.fromkeys(range(400), "abcde" * 40)
+    table = interactions(histories)
+    small = tmp_path / "small"
+    small.mkdir()
+    size = ["-t", "tmpfs", "-o", "size=300k", "tmpfs"]
+    if subprocess.run(["mount", *size, small], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(SemidError, match=r"^the disk is full: no space left below .* counting"):
+            count_partners(table, IDS, ContrastConfig(), folder=small)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.text("abcde", min_size=1, max_size=7), min_size=1, max_size=5),
@@ -189,6 +215,22 @@ def test_counts_are_those_of_a_plain_count(
         (
             {"user_id": [1, None], "item_id": ["a", "b"], "position": [0, 1]},
             "met.parquet, row 1: column 'user_id' is null; drop the row",
+        ),
+        (
+            {"user_id": [1, 1], "item_id": ["a", "b"], "position": [0.0, float("nan")]},
+            "met.parquet, row 1: column 'position' is null; drop the row",
+        ),
+        (
+            {"user_id": [1, 1], "item_id": ["a", "b"], "position": ["9", "10"]},
+            "column 'position' is string, but it must hold numbers, dates or timestamps; cast it",
+        ),
+        (
+            {"user_id": [1], "item_id": ["a"], "timestamp": [[1]]},
+            "column 'timestamp' is list<.*>, but it must hold numbers",
+        ),
+        (
+            {"user_id": [[1]], "item_id": ["a"], "position": [1]},
+            "column 'user_id' is list<.*>, but it must hold text or integers",
         ),
     ],
 )
@@ -289,7 +331,14 @@ def test_codes_follow_behaviour_and_of_new_items_too() -> None:
     x_nd, taste_n, met = world()
     config = {**SMALL, "contrast": {"weight": 10.0}}
     plain = semid.fit(x_nd, levels=[8, 8], config=SMALL, device="cpu")
-    taught = semid.fit(x_nd, levels=[8, 8], config=config, interactions=met, device="cpu")
+    taught = semid.fit(
+        x_nd,
+        levels=[8, 8],
+        config=config,
+        interactions=met,
+        item_ids=np.arange(len(x_nd)),
+        device="cpu",
+    )
     fresh_nd, fresh_n, _ = world(seed=1)  # items that nobody has met
     assert alike(taught.encode(x_nd), taste_n) > 2 * alike(plain.encode(x_nd), taste_n)
     assert alike(taught.encode(fresh_nd), fresh_n) > 2 * alike(plain.encode(fresh_nd), fresh_n)
@@ -304,7 +353,15 @@ def test_every_network_takes_it(kind: str) -> None:
     x_nd, _, met = world()
     levels = [8] if kind == "vqvae" else [8, 8]
     few = {**SMALL, "training": {"epochs": 2, "batch_size": 128}}
-    model = semid.fit(x_nd, kind, levels, config=few, interactions=met, device="cpu")
+    model = semid.fit(
+        x_nd,
+        kind,
+        levels,
+        config=few,
+        interactions=met,
+        item_ids=np.arange(len(x_nd)),
+        device="cpu",
+    )
     assert "contrast_loss" in model.history[-1]
 
 
@@ -313,7 +370,9 @@ def test_contrast_and_interactions_need_each_other() -> None:
     with pytest.raises(SemidError, match="settings of contrast do not apply here"):
         semid.fit(x_nd, levels=[8], config={**SMALL, "contrast": {"weight": 2.0}})
     with pytest.raises(SemidError, match="a rqkmeans cannot learn from interactions"):
-        semid.fit(x_nd, "rqkmeans", [8], interactions=met)
+        semid.fit(x_nd, "rqkmeans", [8], interactions=met, item_ids=np.arange(len(x_nd)))
+    with pytest.raises(SemidError, match="give item_ids, one for each row"):
+        semid.fit(x_nd, levels=[8], interactions=met)
 
 
 def test_from_the_command_line() -> None:

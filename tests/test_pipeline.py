@@ -266,6 +266,27 @@ def test_a_step_before_the_one_that_makes_its_input_is_refused(demo, monkeypatch
     assert "is made by the step 'embed' that comes later; put 'embed' before 'train'" in said
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('output = "out/ids.csv"', "step 'assign': the output out/ids.csv ends in .csv"),
+        ('output = "s3://bucket/ids.parquet"', "outputs are written to local paths"),
+        ('output = "out/ids.parquet"\nworkers = 0', "step 'assign': workers is 0; it must be at"),
+        ('output = "out/ids.parquet"\nmemory_gib = -1', "step 'assign': the memory is -1.0 GiB"),
+    ],
+)
+def test_a_mistake_in_a_late_step_is_found_before_the_first(tmp_path, monkeypatch, line, said):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(make_catalog(), tmp_path / "items.parquet")
+    Path("p.toml").write_text(
+        '[steps.embed]\nitems = "items.parquet"\noutput = "out/e.parquet"\n'
+        'settings = { text = ["title"] }\n'
+        f'[steps.assign]\nembeddings = "out/e.parquet"\nmodel = "m"\n{line}\n'
+    )
+    assert said in run_here("run", "p.toml").error
+    assert not Path("out").exists()
+
+
 def test_an_encoder_that_another_table_replaced_is_made_again(demo, monkeypatch):
     folder, _ = demo
     monkeypatch.chdir(folder)

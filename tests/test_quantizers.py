@@ -460,6 +460,8 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "no Arrow rows": (pa.array([], pa.list_(pa.float32())), "x has no rows"),
     "no Arrow columns": (pa.array([[], []], pa.list_(pa.float32())), "x has no values in row 0"),
     "text": ([["a", "b"]], "x cannot be read as a matrix of floats"),
+    "complex": (np.ones((2, WIDTH)) + 1j, "it holds complex numbers"),
+    "a table": (pa.table({"embedding": [[1.0] * WIDTH]}), "give its column of embeddings"),
     "ragged lists": ([[1.0, 2.0], [3.0]], "x cannot be read as a matrix of floats"),
     "ragged Arrow": (pa.array([[1.0, 2.0], [3.0]]), "row 1: the embedding has 1 values where 2"),
     "Arrow null": (pa.array([[1.0], None]), "row 1: the embedding is null"),

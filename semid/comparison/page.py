@@ -73,12 +73,14 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     """Say what the figures are, a sentence or two each."""
     side = _SIDE[error_side(summaries)]
     steps = [
-        f"Steps are {facts['steps']:,} of users from one item to the next that no contrast learnt "
-        "from: the share between items with the same first code, the same first two, …",
+        f"Steps are {facts['steps']:,} of users from one item to the next that the contrast left "
+        "out (other users may have met the same two items): the share between items with the same "
+        "first code, the same first two, …",
     ]
     return [
         f"{facts['items']:,} items of {facts['width']} dimensions, {facts['held_out_rows']:,} of "
-        f"them held out; {facts['seeds']} seeds. Median (range) over seeds.",
+        f"them held out; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}. Median "
+        "(range) over seeds.",
         f"★: no other quantizer has both a lower {side} error and a higher uniqueness.",
         "Errors are squared errors over the squared deviation from the training items' mean; the "
         "cosine is that of an item and its reconstruction. Uniqueness is distinct codes over "

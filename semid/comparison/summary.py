@@ -37,7 +37,7 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     Each has ``quantizer``, ``levels``, ``seeds`` (how many), a `Spread` for every plain figure, a
     list of them for every figure with levels, and ``best``: whether no other quantizer has both a
-    lower error and a higher uniqueness.
+    lower error and a higher uniqueness, and its error is below 1.
     """
     summaries = []
     for name in dict.fromkeys(row["quantizer"] for row in rows):
@@ -55,7 +55,8 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     points = [point(summary) for summary in summaries]
     placed = [p for p in points if p is not None]
     for summary, at in zip(summaries, points, strict=True):
-        summary["best"] = at is not None and not_dominated(at, placed)
+        # An error of 1 is that of no codes at all, such as random ones have.
+        summary["best"] = at is not None and at[0] < 1 and not_dominated(at, placed)
     return summaries
 
 

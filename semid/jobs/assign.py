@@ -17,7 +17,14 @@ from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import ids_schema
-from semid.jobs.job import Result, produce, require_unique_ids, require_widths, table_path
+from semid.jobs.job import (
+    Result,
+    produce,
+    require_unique_ids,
+    require_widths,
+    require_workers,
+    table_path,
+)
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
@@ -70,8 +77,7 @@ def assign(
     target, folder = table_path(output), Path(model)
     if collisions not in POLICIES:
         raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
-    if not 0 < memory_gib < float("inf"):
-        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
+    check_request(memory_gib, workers)
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     if header["kind"] in WITHOUT_CODES:
@@ -90,6 +96,10 @@ def assign(
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="assigning")
+        if device != "cpu":
+            from semid.devices import pick_device
+
+            pick_device(device)
         require_unique_ids(table, item_id, show=show)
         engine(
             table,
@@ -132,6 +142,13 @@ def assign(
         owner=owner,
         prepare=(lambda: assigner.quantizer) if workers == 1 and engine is map_table else None,
     )
+
+
+def check_request(memory_gib: float = 0.5, workers: int = 1) -> None:
+    """Raise `SemidError` for a memory or a number of processes that cannot be."""
+    if not 0 < memory_gib < float("inf"):
+        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
+    require_workers(workers, least=1)
 
 
 def _counted(rows: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:

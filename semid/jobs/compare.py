@@ -82,6 +82,9 @@ def compare(
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="comparing")
         require_package("faiss", extra="cpu", purpose="comparing")
+        from semid.devices import pick_device
+
+        pick_device(device)
         require_unique_ids(table, item_id, show=show)
         runs = stage / "runs"
         rows = []
@@ -115,7 +118,6 @@ def compared_by(
     seeds: int = 3,
     settings: dict[str, Any] | None = None,
     interactions: str | None = None,
-    **_: Any,
 ) -> list[Entry]:
     """Return what `compare` would run, from those of its parameters that say so.
 

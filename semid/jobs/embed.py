@@ -26,7 +26,7 @@ from semid.encoders import (
 )
 from semid.encoders.saved import JSON_NAME
 from semid.errors import RowError, SemidError, display_path
-from semid.jobs.job import Result, produce, require_unique_ids, table_path
+from semid.jobs.job import Result, produce, require_unique_ids, require_workers, table_path
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import bar
 from semid.manifests import METADATA_KEY, Manifest, digest
@@ -72,6 +72,7 @@ def embed(
         For bad input or settings; what stood at `output` stays.
     """
     target = table_path(output)
+    require_workers(workers, least=0)
     table = open_table(items)
     made = choose_encoder(encoder, settings or {})
     id_type(table, item_id)

@@ -176,6 +176,12 @@ def require_unique_ids(table: ParquetTable, item_id: str, *, show: bool) -> None
         check_ids(table, item_id, on_rows=shown.update)
 
 
+def require_workers(workers: int, *, least: int) -> None:
+    """Raise `SemidError` for a number of processes that cannot be."""
+    if workers < least:
+        raise SemidError(f"workers is {workers}; it must be at least {least}")
+
+
 def require_widths(table: ParquetTable, widths: Widths, model: Path) -> None:
     """Raise `SemidError` unless `table` has the embedding columns that `model` wants."""
     for column, width in widths.items():

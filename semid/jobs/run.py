@@ -20,12 +20,12 @@ from semid.config import parse, parse_value, read_toml
 from semid.errors import FloorError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
-from semid.jobs.assign import assign
+from semid.jobs.assign import assign, check_request
 from semid.jobs.compare import compare, compared_by
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
-from semid.jobs.job import Result
+from semid.jobs.job import Result, output_path, require_workers, table_path
 from semid.jobs.train import check_requests, train
 
 COMMANDS: dict[str, Callable[..., Result]] = {
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "compare": compare,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
+_TABLES = ("embed", "assign")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
 _INPUTS = ("items", "embeddings", "interactions", "model", "ids")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -91,12 +92,21 @@ def _check_settings(step: Step, where: str) -> None:
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
         if step.command == "compare":
-            compared_by(**given)
+            compared_by(**_those_of(compared_by, given))
+        if step.command == "assign":
+            check_request(**_those_of(check_request, given))
+        if step.command == "embed":
+            require_workers(given.get("workers", 0), least=0)
+        (table_path if step.command in _TABLES else output_path)(given["output"])
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
     for key, valid in _CHOICES.items():
         if given.get(key, valid[0]) not in valid:
             raise SemidError(f"{where}: {key} = {given[key]!r} is none of {', '.join(valid)}")
+
+
+def _those_of(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in inspect.signature(function).parameters if key in given}
 
 
 def _read_step(where: str, name: str, keys: Any) -> Step:

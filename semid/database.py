@@ -1,0 +1,56 @@
+"""DuckDB for what does not fit in memory, with its failures as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from semid.errors import SemidError, display_path
+
+
+@contextmanager
+def out_of_core(
+    what: str,
+    folder: Path,
+    *,
+    memory_bytes: int,
+    relief: str,
+    file: str | None = None,
+    **settings: str,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database that spills to `folder` what does not fit in `memory_bytes`.
+
+    Parameters
+    ----------
+    what : what it is used for, such as ``resolving collisions``
+    folder : an existing folder
+    relief : what its user may do when the memory is too small
+    file : keep the tables themselves in a file of this name, too
+    settings : DuckDB's
+
+    Raises
+    ------
+    SemidError
+        When memory or the disk run out inside the block.
+    """
+    place = ":memory:" if file is None else str(folder / file)
+    limits = {"memory_limit": f"{memory_bytes}B", "temp_directory": str(folder)}
+    try:
+        with duckdb.connect(place, config={**limits, **settings}) as connection:
+            yield connection
+    except duckdb.Error as error:
+        if "No space left on device" in str(error):
+            raise SemidError(
+                f"the disk is full: no space left below {display_path(folder)} for {what}; free "
+                "some space and run the same command again"
+            ) from error
+        if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
+            raise SemidError(
+                f"{what} failed within {memory_bytes / 2**30:.3g} GiB of memory and the disk below "
+                f"{display_path(folder)} ({str(error).splitlines()[0]}); {relief}, or free space "
+                "there"
+            ) from error
+        raise
