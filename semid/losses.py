@@ -18,7 +18,7 @@ from semid.fit_config import FitConfig
 from semid.quantised import Moment, Quantised
 
 # How much more near pairs of latents count than far ones; see `uniformity`.
-_SHARPNESS = 8.0
+_SHARPNESS = 16.0
 
 
 class Loss(NamedTuple):

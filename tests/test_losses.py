@@ -19,7 +19,7 @@ RIGHT, UP = [1.0, 0.0], [0.0, 1.0]
     [
         ([RIGHT, UP], 0.0),  # of independent directions
         ([RIGHT] * 4, 1.0),
-        ([RIGHT, RIGHT, UP], 1 + log((2 + 4 * exp(-16)) / 6) / 16),
+        ([RIGHT, RIGHT, UP], 1 + log((2 + 4 * exp(-32)) / 6) / 32),
         ([RIGHT], 0.0),
     ],
 )
