@@ -12,6 +12,7 @@ import typer
 
 from semid import __version__
 from semid.cli_options import (
+    Columns,
     Config,
     Device,
     EncoderSet,
@@ -113,9 +114,7 @@ def train(
         typer.Option(help="rqvae, vqvae, fsq, vae, autoencoder, rqkmeans, kmeans, pq, opq."),
     ] = None,
     levels: Annotated[str | None, typer.Option(help="Codewords per level: 256,256,256.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Embedding columns to fuse, such as text,image.")
-    ] = None,
+    columns: Columns = None,
     interactions: Annotated[
         str | None,
         typer.Option(
@@ -257,6 +256,7 @@ def compare(
         str | None, typer.Option(help="Names, separated by commas; all of note when left out.")
     ] = None,
     levels: Annotated[str, typer.Option(help="Codewords per level.")] = "256,256,256",
+    columns: Columns = None,
     flat: Annotated[
         int, typer.Option(help="Codewords of quantizers with one level; 0: the first level's.")
     ] = 0,
@@ -264,8 +264,8 @@ def compare(
     interactions: Annotated[
         str | None,
         typer.Option(
-            help="Who met which item: adds rqvae-contrast, which learns from it, and measures all "
-            "on the steps of users that it did not learn from."
+            help="Who met which item: measures all on users' steps from one item to the next, and "
+            "adds rqvae-contrast, which learns from it, unless --quantizers are named."
         ),
     ] = None,
     config: Config = None,
@@ -282,6 +282,8 @@ def compare(
     """
     from semid.jobs.compare import compare as job
 
+    settings = _settings(config, set_)
+    settings |= {} if columns is None else {"columns": _names(columns)}
     result = job(
         embeddings,
         output=output,
@@ -289,7 +291,7 @@ def compare(
         levels=_sizes(levels),
         flat=flat,
         seeds=seeds,
-        settings=_settings(config, set_),
+        settings=settings,
         interactions=interactions,
         item_id=item_id,
         device=device,

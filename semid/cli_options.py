@@ -14,6 +14,10 @@ Overwrite = Annotated[
 Output = Annotated[str, typer.Option("--output", "-o", help="What to write.")]
 ModelDir = Annotated[str, typer.Option("--model", "-m", help="Model directory.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Embedding columns: one of another name, or several to fuse, as text,image."),
+]
 Config = Annotated[str | None, typer.Option("--config", "-c", help="TOML file of settings.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as training.epochs=50.")

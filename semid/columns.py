@@ -274,6 +274,8 @@ def as_matrix(x: Any) -> npt.NDArray[np.float32]:
         x = x.detach().cpu().float().numpy()  # NumPy has no bfloat16
     try:
         x_nd = np.asarray(x)
+        if x_nd.dtype == object and x_nd.ndim == 1 and len(x_nd):  # a column of vectors
+            x_nd = np.stack(list(x_nd))
         if np.iscomplexobj(x_nd):
             raise TypeError("it holds complex numbers")
         x_nd = x_nd.astype(np.float32, copy=False)

@@ -137,11 +137,19 @@ def is_current(path: Path, plan: Mapping[str, Any]) -> bool:
 def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
     """Raise `SemidError` when `path` holds something that this plan did not make.
 
-    Names the first setting or input that differs. `overwrite` lets it pass.
+    Names the first setting or input that differs. `overwrite` lets it pass, but for a folder with
+    files that semid never wrote.
     """
-    if overwrite or not path.exists() or is_current(path, plan):
+    if not path.exists() or is_current(path, plan):
         return
     manifest = read_manifest(path)
+    if manifest is None and path.is_dir() and _note(path) is None and any(path.iterdir()):
+        raise SemidError(
+            f"{display_path(path)} is a folder with files that semid did not make, and would "
+            "replace; choose another --output, or remove it yourself"
+        )
+    if overwrite:
+        return
     if manifest is not None and "plan" in manifest:
         what = f"belongs to other settings ({difference(manifest['plan'], plan)})"
     elif manifest is None and _note(path) is not None:
@@ -156,6 +164,8 @@ def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> N
 
 def difference(old: Any, new: Any, at: str = "") -> str:
     """Name the first place where two plans differ: ``settings.levels: [256] there, [64] now``."""
+    if at.startswith("inputs.") and None not in (old, new):
+        return f"it was made from other {at.removeprefix('inputs.')}"
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*new, *(key for key in old if key not in new)]:
             if old.get(key) != new.get(key):

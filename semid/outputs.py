@@ -30,6 +30,7 @@ from semid.manifests import (
 
 PLAN = "plan.json"
 _LOCK = ".lock"
+_TRIES = 1_000  # by far more jobs than end in the moment that one begins
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
@@ -99,7 +100,7 @@ def _clear(folder: Path) -> None:
 
 def _lock(folder: Path, output: Path) -> TextIO:
     """Make the folder and hold it until the file that is returned is closed."""
-    place = folder / _LOCK
+    place, tries = folder / _LOCK, 0
     while True:
         try:
             with suppress(FileExistsError):
@@ -108,6 +109,12 @@ def _lock(folder: Path, output: Path) -> TextIO:
         except FileNotFoundError:
             if not output.parent.exists():
                 raise
+            tries += 1
+            if tries > _TRIES:
+                raise SemidError(
+                    f"{display_path(output)} cannot be written: {display_path(output.parent)} "
+                    "takes no files; choose another --output"
+                ) from None
             continue  # the job before has just removed the folder
         try:
             _hold(lock.fileno(), output)

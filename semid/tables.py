@@ -27,6 +27,13 @@ ROW_GROUP_ROWS = 16_384
 Batch = TypeVar("Batch")
 
 
+# What to do about a missing column of semid's own.
+_HINTS = {
+    "embedding": "; name the ones with the embeddings by --columns",
+    "codes": "; semid assign makes an ids table",
+}
+
+
 @dataclass(frozen=True)
 class ParquetTable:
     """An opened table: its files, schema and row counts, but none of its rows.
@@ -73,7 +80,7 @@ class ParquetTable:
         if missing:
             raise SemidError(
                 f"{display_path(self.name)} has no column {first_few([repr(c) for c in missing])}; "
-                f"its columns are {', '.join(names)}"
+                f"its columns are {', '.join(names)}{_HINTS.get(missing[0], '')}"
             )
         for column in columns:
             if names.count(column) > 1:
@@ -237,6 +244,8 @@ def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:
             return pq.read_metadata(source)
         except (pa.ArrowInvalid, OSError) as error:
             shown, size = display_path(file), source.size()
+            if not size:
+                raise SemidError(f"{shown} is an empty file; write or copy it again") from error
             if head == b"PAR1":
                 raise SemidError(
                     f"{shown} is truncated: it begins as Parquet but its footer is missing "

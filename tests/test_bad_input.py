@@ -544,12 +544,34 @@ def test_an_output_that_semid_did_not_make_stays(place, world, name):
         output.write_text("years of work")
     before = contents(output)
     done = run_here(*command(name, world, output))
+    if name == "train":
+        said = "is a folder with files that semid did not make"
+        assert said in done.error
+        assert said in run_here(*command(name, world, output, "--overwrite")).error
+        assert contents(output) == before
+        return
     assert f"mine/{NAMES[name]} exists and was not made by this command" in done.error
     assert "--overwrite" in done.error
     assert contents(output) == before
     done = run_here(*command(name, world, output, "--overwrite"))
     assert done.code == 0, done.err
-    assert not (output / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["embed", "assign"])
+def test_a_folder_of_others_is_never_replaced(place, world, name):
+    output = place / "project"
+    (output / "src").mkdir(parents=True)
+    (output / "src" / "thesis.txt").write_text("years of work")
+    before = contents(output)
+    said = run_here(*command(name, world, output, "--overwrite")).error
+    assert said.startswith("project is a folder with files that semid did not make")
+    assert contents(output) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_takes_no_files(world):
+    said = run_here(*command("export", world, "/proc/x.npz")).error
+    assert "/proc/x.npz cannot be written" in said
 
 
 def test_a_folder_in_the_encoders_place_stays(place, world):

@@ -516,6 +516,12 @@ def test_every_network_trains_and_those_with_codes_assign(tmp_path, world, kind)
         assert read_ids(ids).codes.shape == (ROWS, levels.count(",") + 1)
 
 
+def test_check_takes_interactions(tmp_path):
+    met = pa.table({"user_id": [1, 1], "item_id": ["a", "a"], "position": [1, 2]})
+    pq.write_table(met, tmp_path / "met.parquet")
+    assert run_here("check", tmp_path / "met.parquet", "--json").json["problems"] == []
+
+
 # the process
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from semid.artifact import CONFIG, METRICS, read_header, read_json
 from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
 from semid.config import as_plain
+from semid.cooccurrence import USER
 from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder
@@ -38,8 +39,8 @@ class Check:
 def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
     """Read a whole table and list what is wrong with it, changing nothing.
 
-    Ids are checked in every table, vectors in ``embedding`` and every other list of floats, codes
-    where there are ``codes`` and ``sid``.
+    Ids are checked in every table but interactions, vectors in ``embedding`` and every other list
+    of floats, codes where there are ``codes`` and ``sid``.
 
     Raises
     ------
@@ -66,7 +67,8 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
             problems.append(str(error))
             return None
 
-    if attempt(id_type, opened, item_id) is not None:
+    kind = attempt(id_type, opened, item_id)
+    if kind is not None and USER not in opened.schema.names:  # whose items come again and again
         attempt(lambda: require_unique_ids(opened, item_id, show=show))
     for column in _embedding_columns(opened):
         if width := attempt(embedding_width, opened, column):
