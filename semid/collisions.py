@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_arrow, to_numpy
-from semid.database import out_of_core
+from semid.database import fed, out_of_core
 from semid.errors import SemidError, first_few
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix, id_column
 from semid.ids import MAX_CODES, pack_keys, validate_codes
@@ -150,24 +150,18 @@ def _write_ranks(
 ) -> int:
     """Write (row, rank) of the items not first in their group, sorted by row; count all items."""
     items = 0
-    failure: list[Exception] = []  # an exception would not survive the way through DuckDB
 
     def counted(first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         nonlocal items
-        try:
-            for batch in chain([first], keyed):
-                items += batch.num_rows
-                yield batch
-        except Exception as error:
-            failure.append(error)
+        for batch in chain([first], keyed):
+            items += batch.num_rows
+            yield batch
 
     first = next(keyed, None)
     if first is None:
         raise SemidError("there are no rows to give semantic IDs to; check the job that made them")
-    connection.register("keyed", pa.RecordBatchReader.from_batches(first.schema, counted(first)))
-    connection.sql(_ranking(first.schema.names[2:])).write_parquet(str(ranks))
-    if failure:
-        raise failure[0]
+    with fed(connection, "keyed", first.schema, counted(first)):
+        connection.sql(_ranking(first.schema.names[2:])).write_parquet(str(ranks))
     return items
 
 

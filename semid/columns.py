@@ -59,39 +59,32 @@ def check_ids(
     kind = id_type(table, item_id)
     if _ascend(table, item_id):
         return
-    from semid.database import out_of_core
-
-    failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
+    from semid.database import fed, out_of_core
 
     def numbered() -> Iterator[pa.RecordBatch]:
-        try:
-            row = 0
-            for batch in table.batches([item_id], rows=65_536):
-                ids = batch.column(0)
-                _refuse_null_ids(ids, item_id, table, row)
-                rows = to_arrow(np.arange(row, row + len(ids)))
-                yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
-                row += len(ids)
-                if on_rows is not None:
-                    on_rows(len(ids))
-        except SemidError as error:
-            failure.append(error)
+        row = 0
+        for batch in table.batches([item_id], rows=65_536):
+            ids = batch.column(0)
+            _refuse_null_ids(ids, item_id, table, row)
+            rows = to_arrow(np.arange(row, row + len(ids)))
+            yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
+            row += len(ids)
+            if on_rows is not None:
+                on_rows(len(ids))
 
-    schema = pa.schema([("id", kind), ("row", pa.int64())])
-    reader = pa.RecordBatchReader.from_batches(schema, numbered())
-    with out_of_core(
-        f"looking for duplicate ids in {display_path(table.name)}",
-        Path(tempfile.gettempdir()),
-        memory_bytes=_GROUPING_BYTES,
-        relief="name a larger folder in TMPDIR",
-    ) as connection:
-        connection.register("ids", reader)
+    with (
+        out_of_core(
+            f"looking for duplicate ids in {display_path(table.name)}",
+            Path(tempfile.gettempdir()),
+            memory_bytes=_GROUPING_BYTES,
+            relief="name a larger folder in TMPDIR",
+        ) as connection,
+        fed(connection, "ids", pa.schema([("id", kind), ("row", pa.int64())]), numbered()),
+    ):
         found = connection.execute(
             "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
             "ORDER BY 2 LIMIT 1"
         ).fetchone()
-    if failure:
-        raise failure[0]
     if found:
         value, first, last, times = found
         raise SemidError(

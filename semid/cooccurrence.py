@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from semid.database import out_of_core
+from semid.database import fed, out_of_core
 from semid.errors import SemidError, display_path, first_few
 from semid.fit_config import ContrastConfig
 from semid.tables import ParquetTable
@@ -215,8 +215,6 @@ _ORDERED = (
 
 
 def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Sequence[str]) -> None:
-    failure: list[SemidError] = []  # an exception would not survive the way through DuckDB
-
     def checked() -> Iterator[pa.RecordBatch]:
         row = 0
         for batch in table.batches(names, rows=65_536):
@@ -224,19 +222,16 @@ def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Seq
                 missing = pc.is_null(column, nan_is_null=True)
                 if pc.any(missing).as_py():
                     where = table.locate(row + pc.index(missing, True).as_py())
-                    failure.append(SemidError(f"{where}: column '{name}' is null; drop the row"))
-                    return
+                    raise SemidError(f"{where}: column '{name}' is null; drop the row")
             row += batch.num_rows
             yield pa.record_batch(batch.columns, schema=schema)
 
     kinds = [table.schema.field(name).type for name in names]
     schema = pa.schema(list(zip(("user", "id", "place"), kinds, strict=True)))
-    connection.register("raw", pa.RecordBatchReader.from_batches(schema, checked()))
-    connection.execute(
-        'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
-    )
-    if failure:
-        raise failure[0]
+    with fed(connection, "raw", schema, checked()):
+        connection.execute(
+            'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
+        )
 
 
 def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dict[str, Any]:

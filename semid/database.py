@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from semid.errors import SemidError, display_path
 
@@ -54,3 +55,36 @@ def out_of_core(
                 "there"
             ) from error
         raise
+
+
+@contextmanager
+def fed(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[None]:
+    """Let one query inside the block read `batches` as the table `name`.
+
+    Whatever reading them raises, an interrupt too, is raised by the block: it would not survive the
+    way through DuckDB.
+    """
+    failure: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            failure.append(error)
+
+    connection.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    try:
+        yield
+    except duckdb.Error:
+        if failure:
+            raise failure.pop() from None
+        raise
+    if failure:
+        raise failure.pop()

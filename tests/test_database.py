@@ -1,0 +1,60 @@
+"""DuckDB out of core: what goes wrong inside comes out as itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from semid.database import fed, out_of_core
+from semid.errors import SemidError
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+
+def total(folder: Path, batches: Iterator[pa.RecordBatch]) -> object:
+    with (
+        out_of_core("adding up", folder, memory_bytes=1 << 28, relief="-") as connection,
+        fed(connection, "rows", SCHEMA, batches),
+    ):
+        return connection.execute("SELECT sum(n) FROM rows").fetchall()[0][0]
+
+
+def counting(stop: BaseException | None) -> Iterator[pa.RecordBatch]:
+    for start in range(0, 100, 10):
+        if stop is not None and start == 50:
+            raise stop
+        yield pa.record_batch([pa.array(range(start, start + 10))], schema=SCHEMA)
+
+
+def test_rows_reach_a_query(tmp_path: Path) -> None:
+    assert total(tmp_path, counting(None)) == 4_950
+
+
+@pytest.mark.parametrize("stop", [SemidError("bad row"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_reading_raises_is_raised(tmp_path: Path, stop: BaseException) -> None:
+    with pytest.raises(type(stop)) as raised:
+        total(tmp_path, counting(stop))
+    assert raised.value is stop
+
+
+def test_too_little_memory_is_said(tmp_path: Path) -> None:
+    many = (
+        pa.record_batch([pa.array(range(start, start + 65_536))], schema=SCHEMA)
+        for start in range(0, 1 << 22, 65_536)
+    )
+    with (
+        pytest.raises(
+            SemidError, match=r"^sorting failed within 0\.0?.* GiB .*; take less, or free"
+        ),
+        out_of_core(
+            *("sorting", tmp_path),
+            memory_bytes=1 << 21,
+            relief="take less",
+            max_temp_directory_size="1KB",
+        ) as connection,
+        fed(connection, "rows", SCHEMA, many),
+    ):
+        connection.execute("SELECT n, count(*) FROM rows GROUP BY n ORDER BY 2, 1 DESC").fetchall()
