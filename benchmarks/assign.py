@@ -22,7 +22,7 @@ import pyarrow as pa
 from measuring import GIB, machine, semid
 
 from semid.columns import embedding_schema
-from semid.tables import ROW_GROUP_ROWS, open_writer
+from semid.streams import ROW_GROUP_ROWS, open_writer
 
 CHUNK = 65_536
 PRODUCT_SECONDS = 10.0

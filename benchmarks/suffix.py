@@ -28,7 +28,7 @@ def generate(source: Path, rows: int) -> None:
     import pyarrow as pa
 
     from semid.id_columns import SID, code_column, ids_schema
-    from semid.tables import ROW_GROUP_ROWS, open_writer
+    from semid.streams import ROW_GROUP_ROWS, open_writer
 
     schema = ids_schema(pa.string())
     schema = schema.remove(schema.get_field_index(SID))
@@ -51,7 +51,8 @@ def with_semid(source: Path, target: Path, memory_bytes: int) -> None:
 
     from semid.collisions import resolve
     from semid.id_columns import ids_schema
-    from semid.tables import ROW_GROUP_ROWS, open_table, open_writer, prefetch
+    from semid.streams import ROW_GROUP_ROWS, open_writer, prefetch
+    from semid.tables import open_table
 
     table = open_table(source)
     _, batches = resolve(
@@ -74,7 +75,7 @@ def with_pandas(source: Path, target: Path, _: int) -> None:
     import pyarrow.parquet as pq
 
     from semid.id_columns import code_column, ids_schema
-    from semid.tables import ROW_GROUP_ROWS, open_writer
+    from semid.streams import ROW_GROUP_ROWS, open_writer
 
     table = pq.read_table(source)
     codes_nl = table.column("codes").combine_chunks().flatten().to_numpy().reshape(-1, 3)

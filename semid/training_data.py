@@ -17,7 +17,8 @@ import xxhash
 
 from semid.embedding_columns import Widths, embedding_widths, side_by_side
 from semid.errors import SemidError
-from semid.tables import ParquetTable, prefetch
+from semid.streams import prefetch
+from semid.tables import ParquetTable
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -25,6 +25,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     (
         "ids",
         "tables",
+        "streams",
         "config",
         "model_config",
         "applicability",

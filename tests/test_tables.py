@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
-from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer, prefetch, rebatched
+from semid.streams import ROW_GROUP_ROWS, open_writer, prefetch, rebatched
+from semid.tables import ParquetTable, open_table
 
 SCHEMA = pa.schema([("item_id", pa.int64()), ("name", pa.string())])
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from semid.errors import SemidError, display_path
 from semid.id_table import METADATA_KEY, IdTable, id_batches, read_metadata
-from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer
+from semid.streams import ROW_GROUP_ROWS, open_writer
+from semid.tables import ParquetTable, open_table
 
 SUFFIX = "suffix"
 

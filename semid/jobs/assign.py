@@ -28,7 +28,8 @@ from semid.jobs.job import (
 from semid.jobs.mapping import Engine, map_table, open_parts, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
-from semid.tables import open_table, prefetch
+from semid.streams import prefetch
+from semid.tables import open_table
 
 # Chunks are as large as the largest row groups that are usual, so none is decoded twice.
 CHUNK_ROWS = 1 << 20

@@ -26,7 +26,8 @@ from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.mapping import end_with_parent, interrupts_held
 from semid.jobs.progress import bar
 from semid.manifests import Manifest, write_json
-from semid.tables import ParquetTable, open_table, open_writer
+from semid.streams import open_writer
+from semid.tables import ParquetTable, open_table
 
 _LEVELS = (256, 256, 256)
 _FACTS = ("items", "width", "held_out_rows", "queries", "steps")

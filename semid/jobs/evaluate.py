@@ -21,7 +21,8 @@ from semid.ids import validate_codes
 from semid.jobs.job import Result, output_path, produce, require_widths
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
-from semid.tables import ParquetTable, open_table, prefetch, rebatched
+from semid.streams import prefetch, rebatched
+from semid.tables import ParquetTable, open_table
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from semid.errors import SemidError
 from semid.jobs.progress import Bar, bar
-from semid.tables import ROW_GROUP_ROWS, ParquetTable, open_table, open_writer, prefetch
+from semid.streams import ROW_GROUP_ROWS, open_writer, prefetch
+from semid.tables import ParquetTable, open_table
 
 # Rows of one part in an output folder.
 PART_ROWS = 1 << 20
