@@ -24,6 +24,14 @@ from semid.training_data import TrainingData
 MONITORED_ROWS = 8_192
 
 
+def diverged(how: str, epoch: int, config: FitConfig) -> SemidError:
+    """Return the error of a training whose numbers have left their range."""
+    return SemidError(
+        f"training diverged: {how} in epoch {epoch}; lower training.learning_rate, which is "
+        f"{config.training.learning_rate}"
+    )
+
+
 class Monitor:
     """Adds up an epoch, then measures the network on held-out items.
 
@@ -79,10 +87,7 @@ class Monitor:
             metrics[f"{name}_loss"] = float(self._terms.get(name, 0.0)) / max(self._batches, 1)
         loss = sum(metrics.values())
         if not math.isfinite(loss):
-            raise SemidError(
-                f"training diverged: the loss is {loss} in epoch {epoch}; lower "
-                f"training.learning_rate, which is {self.config.training.learning_rate}"
-            )
+            raise diverged(f"the loss is {loss}", epoch, self.config)
         error, churn = self._measure(coded)
         metrics["held_out_error"] = error if self._held_out else None
         for level, count_k in enumerate(self._counts):

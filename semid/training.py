@@ -27,7 +27,7 @@ from semid.errors import SemidError
 from semid.feed import Feed, Rows
 from semid.fit_config import FitConfig
 from semid.losses import Loss, batch_loss
-from semid.monitoring import Monitor, better
+from semid.monitoring import Monitor, better, diverged
 from semid.quantised import Moment, Quantised
 from semid.revival import revive
 from semid.training_data import TrainingData
@@ -200,6 +200,8 @@ class Trainer:
         if depth > codes.started:
             with torch.no_grad():
                 latent_nz = self.network.project(self._sample())
+            if not latent_nz.square().sum(1).isfinite().all():  # k-means would crash on them
+                raise diverged("latents are not finite", self.epoch + 1, self.config)
             codes.initialise(
                 latent_nz, batch_rows=self.batch_size, seed=self.config.seed, depth=depth
             )

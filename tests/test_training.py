@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +213,18 @@ def test_the_codebooks_are_always_trained(share: float, max_steps: int) -> None:
     assert trainer.history[-1]["used_0"] > 0
 
 
-def test_divergence_is_told() -> None:
-    config = {"training": {"learning_rate": 1e12, "epochs": 5}, "model": {"hidden": [16]}}
+@pytest.mark.parametrize("rate", [1e3, 1e6, 1e12, 1e20])
+@pytest.mark.parametrize("uniformity", [0.0, 0.2])
+def test_divergence_is_told(rate: float, uniformity: float) -> None:
+    config = {
+        "training": {"learning_rate": rate, "epochs": 5},
+        "model": {"hidden": [16]},
+        "loss": {"uniformity": uniformity},
+    }
+    if rate == 1e3:  # which may come back from where it was thrown
+        with suppress(SemidError):
+            semid.fit(clustered(400), "rqvae", (8,), config=config)
+        return
     with pytest.raises(SemidError, match=r"diverged: .* epoch \d; lower training\.learning_rate"):
         semid.fit(clustered(400), "rqvae", (8,), config=config)
 
