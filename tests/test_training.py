@@ -177,6 +177,7 @@ def test_the_share_of_a_level_in_the_loss() -> None:
     last = trainer.history[-1]
     weight = trainer.config.loss.commitment
     total = last["reconstruction_loss"] + weight * last["commitment_loss"]
+    total += trainer.config.loss.uniformity * last["uniformity_loss"]
     shares = [last[f"loss_share_{level}"] for level in range(2)]
     assert sum(shares) == pytest.approx(weight * last["commitment_loss"] / total, rel=1e-5)
     assert shares[0] > shares[1] > 0  # what a level leaves is less than what it was given
