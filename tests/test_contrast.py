@@ -163,6 +163,15 @@ def test_columns_may_have_any_name() -> None:
     assert shares(found) == expected
 
 
+def test_columns_may_be_dictionaries() -> None:
+    expected = shares(count_partners(interactions({1: "abcde"}), IDS, ContrastConfig()))
+    table = pq.read_table("met.parquet")
+    coded = {name: table[name].dictionary_encode() for name in ("user_id", "item_id")}
+    pq.write_table(pa.table({**coded, "position": table["position"]}), "coded.parquet")
+    found = count_partners(open_table("coded.parquet"), IDS, ContrastConfig())
+    assert shares(found) == expected
+
+
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     histories = dict.fromkeys(range(400), "abcde" * 40)
     table = interactions(histories)
