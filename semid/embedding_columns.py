@@ -5,7 +5,8 @@ Shapes: n rows, d dims of all columns together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -35,7 +36,7 @@ def spans(widths: Widths) -> dict[str, slice]:
 
 
 def side_by_side(
-    columns: Mapping[str, pa.Array],
+    rows: pa.RecordBatch | Mapping[str, pa.Array],
     widths: Widths,
     *,
     where: ParquetTable | None = None,
@@ -44,30 +45,34 @@ def side_by_side(
 ) -> Matrix:
     """Turn columns of lists into one checked matrix ``(n, d)``; zero-copy where one column is.
 
-    The other parameters and what it raises are those of `semid.columns.embedding_matrix`; with
-    several columns the sentence names the one.
+    Parameters
+    ----------
+    rows : the columns by name, each ``(n,)``; others may stand beside them
+    widths : which columns, in their order, with the width of each
+    where, first_row, finite : as of `semid.columns.embedding_matrix`
+
+    Raises
+    ------
+    SemidError
+        As `semid.columns.embedding_matrix`; with several columns it names the one.
     """
     found = []
     for name, width in widths.items():
-        try:
-            part_nd = embedding_matrix(
-                columns[name], width, where=where, first_row=first_row, finite=finite
+        with _naming(name if len(widths) > 1 else None):
+            found.append(
+                embedding_matrix(rows[name], width, where=where, first_row=first_row, finite=finite)
             )
-        except SemidError as error:
-            raise error if len(widths) == 1 else SemidError(f"column '{name}': {error}") from error
-        found.append(part_nd)
     return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 
 def take_rows(table: ParquetTable, widths: Widths, row_m: npt.NDArray[np.int64]) -> Matrix:
     """Read the rows `row_m`, which ascend, of a table ``(m, d)``, streaming past the others."""
-    names, found, start = list(widths), [], 0
-    for batch in table.batches(names):
+    found, start = [], 0
+    for batch in table.batches(list(widths)):
         stop = start + batch.num_rows
         chosen = row_m[slice(*np.searchsorted(row_m, (start, stop)))] - start
         if len(chosen):
-            columns = dict(zip(names, batch.take(to_arrow(chosen)).columns, strict=True))
-            found.append(side_by_side(columns, widths))
+            found.append(side_by_side(batch.take(to_arrow(chosen)), widths))
         start = stop
     return np.concatenate(found)
 
@@ -95,11 +100,20 @@ def read_rows(x: Any, widths: Widths | None = None) -> tuple[Matrix, dict[str, i
         )
     found = {}
     for name in x if widths is None else widths:
-        try:
+        with _naming(name):
             found[name] = as_matrix(x[name])
-        except SemidError as error:
-            raise SemidError(f"column '{name}': {error}") from error
     return _joined(found, widths)
+
+
+@contextmanager
+def _naming(column: str | None) -> Iterator[None]:
+    """Put the column, if one is given, in front of what is said of it."""
+    try:
+        yield
+    except SemidError as error:
+        if column is None:
+            raise
+        raise SemidError(f"column '{column}': {error}") from error
 
 
 def _joined(found: dict[str, Matrix], widths: Widths | None) -> tuple[Matrix, dict[str, int]]:

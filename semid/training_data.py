@@ -159,12 +159,7 @@ class StreamedData:
                 row = start
                 columns = [self._item_id, *self.widths]
                 for batch in self._table.batches(columns, start=start, stop=stop):
-                    x_nd = side_by_side(
-                        dict(zip(columns, batch.columns, strict=True)),
-                        self.widths,
-                        where=self._table,
-                        first_row=row,
-                    )
+                    x_nd = side_by_side(batch, self.widths, where=self._table, first_row=row)
                     yield x_nd, held_out(batch[self._item_id], self._share)
                     row += batch.num_rows
 
@@ -245,11 +240,9 @@ def open_training_data(
     x_nd = np.empty((table.num_rows, width), dtype=np.float32)
     held_n = np.empty(table.num_rows, dtype=np.bool_)
     row = 0
-    names = [item_id, *columns]
-    for batch in table.batches(names):
+    for batch in table.batches([item_id, *columns]):
         stop = row + batch.num_rows
-        found = dict(zip(names, batch.columns, strict=True))
-        x_nd[row:stop] = side_by_side(found, widths, where=table, first_row=row)
+        x_nd[row:stop] = side_by_side(batch, widths, where=table, first_row=row)
         held_n[row:stop] = held_out(batch[item_id], share)
         row = stop
     return ArrayData(x_nd, held_n, widths)

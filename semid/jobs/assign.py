@@ -78,7 +78,7 @@ def assign(
     target, folder = table_path(output), Path(model)
     if collisions not in POLICIES:
         raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
-    check_request(memory_gib, workers)
+    check_resources(memory_gib, workers)
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     if header["kind"] in WITHOUT_CODES:
@@ -145,7 +145,7 @@ def assign(
     )
 
 
-def check_request(memory_gib: float = 0.5, workers: int = 1) -> None:
+def check_resources(memory_gib: float = 0.5, workers: int = 1) -> None:
     """Raise `SemidError` for a memory or a number of processes that cannot be."""
     if not 0 < memory_gib < float("inf"):
         raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")

@@ -155,8 +155,7 @@ def _joined(
                 f"{table.locate(row + place)} is item {items[place].as_py()!r}; evaluate needs the "
                 "embeddings that the IDs were assigned from, in the same order"
             )
-        parts = {name: batch[name] for name in model.widths}
-        x_nd = side_by_side(parts, model.widths, where=table, first_row=row)
+        x_nd = side_by_side(batch, model.widths, where=table, first_row=row)
         at = ids.locator(row)
         codes_nl = code_matrix(beside[CODES], CODES, at=at)
         validate_codes(codes_nl, model.levels, at=at)

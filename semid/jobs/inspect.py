@@ -90,8 +90,7 @@ def _check_embeddings(table: ParquetTable, column: str, width: int, show: bool) 
     row = 0
     with bar(column, table.num_rows, "rows", show=show) as shown:
         for batch in table.batches([column]):
-            rows = {column: batch.column(0)}
-            side_by_side(rows, {column: width}, where=table, first_row=row)
+            side_by_side(batch, {column: width}, where=table, first_row=row)
             row += batch.num_rows
             shown.update(batch.num_rows)
 

@@ -20,7 +20,7 @@ from semid.config import parse, parse_value, read_toml
 from semid.errors import FloorError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
-from semid.jobs.assign import assign, check_request
+from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
@@ -91,12 +91,11 @@ def _check_settings(step: Step, where: str) -> None:
             check_requests(config, strict=given.get("strict", False), track=given.get("track", []))
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
+            require_workers(given.get("workers", 0), least=0)
         if step.command == "compare":
             compared_by(**_those_of(compared_by, given))
         if step.command == "assign":
-            check_request(**_those_of(check_request, given))
-        if step.command == "embed":
-            require_workers(given.get("workers", 0), least=0)
+            check_resources(**_those_of(check_resources, given))
         (table_path if step.command in _TABLES else output_path)(given["output"])
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
