@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 import torch
 
 from semid.errors import SemidError
+
+# While threads start, torch tells all the others their number: one at a time, and nobody asks.
+_STARTING = threading.RLock()
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -43,7 +47,8 @@ class Blocks:
     """Runs work on blocks of rows: on a CPU many at once, each by one thread.
 
     That keeps all cores busy; threads that share every small product wait for each other. The
-    threads stay for the next call, as starting them takes as long as a block.
+    threads stay for the next call, as starting them takes as long as a block, and serve all that
+    call at the same time.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,29 +64,37 @@ class Blocks:
             for block in blocks:
                 work(block)
             return
-        before = torch.get_num_threads()
-        try:
-            list(self._threads(before).map(work, blocks))
-        finally:
-            torch.set_num_threads(before)  # what threads that start later begin with
+        list(self._threads().map(work, blocks))
 
-    def _threads(self, count: int) -> ThreadPoolExecutor:
-        made_for = os.getpid(), count  # threads do not survive a fork
-        if self._pool is None or self._made_for != made_for:
-            self._pool, self._made_for = _single_threads(count), made_for
-        return self._pool
+    def _threads(self) -> ThreadPoolExecutor:
+        with _STARTING:
+            made_for = os.getpid(), torch.get_num_threads()  # threads do not survive a fork
+            if self._pool is None or self._made_for != made_for:
+                self._pool, self._made_for = _single_threads(made_for[1]), made_for
+            return self._pool
 
 
 @contextmanager
 def one_thread_each(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Open a pool of `threads` in which every operation of torch runs on its caller's thread."""
-    before = torch.get_num_threads()
-    try:
-        with _single_threads(threads) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)  # what threads that start later begin with
+    with _single_threads(threads) as pool:
+        yield pool
 
 
 def _single_threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    """Start threads whose operations do not spread; those that start later begin as before."""
+    started = threading.Barrier(count + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # what a thread asks first makes it follow the others
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, initializer=start)
+    with _STARTING:
+        before = torch.get_num_threads()
+        for _ in range(count):
+            pool.submit(int)
+        started.wait()
+        torch.set_num_threads(before)
+    return pool

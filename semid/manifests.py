@@ -8,7 +8,9 @@ beside any other file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ PARTS_MANIFEST = "_manifest.json"
 
 Manifest = dict[str, Any]
 
-_READ_BYTES = 1 << 17  # what the cache holds: read and hashed there
+_WINDOW_BYTES = 256 << 20
 
 
 def fingerprint(value: Any) -> str:
@@ -36,15 +38,31 @@ def fingerprint(value: Any) -> str:
 
 def digest(path: Path) -> str:
     """Return 32 hex digits that identify the contents of a file, or of all files in a folder."""
-    total, buffer = xxhash.xxh3_128(), bytearray(_READ_BYTES)
+    total = xxhash.xxh3_128()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         if path.is_dir():
             total.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb", buffering=0) as source:
-            while size := source.readinto(buffer):
-                total.update(memoryview(buffer)[:size])
+        for window in _windows(file):
+            total.update(window)
     return total.hexdigest()
+
+
+def _windows(file: Path) -> Iterator[mmap | bytes]:
+    """Map a file piece by piece: no copy is made, and other threads run while one is hashed."""
+    with file.open("rb", buffering=0) as source:
+        start = 0
+        while size := min(os.fstat(source.fileno()).st_size - start, _WINDOW_BYTES):
+            if size < 0:
+                raise OSError(f"{file} shrank while it was read")
+            try:
+                window = mmap(source.fileno(), size, access=ACCESS_READ, offset=start)
+            except OSError:  # some network drives cannot
+                yield from iter(lambda: source.read(_WINDOW_BYTES), b"")
+                return
+            with window:
+                yield window
+            start += size
 
 
 def read_manifest(path: Path) -> Manifest | None:

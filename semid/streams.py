@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 ROW_GROUP_ROWS = 16_384
 
 Batch = TypeVar("Batch")
+Done = TypeVar("Done")
 
 
 def rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
@@ -42,6 +44,20 @@ def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
         while (batch := ahead.result()) is not None:
             ahead = thread.submit(next, iterator, None)
             yield batch
+
+
+def in_order(
+    work: Callable[[Batch], Done], batches: Iterable[Batch], at_once: int
+) -> Iterator[Done]:
+    """Yield ``work(batch)`` of every batch in its order, working on so many at the same time."""
+    begun: deque[Future[Done]] = deque()
+    with ThreadPoolExecutor(at_once) as threads:
+        for batch in batches:
+            begun.append(threads.submit(work, batch))
+            if len(begun) == at_once:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
 
 def open_writer(

@@ -71,6 +71,22 @@ def test_threads_stay_and_follow_the_number_that_torch_is_given(two_threads) -> 
     assert len(run()) == 3
 
 
+def test_callers_at_the_same_time_share_the_threads(two_threads) -> None:
+    in_blocks, seen = Blocks(CPU), set()
+
+    def work(block: slice) -> None:
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+
+    callers = [threading.Thread(target=in_blocks, args=(work, 200, 1)) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(seen) == 2
+    assert {count for _, count in seen} == {1}
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(two_threads) -> None:
     in_blocks = Blocks(CPU)

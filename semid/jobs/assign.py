@@ -110,6 +110,7 @@ def assign(
             batch_rows=max(min(BATCH_ROWS, BATCH_BYTES // (4 * header["width"])), 1_024),
             what="assign",
             workers=workers,
+            at_once=2,
             show=show,
         )
         raw = open_parts(stage / "raw", table.num_rows)

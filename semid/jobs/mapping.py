@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from semid.errors import SemidError
 from semid.jobs.progress import Bar, bar
-from semid.streams import ROW_GROUP_ROWS, open_writer, prefetch
+from semid.streams import ROW_GROUP_ROWS, in_order, open_writer, prefetch
 from semid.tables import ParquetTable, open_table
 
 # Rows of one part in an output folder.
@@ -56,6 +56,7 @@ def map_table(
     batch_rows: int,
     what: str,
     workers: int = 1,
+    at_once: int = 1,
     show: bool = False,
 ) -> None:
     """Write ``mapper(rows)`` for all rows to part files in `folder`, in the order of their names.
@@ -63,7 +64,9 @@ def map_table(
     The engine of the local jobs. Another engine takes the same parameters and may ignore those
     after `folder`.
 
-    Parts that are there already are kept. The result does not depend on `workers`.
+    Parts that are there already are kept. The result does not depend on `workers`, nor on
+    `at_once`: the batches that one process maps at the same time, so that a mapper of many threads
+    need not wait for the last of them; above 1 it must bear being called so.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def map_table(
             _map_in_processes(table, mapper, todo, batch_rows, workers, shown)
         else:
             for span, part in todo:
-                for rows in write_part(table, mapper, span, part, batch_rows):
+                for rows in write_part(table, mapper, span, part, batch_rows, at_once):
                     shown.update(rows)
 
 
@@ -105,7 +108,12 @@ def open_parts(folder: Path, rows: int) -> ParquetTable:
 
 
 def write_part(
-    table: ParquetTable, mapper: RowMap, span: tuple[int, int], part: Path, batch_rows: int
+    table: ParquetTable,
+    mapper: RowMap,
+    span: tuple[int, int],
+    part: Path,
+    batch_rows: int,
+    at_once: int = 1,
 ) -> Iterator[int]:
     """Write ``mapper(rows)`` of a row range to `part`; yields the rows of each batch when done.
 
@@ -117,26 +125,33 @@ def write_part(
     start, stop = span
     writing = part.with_name(f".{part.name}.{os.getpid()}")
     writer: pq.ParquetWriter | None = None
-    row = start
     batches = table.batches(mapper.columns, rows=batch_rows, start=start, stop=stop)
+
+    def mapped(placed: tuple[int, pa.RecordBatch]) -> pa.RecordBatch:
+        return mapper(placed[1], where=table, first_row=placed[0])
+
     # Reading and writing run beside the mapping, one batch ahead and one behind.
     with ThreadPoolExecutor(1) as behind:
         written: Future[None] | None = None
         try:
-            for batch in prefetch(batches):
-                mapped = mapper(batch, where=table, first_row=row)
-                writer = writer or open_writer(writing, mapped.schema)
+            for rows in in_order(mapped, _placed(prefetch(batches), start), at_once):
+                writer = writer or open_writer(writing, rows.schema)
                 if written is not None:
                     written.result()
-                written = behind.submit(writer.write_batch, mapped, ROW_GROUP_ROWS)
-                row += batch.num_rows
-                yield batch.num_rows
+                written = behind.submit(writer.write_batch, rows, ROW_GROUP_ROWS)
+                yield rows.num_rows
             if written is not None:
                 written.result()
         finally:
             if writer is not None:
                 behind.submit(writer.close).result()
     writing.replace(part)
+
+
+def _placed(batches: Iterator[pa.RecordBatch], row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for batch in batches:
+        yield row, batch
+        row += batch.num_rows
 
 
 _worker: tuple[ParquetTable, RowMap, int] | None = None  # of a spawned process, set once
