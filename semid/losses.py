@@ -6,8 +6,7 @@ with width. Shapes: n items, d input dims.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -103,12 +102,33 @@ def uniformity(latent_nz: Tensor) -> Tensor:
     if n < 2:
         return latent_nz.new_zeros(())
     mean = latent_nz.square().sum(1).mean().clamp_min(torch.finfo(latent_nz.dtype).tiny)
-    u_nz = latent_nz / mean.sqrt()
-    size_n = u_nz.square().sum(1)
-    distance_nn = (size_n[:, None] + size_n - 2 * u_nz @ u_nz.T).clamp_min(0)
-    itself_nn = torch.eye(n, dtype=torch.bool, device=latent_nz.device)
-    potential_nn = (-_SHARPNESS * distance_nn).masked_fill(itself_nn, -torch.inf)
-    return 1 + (potential_nn.logsumexp((0, 1)) - math.log(n * (n - 1))) / (2 * _SHARPNESS)
+    log_mean: Tensor = _LogPotential.apply(latent_nz / mean.sqrt())  # type: ignore[no-untyped-call]
+    return 1 + log_mean / (2 * _SHARPNESS)
+
+
+class _LogPotential(torch.autograd.Function):
+    """The logarithm of the mean Gaussian potential of all pairs, with a gradient of two products.
+
+    Left to autograd, every step of the way would keep and read again a matrix of all pairs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u_nz: Tensor) -> Tensor:
+        n, half_n = len(u_nz), _SHARPNESS * u_nz.square().sum(1)
+        # Minus t times the squared distance, in place from the products to the potential.
+        pair_nn = torch.addmm(half_n, u_nz, u_nz.T, alpha=2 * _SHARPNESS, beta=-1)
+        pair_nn.sub_(half_n[:, None]).clamp_(max=0).exp_().fill_diagonal_(0)
+        # Above 0: the mean square of rows is 1, so that none are farther apart than 2.
+        total = pair_nn.sum()
+        ctx.save_for_backward(u_nz, pair_nn, total)
+        return (total / (n * (n - 1))).log()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        u_nz, pair_nn, total = ctx.saved_tensors
+        pull_nz = pair_nn @ u_nz - pair_nn.sum(1, keepdim=True) * u_nz
+        wanted_nz: Tensor = pull_nz * (4 * _SHARPNESS * gradient / total)
+        return wanted_nz
 
 
 def _precision(name: str, device: torch.device) -> torch.autocast:

@@ -42,6 +42,12 @@ def test_uniformity_moves_near_rows_apart() -> None:
     assert gradient[2].norm() < 0.1 * gradient[0].norm()
 
 
+def test_the_gradient_of_uniformity_is_its_derivative() -> None:
+    chance = torch.Generator().manual_seed(1)
+    rows = torch.randn(7, 3, dtype=torch.float64, generator=chance, requires_grad=True)
+    assert torch.autograd.gradcheck(uniformity, rows)
+
+
 def test_uniformity_of_rows_that_are_all_zero_has_a_gradient() -> None:
     rows = torch.zeros(5, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(uniformity(rows), rows)
