@@ -50,7 +50,7 @@ class ModelConfig:
         width), ``none`` leaves only the MLP. With a path, the MLP starts at zero
     """
 
-    latent_dim: int = 64
+    latent_dim: int = 80
     hidden: tuple[int, ...] = (768, 384)
     activation: str = "relu"
     layer_norm: bool = False
