@@ -12,7 +12,8 @@ import torch
 
 from semid.errors import SemidError
 
-# While threads start, torch tells all the others their number: one at a time, and nobody asks.
+# While threads start, torch tells every thread that asks for the first time their number, one; so
+# pools start one at a time, and none is asked for meanwhile.
 _STARTING = threading.RLock()
 
 
@@ -47,8 +48,8 @@ class Blocks:
     """Runs work on blocks of rows: on a CPU many at once, each by one thread.
 
     That keeps all cores busy; threads that share every small product wait for each other. The
-    threads stay for the next call, as starting them takes as long as a block, and serve all that
-    call at the same time.
+    threads stay for the next call, as starting them takes as long as a block, and serve all whose
+    torch has as many threads, at the same time too.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -93,8 +94,14 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, initializer=start)
     with _STARTING:
         before = torch.get_num_threads()
-        for _ in range(count):
-            pool.submit(int)
-        started.wait()
-        torch.set_num_threads(before)
+        try:
+            for _ in range(count):
+                pool.submit(int)
+            started.wait()
+        except BaseException:  # those that have started would wait for ever
+            started.abort()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            torch.set_num_threads(before)
     return pool

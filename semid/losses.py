@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from semid.autoencoder import Autoencoder
 from semid.contrast import Pairs, contrast_loss
@@ -118,12 +119,13 @@ class _LogPotential(torch.autograd.Function):
         # Minus t times the squared distance, in place from the products to the potential.
         pair_nn = torch.addmm(half_n, u_nz, u_nz.T, alpha=2 * _SHARPNESS, beta=-1)
         pair_nn.sub_(half_n[:, None]).clamp_(max=0).exp_().fill_diagonal_(0)
-        # Above 0: the mean square of rows is 1, so that none are farther apart than 2.
+        # Above 0: rows have a mean square of 1, and so pairs a mean squared distance of at most 4.
         total = pair_nn.sum()
         ctx.save_for_backward(u_nz, pair_nn, total)
         return (total / (n * (n - 1))).log()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         u_nz, pair_nn, total = ctx.saved_tensors
         pull_nz = pair_nn @ u_nz - pair_nn.sum(1, keepdim=True) * u_nz

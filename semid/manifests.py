@@ -8,9 +8,7 @@ beside any other file.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from mmap import ACCESS_READ, mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,8 @@ PARTS_MANIFEST = "_manifest.json"
 
 Manifest = dict[str, Any]
 
-_WINDOW_BYTES = 256 << 20
+# Every read waits for the interpreter, which another thread may keep busy: few and large ones.
+_READ_BYTES = 64 << 20
 
 
 def fingerprint(value: Any) -> str:
@@ -43,26 +42,11 @@ def digest(path: Path) -> str:
     for file in files:
         if path.is_dir():
             total.update(str(file.relative_to(path)).encode() + b"\0")
-        for window in _windows(file):
-            total.update(window)
+        with file.open("rb", buffering=0) as source:
+            buffer = bytearray(max(min(file.stat().st_size, _READ_BYTES), 1))
+            while size := source.readinto(buffer):
+                total.update(memoryview(buffer)[:size])
     return total.hexdigest()
-
-
-def _windows(file: Path) -> Iterator[mmap | bytes]:
-    """Map a file piece by piece: no copy is made, and other threads run while one is hashed."""
-    with file.open("rb", buffering=0) as source:
-        start = 0
-        while size := min(os.fstat(source.fileno()).st_size - start, _WINDOW_BYTES):
-            if size < 0:
-                raise OSError(f"{file} shrank while it was read")
-            try:
-                window = mmap(source.fileno(), size, access=ACCESS_READ, offset=start)
-            except OSError:  # some network drives cannot
-                yield from iter(lambda: source.read(_WINDOW_BYTES), b"")
-                return
-            with window:
-                yield window
-            start += size
 
 
 def read_manifest(path: Path) -> Manifest | None:

@@ -84,7 +84,8 @@ def _drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:
     )
     drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)
     kept = drawn.to(x.device) >= round(share * 2**16) - 2**15
-    return x * kept.to(x.dtype).mul_(1 / (1 - share))
+    scale = kept.to(torch.float32).mul_(1 / (1 - share))  # which bfloat16 would round
+    return (x * scale).to(x.dtype)
 
 
 def apply(layer: nn.Module, x: Tensor) -> Tensor:

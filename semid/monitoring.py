@@ -22,6 +22,8 @@ from semid.quantization import look_up, search
 from semid.training_data import TrainingData
 
 MONITORED_ROWS = 8_192
+# Squared errors over those of the mean that no training comes back from.
+_DIVERGED = 1e3
 
 
 def diverged(how: str, epoch: int, config: FitConfig) -> SemidError:
@@ -89,6 +91,8 @@ class Monitor:
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss}", epoch, self.config)
         error, churn = self._measure(coded)
+        if error is not None and not error < _DIVERGED:
+            raise diverged(f"the error is {error:.3g} times that of the mean", epoch, self.config)
         metrics["held_out_error"] = error if self._held_out else None
         for level, count_k in enumerate(self._counts):
             used = utilization(count_k.cpu().numpy())

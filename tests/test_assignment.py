@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from semid.assignment import Assigner
 from semid.embedding import Embedder
 from semid.encoders import FeaturesConfig, LsaConfig, load_encoder, make_encoder
 from semid.errors import SemidError
+from semid.jobs.mapping import map_table
 from semid.tables import open_table
 
 Matrix = npt.NDArray[np.float32]
@@ -192,6 +195,48 @@ def test_errors_name_the_file_and_the_row(
         pq.write_table(pa.table({"item_id": range(30)}), f"items/{part}.parquet")
     said = refusal(loaded(folder), rows, where=open_table("items"), first_row=40)
     assert said.startswith(f"items/b.parquet, row 11: {message}")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def mapped(folder: Path, source: Path, parts: Path, at_once: int) -> pa.Table:
+    """Map a table with so many batches in flight, on two threads."""
+    table, assigner = open_table(source), Assigner(folder)
+    parts.mkdir()
+    sizes = {"chunk_rows": 400, "batch_rows": 50}
+    map_table(table, assigner, parts, **sizes, what="assign", at_once=at_once)
+    return pq.read_table(parts)
+
+
+def test_batches_mapped_at_the_same_time_do_not_matter(
+    folder: Path, tmp_path: Path, two_threads: None
+) -> None:
+    pq.write_table(pa.Table.from_batches([rows_of(drawn(1_030))]), tmp_path / "x.parquet")
+    tables = [
+        mapped(folder, tmp_path / "x.parquet", tmp_path / f"parts-{at_once}", at_once)
+        for at_once in (1, 2, 5)
+    ]
+    assert tables[0].num_rows == 1_030
+    assert tables[1] == tables[0]
+    assert tables[2] == tables[0]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_the_first_bad_row_is_told_and_no_part_of_it_left(
+    folder: Path, tmp_path: Path, two_threads: None, at_once: int
+) -> None:
+    x_nd = drawn(400)
+    x_nd[[127, 128, 390], 3] = np.nan
+    pq.write_table(pa.Table.from_batches([rows_of(x_nd)]), tmp_path / "x.parquet")
+    with pytest.raises(SemidError, match=r"row 127\b.*nan at position 3"):
+        mapped(folder, tmp_path / "x.parquet", tmp_path / "parts", at_once)
+    assert not list((tmp_path / "parts").glob("part-*"))
 
 
 def test_another_width(folder: Path) -> None:

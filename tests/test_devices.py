@@ -87,6 +87,23 @@ def test_callers_at_the_same_time_share_the_threads(two_threads) -> None:
     assert torch.get_num_threads() == 2
 
 
+def test_a_thread_that_cannot_start_leaves_none_waiting(two_threads, monkeypatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def second_fails(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Blocks(CPU)(lambda block: None, 16, 8)
+    started[0].join(timeout=30)
+    assert not started[0].is_alive()
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(two_threads) -> None:
     in_blocks = Blocks(CPU)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from semid.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.S | re.M)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.S | re.M)
+    return [body for name, body in fences if name == language]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,19 @@ def test_the_steps_by_hand_are_those_of_the_makefile() -> None:
     ).stdout
     for line in by_hand:
         assert line in printed
+
+
+def test_commands_that_need_more_than_this_project_have_options_that_exist() -> None:
+    written = [line for block in blocks("") for line in block.splitlines()]
+    written += re.findall(r"`((?:SEMID_DATA=… )?semid (?:run|train) [^`]*)`", README)
+    commands = [line[line.index("semid ") :] for line in written if "semid " in line]
+    assert len(commands) >= 5
+    group = typer.main.get_command(app)
+    for line in commands:
+        _, name, *arguments = shlex.split(line.replace("\n", " "))
+        command = group.get_command(typer.Context(group), name)
+        assert command is not None, line
+        command.make_parser(typer.Context(command)).parse_args(arguments)  # raises for the unknown
 
 
 def test_the_commands_then_the_library_example_then_the_pipeline_run(project: Path) -> None:

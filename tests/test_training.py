@@ -213,7 +213,7 @@ def test_the_codebooks_are_always_trained(share: float, max_steps: int) -> None:
     assert trainer.history[-1]["used_0"] > 0
 
 
-@pytest.mark.parametrize("rate", [1e3, 1e6, 1e12, 1e20])
+@pytest.mark.parametrize("rate", [1e2, 1e3, 1e6, 1e12, 1e20])
 @pytest.mark.parametrize("uniformity", [0.0, 0.2])
 def test_divergence_is_told(rate: float, uniformity: float) -> None:
     config = {
@@ -221,10 +221,6 @@ def test_divergence_is_told(rate: float, uniformity: float) -> None:
         "model": {"hidden": [16]},
         "loss": {"uniformity": uniformity},
     }
-    if rate == 1e3:  # which comes back from where it was thrown
-        model = semid.fit(clustered(400), "rqvae", (8,), config=config)
-        assert math.isfinite(model.metrics["held_out_error"])
-        return
     with pytest.raises(SemidError, match=r"diverged: .* epoch \d; lower training\.learning_rate"):
         semid.fit(clustered(400), "rqvae", (8,), config=config)
 
