@@ -18,6 +18,7 @@ from semid.comparison.run import RandomCodes, measure, peak_mib
 from semid.comparison.scatter import Point, scatter
 from semid.comparison.summary import Spread, not_dominated, spread, summarise
 from semid.errors import SemidError
+from semid.fit_config import FitConfig
 
 QUICK = (
     *("--quantizers", "rqvae,autoencoder,rqkmeans,kmeans,random", "--levels", "8,4"),
@@ -59,7 +60,8 @@ def test_settings_go_where_they_apply():
     )
     configs = {entry.name: entry.config for entry in found}
     assert {config.seed for config in configs.values()} == {7}
-    assert [configs[name].training.epochs for name in ("rqvae", "rqkmeans")] == [3, 50]
+    epochs = [configs[name].training.epochs for name in ("rqvae", "rqkmeans")]
+    assert epochs == [3, FitConfig().training.epochs]
     assert [configs[name].kmeans.iterations for name in ("rqkmeans", "kmeans")] == [5, 5]
     # A variant's own setting leaves the plain kind alone.
     assert [configs[n].kmeans.pca for n in ("rqkmeans", "rqkmeans-pca", "kmeans")] == [0, 32, 0]

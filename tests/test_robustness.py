@@ -15,7 +15,7 @@ from catalogs import UNEVEN, catalog
 import semid
 from semid.quantizer import Quantizer
 
-EPOCHS = 12
+EPOCHS = 20
 
 
 def fit(name: str, rows: int, *, quantizer: str = "rqvae") -> Quantizer:
