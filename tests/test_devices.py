@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -76,8 +77,9 @@ def test_callers_at_the_same_time_share_the_threads(two_threads) -> None:
 
     def work(block: slice) -> None:
         seen.add((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.002)  # for the other thread to have some too
 
-    callers = [threading.Thread(target=in_blocks, args=(work, 200, 1)) for _ in range(8)]
+    callers = [threading.Thread(target=in_blocks, args=(work, 40, 1)) for _ in range(8)]
     for caller in callers:
         caller.start()
     for caller in callers:

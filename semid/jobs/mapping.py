@@ -182,7 +182,8 @@ def _map_in_processes(
         # At once: a pool that is asked to end works off its queue first.
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Its thread ends with them; left alone, it would look for them while this process ends.
+        pool.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise SemidError(
                 "a worker process was ended from outside, most likely because memory ran out; "
