@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from semid.cli import main
+
+# A shell starts what runs in the background deaf to Ctrl-C, and commands would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROWS, WIDTH = 400, 16
 TINY = ("--levels", "8,8", "--set", "training.epochs=2", "--set", "model.hidden=[16]")
