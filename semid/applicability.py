@@ -33,6 +33,7 @@ _FOR: dict[str, tuple[str, ...]] = {
     "codebooks.fsq": ("rqvae",),
     "codebooks.fsq_grid": _SEVERAL_LEVELS,
     "codebooks.layer_norm": _CODED,
+    "codebooks.locality": ("rqvae",),
     "codebooks.prefix_share": _SEVERAL_LEVELS,
     "codebooks.progressive": _SEVERAL_LEVELS,
     "contrast": _NETWORKS,

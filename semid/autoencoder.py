@@ -62,8 +62,12 @@ class Autoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         hidden = config.hidden
-        self.encoders = nn.ModuleList(Path(w, hidden, latent_dim, config) for w in widths)
-        self.decoders = nn.ModuleList(Path(latent_dim, hidden[::-1], w, config) for w in widths)
+        self.encoders = nn.ModuleList(
+            Path(w, hidden, latent_dim, config, config.encoder_dropout) for w in widths
+        )
+        self.decoders = nn.ModuleList(
+            Path(latent_dim, hidden[::-1], w, config, config.dropout) for w in widths
+        )
         self.log_variance = undrawn(width, latent_dim) if gaussian else None
         self.codes: ResidualCodebooks | None = None
         if levels:

@@ -91,6 +91,12 @@ class ResidualCodebooks(nn.Module):
             for level, codebook_kz in enumerate(self.codebooks)
         ]
 
+    @property
+    def local(self) -> bool:
+        """Whether a row's choice heeds a row that is near."""
+        books = any(self._grid(level) is None for level in range(len(self.levels) - 1))
+        return books and self.config.locality > 0
+
     def _offset(self, level: int) -> Tensor | None:
         return getattr(self, f"offset_{level}", None)
 
@@ -133,9 +139,10 @@ class ResidualCodebooks(nn.Module):
 
     def _start(self, level: int, residual_nz: Tensor, *, seed: int) -> None:
         codebook_kz = self.codebooks[level]
-        if self.config.init == "kmeans":
+        if self.config.init != "random":
+            start = "random" if self.config.init == "kmeans" else self.config.init
             rows_nz = residual_nz.cpu().numpy()
-            found = kmeans(rows_nz, len(codebook_kz), seed=seed, init="k-means++")
+            found = kmeans(rows_nz, len(codebook_kz), seed=seed, init=start)
             codebook_kz.copy_(torch.from_numpy(found))
         else:
             generator = torch.Generator().manual_seed(seed)
@@ -189,11 +196,11 @@ class ResidualCodebooks(nn.Module):
             code_n, point_nz = grid(residual_nz)
             return code_n, point_nz
         if config.estimator == "gumbel":
-            score_nk = level.scores(residual_nz)
+            score_nk = self._scores(number, level, residual_nz, moment)
             code_n, weight_nk = gumbel_choice(score_nk, moment.temperature, chance)
             return code_n, weight_nk @ level.codebook_kz
         with torch.no_grad():
-            score_nk = level.scores(residual_nz)
+            score_nk = self._scores(number, level, residual_nz, moment)
             last = number == len(self.levels) - 1
             if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
                 code_n = sinkhorn_choice(
@@ -204,6 +211,15 @@ class ResidualCodebooks(nn.Module):
             else:
                 code_n, _ = least(score_nk)
         return code_n, nn.functional.embedding(code_n, level.codebook_kz)
+
+    def _scores(self, number: int, level: Level, residual_nz: Tensor, moment: Moment) -> Tensor:
+        """Return the scores of a level, with those of a near row counting too but on the last."""
+        score_nk, mate_n = level.scores(residual_nz), moment.mate_n
+        if mate_n is None or number == len(self.levels) - 1:
+            return score_nk
+        own_nk, others_nk = score_nk[: len(mate_n)], score_nk[len(mate_n) :]
+        mixed_nk = own_nk.lerp(own_nk[mate_n], self.config.locality)
+        return torch.cat([mixed_nk, others_nk]) if len(others_nk) else mixed_nk
 
     def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:
         match self.config.estimator:

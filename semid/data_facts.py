@@ -23,6 +23,8 @@ PROBED_ROWS = 8_192
 PROBED_CODEWORDS = 256
 PROBE_ITERATIONS = 10
 TAIL = 0.01
+# Squared distances to the codeword, over the mean one, below which a row lies in a dense place.
+NEAR = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class DataFacts:
     copies_m : how often each distinct row stands there, ``(m,)``; rows are compared bit for bit
     probe : how k-means uses a flat codebook on them
     tail_share : share of the variance that the farthest 1% of the rows hold
+    dense_share : share of the rows that are nearer to their codeword of the probe than a fifth of
+        the mean squared distance
     """
 
     copies_m: npt.NDArray[np.int64]
     probe: Utilization
     tail_share: float
+    dense_share: float
 
     @property
     def rows(self) -> int:
@@ -60,6 +65,7 @@ class DataFacts:
             "kmeans_perplexity": self.probe.perplexity,
             "kmeans_largest_share": self.probe.largest_share,
             "tail_share": self.tail_share,
+            "dense_share": self.dense_share,
         }
 
 
@@ -69,14 +75,18 @@ def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
     copies_m = np.unique(np.array(digests, np.uint64), return_counts=True)[1]
     step = math.ceil(len(x_nd) / PROBED_ROWS)
     centred_nd = x_nd[::step] - x_nd[::step].mean(0)
-    probe = _probe(centred_nd, min(codewords, PROBED_CODEWORDS, len(centred_nd)), seed=seed)
-    return DataFacts(copies_m, probe, _tail_share(centred_nd))
+    k = min(codewords, PROBED_CODEWORDS, len(centred_nd))
+    probe, dense_share = _probe(centred_nd, k, seed=seed)
+    return DataFacts(copies_m, probe, _tail_share(centred_nd), dense_share)
 
 
-def _probe(x_nd: Matrix, k: int, *, seed: int) -> Utilization:
+def _probe(x_nd: Matrix, k: int, *, seed: int) -> tuple[Utilization, float]:
     centroid_kd = kmeans(x_nd, k, seed=seed, iterations=PROBE_ITERATIONS)
     score_nk = 0.5 * np.einsum("kd,kd->k", centroid_kd, centroid_kd) - x_nd @ centroid_kd.T
-    return utilization(np.bincount(score_nk.argmin(1), minlength=k))
+    code_n = score_nk.argmin(1)
+    square_n = np.square(x_nd - centroid_kd[code_n], dtype=np.float64).sum(1)
+    used = utilization(np.bincount(code_n, minlength=k))
+    return used, float((square_n < NEAR * square_n.mean()).mean())
 
 
 def _tail_share(centred_nd: Matrix) -> float:

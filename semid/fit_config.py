@@ -43,7 +43,7 @@ class LossConfig:
     commitment: float = 0.5
     codebook: float = 1.0
     diversity: float = 0.0
-    uniformity: float = 0.4
+    uniformity: float = 0.45
     kl: float = 0.001
 
     def __post_init__(self) -> None:

@@ -29,11 +29,16 @@ class Path(nn.Module):
     """An MLP, beside a linear map where there is one: ``linear(x) + mlp(x)``."""
 
     def __init__(
-        self, width_in: int, hidden: Sequence[int], width_out: int, config: ModelConfig
+        self,
+        width_in: int,
+        hidden: Sequence[int],
+        width_out: int,
+        config: ModelConfig,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         widths = (width_in, *hidden, width_out)
-        self.config, self.width_out = config, width_out
+        self.config, self.width_out, self.dropout = config, width_out, dropout
         pca = config.skip == "pca"
         self.linear = undrawn(width_in, width_out, bias=False) if pca else None
         self.mlp = nn.ModuleList(undrawn(a, b) for a, b in pairwise(widths))
@@ -62,8 +67,8 @@ class Path(nn.Module):
             if self.config.layer_norm:
                 hidden = self.norms[place](hidden)
             hidden = self.activate(hidden)
-            if self.config.dropout and generator is not None:
-                hidden = _drop_out(hidden, self.config.dropout, generator)
+            if self.dropout and generator is not None:
+                hidden = _drop_out(hidden, self.dropout, generator)
         out = apply(self.mlp[-1], hidden)
         if self.config.skip == "identity":
             # Embeddings of other widths than the widest end in zeros.

@@ -26,7 +26,7 @@ def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 ACTIVATIONS = ("gelu", "relu", "silu")
 SKIPS = ("pca", "identity", "none")
-INITS = ("kmeans", "random")
+INITS = ("kmeans", "k-means++", "random")
 UPDATES = ("ema", "gradient")
 ESTIMATORS = ("straight-through", "rotation", "gumbel")
 METRICS = ("l2", "cosine")
@@ -44,17 +44,20 @@ class ModelConfig:
     hidden : widths of the encoder's MLP; the decoder's are the same reversed
     activation : ``gelu``, ``relu`` or ``silu``
     layer_norm : LayerNorm before every activation
-    dropout : share of hidden units left out in training
+    dropout : share of the decoder's hidden units left out in training
+    encoder_dropout : the same of the encoder's, whose latents it moves about: codewords cannot
+        follow rows that differ less
     skip : linear path beside the MLP: ``pca`` starts as the principal components and is trained,
         ``identity`` adds the embedding itself (z = x + MLP(x), latent_dim is the embeddings'
         width), ``none`` leaves only the MLP. With a path, the MLP starts at zero
     """
 
-    latent_dim: int = 80
+    latent_dim: int = 96
     hidden: tuple[int, ...] = (768, 384)
     activation: str = "relu"
     layer_norm: bool = False
     dropout: float = 0.1
+    encoder_dropout: float = 0.0
     skip: str = "pca"
 
     def __post_init__(self) -> None:
@@ -65,7 +68,9 @@ class ModelConfig:
             )
         require_choice("model.activation", self.activation, ACTIVATIONS)
         require_choice("model.skip", self.skip, SKIPS)
-        require("model.dropout", self.dropout, 0 <= self.dropout < 1, "at least 0 and below 1")
+        for name in ("dropout", "encoder_dropout"):
+            value = getattr(self, name)
+            require(f"model.{name}", value, 0 <= value < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class CodebookConfig:
 
     Attributes
     ----------
-    init : ``kmeans`` (FAISS, k-means++ seeding) on a catalog-wide sample of residuals, or
-        ``random``
+    init : ``kmeans`` (FAISS, from random rows) or ``k-means++``, which begins with rows that are
+        far apart, on a catalog-wide sample of residuals, or ``random``
     init_rows : rows of that sample, and of the one for input statistics
     update : ``ema`` moves codewords to the running mean of their items (VQ-VAE, 1711.00937),
         ``gradient`` trains them with the optimiser
@@ -89,6 +94,8 @@ class CodebookConfig:
     balance : how strongly much-used codewords are avoided: their squared distance counts as
         larger by this share of the mean one, times log(use / mean use); 0 is the nearest codeword.
         The offsets are part of the model, so that encoding chooses as training did
+    locality : how much the distances of a row that is near count in a row's choice in training, on
+        all levels but the last, for neighbours to share their first codes
     sinkhorn : balanced choice in training on ``none``, the ``last`` or ``all`` levels (2311.09049)
     sinkhorn_epsilon, sinkhorn_iterations : its temperature, relative to the mean squared distance,
         and its rounds
@@ -113,6 +120,7 @@ class CodebookConfig:
     shared: bool = False
     layer_norm: bool = False
     balance: float = 0.1
+    locality: float = 0.35
     sinkhorn: str = "none"
     sinkhorn_epsilon: float = 0.05
     sinkhorn_iterations: int = 5
@@ -141,7 +149,7 @@ class CodebookConfig:
             require(f"codebooks.{name}", value, value > 0, "above 0")
         require("codebooks.balance", self.balance, self.balance >= 0, "at least 0")
         for name in (
-            *("ema_decay", "restart_below", "restart_until"),
+            *("ema_decay", "locality", "restart_below", "restart_until"),
             *("prefix_share", "progressive"),
         ):
             value = getattr(self, name)

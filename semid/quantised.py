@@ -22,11 +22,14 @@ class Moment:
     depth : levels that this batch trains
     temperature : of Gumbel-softmax
     entropy : whether the loss asks for `Quantised.entropy_gap`
+    mate_n : for each of the batch's first rows the place of one near to it, or its own; None where
+        rows choose for themselves
     """
 
     depth: int
     temperature: float = 1.0
     entropy: bool = False
+    mate_n: Tensor | None = None
 
 
 class Quantised(NamedTuple):

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
 from semid.cooccurrence import Partners
 from semid.devices import one_thread_each
 from semid.errors import SemidError
-from semid.feed import Feed, Rows
+from semid.feed import Batch, Feed
 from semid.fit_config import FitConfig
 from semid.losses import Loss, batch_loss
 from semid.monitoring import Monitor, better, diverged
@@ -97,7 +97,10 @@ class Trainer:
             self.device.type, enabled=settings.precision == "float16"
         )
         self.monitor = Monitor(self.network, self.data, self.config)
-        self.feed = Feed(self.data, self.device, self.batch_size, self.partners)
+        local = self.network.codes is not None and self.network.codes.local
+        self.feed = Feed(
+            self.data, self.device, self.batch_size, self.partners, local, self.config.seed
+        )
         self.best: dict[str, Tensor] = {}
         self.best_metrics: dict[str, Any] | None = None
 
@@ -163,11 +166,11 @@ class Trainer:
         started, rate = time.perf_counter(), 0.0
         self.monitor.begin()
         seed = self.config.seed * 1_000_003 + self.epoch
-        for rows_nd, row_n in islice(self.feed.epoch(seed), EPOCH_STEPS):
+        for batch in islice(self.feed.epoch(seed), EPOCH_STEPS):
             rate = self._learning_rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._train_step(rows_nd, row_n, shards)
+            self._train_step(batch, shards)
             self.step += 1
             for callback in callbacks:
                 callback.on_step(self.step, self.total_steps)
@@ -212,17 +215,18 @@ class Trainer:
         temperature = books.gumbel_start * (books.gumbel_end / books.gumbel_start) ** done
         return Moment(depth, temperature, entropy=self.config.loss.diversity > 0)
 
-    def _train_step(self, rows_nd: Tensor, row_n: Rows | None, shards: Shards) -> None:
-        moment = self._moment()
-        rows = SHARD_ROWS if self.device.type == "cpu" else len(rows_nd)
-        parts = torch.split(self.network.standardise(rows_nd), rows)
-        shares = [len(part) / len(rows_nd) for part in parts]
+    def _train_step(self, batch: Batch, shards: Shards) -> None:
+        moment, all_rows = self._moment(), len(batch.x_nd)
+        batch = batch._replace(x_nd=self.network.standardise(batch.x_nd))
+        rows = SHARD_ROWS if self.device.type == "cpu" else all_rows
+        parts = [batch.part(start, start + rows) for start in range(0, all_rows, rows)]
+        shares = [len(part.x_nd) / all_rows for part in parts]
 
         def learn(place: int) -> tuple[Loss, tuple[Tensor | None, ...]]:
-            chance, begin = self._chance(1, place), place * rows
-            seed = (self.config.seed, self.step, 3, place)
-            pairs = self.feed.pairs(None if row_n is None else row_n[begin : begin + rows], seed)
-            loss = batch_loss(self.network, parts[place], self.config, moment, chance, pairs)
+            chance, part = self._chance(1, place), parts[place]
+            pairs = self.feed.pairs(part.row_n, (self.config.seed, self.step, 3, place))
+            own = None if moment is None else replace(moment, mate_n=part.mate_n)
+            loss = batch_loss(self.network, part.x_nd, self.config, own, chance, pairs)
             scaled = self.scaler.scale(loss.total * shares[place])
             wanted = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
             return loss, wanted

@@ -14,7 +14,7 @@ import semid
 from semid.balancing import balance
 from semid.errors import SemidError
 from semid.kmeans import kmeans, opq_rotation
-from semid.metrics.neighbours import nearest_neighbours, prefix_purity
+from semid.metrics.neighbours import prefix_purity
 from semid.metrics.vectors import cosine_similarity
 from semid.quantization import Level, search
 
@@ -180,15 +180,6 @@ def test_prefix_purity_by_hand() -> None:
     found = prefix_purity(codes_nl, np.array([0, 3]), np.array([[1, 2], [0, 1]]))
     # The first shares (1, 1) and (0, 1) with its two; the last nothing, though a second code.
     assert found.tolist() == [0.5, 0.25]
-
-
-def test_nearest_neighbours_by_hand() -> None:
-    x_nd = np.array([[0], [1], [3], [7], [7], [7]], np.float32)
-    assert nearest_neighbours(x_nd, np.array([0, 2]), 2).tolist() == [[1, 2], [1, 0]]
-    # Of rows that are alike, each finds others than itself.
-    found = nearest_neighbours(x_nd, np.array([3, 4, 5]), 1)
-    assert all(row != own and row >= 3 for (row,), own in zip(found.tolist(), (3, 4, 5)))  # noqa: B905
-    assert nearest_neighbours(x_nd, np.array([0]), 10).shape == (1, 5)
 
 
 def test_cosines_by_hand() -> None:

@@ -187,15 +187,16 @@ def test_restart_moves_only_dead_codes_and_to_rows_of_the_batch() -> None:
     assert [len(rows) for rows in again] == [0, 0]
 
 
-def test_initialisation_is_k_means_level_by_level() -> None:
+@pytest.mark.parametrize(("init", "start"), [("kmeans", "random"), ("k-means++", "k-means++")])
+def test_initialisation_is_k_means_level_by_level(init: str, start: str) -> None:
     sample = drawn_latents(400, 3).detach()
-    codes = ResidualCodebooks((8, 4), 3, CodebookConfig(**PLAIN))
+    codes = ResidualCodebooks((8, 4), 3, CodebookConfig(**{**PLAIN, "init": init}))
     codes.initialise(sample, batch_rows=40, seed=5)
-    first = torch.from_numpy(kmeans(sample.numpy(), 8, seed=5, init="k-means++"))
+    first = torch.from_numpy(kmeans(sample.numpy(), 8, seed=5, init=start))
     chosen = search(sample, [Level(first)]).codes_nl[:, 0]
     rest = (sample - first[chosen]).numpy()
     assert torch.equal(codes.codebooks[0], first)
-    assert np.array_equal(codes.codebooks[1], kmeans(rest, 4, seed=6, init="k-means++"))
+    assert np.array_equal(codes.codebooks[1], kmeans(rest, 4, seed=6, init=start))
     # The averages begin as if every batch of 40 had looked like the sample.
     assert torch.equal(codes.get_buffer("count_0"), torch.bincount(chosen, minlength=8) * 0.1)
     for level, codebook in enumerate(codes.codebooks):

@@ -133,6 +133,10 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"commitment": -1}}, "loss.commitment is -1.0; it must be at least 0"),
     ({"loss": {"commitment": NAN}}, "loss.commitment is nan"),
     ({"model": {"dropout": 1}}, "model.dropout is 1.0; it must be at least 0 and below 1"),
+    (
+        {"model": {"encoder_dropout": -1}},
+        "model.encoder_dropout is -1.0; it must be at least 0 and below 1",
+    ),
     ({"codebooks": {"metric": "l1"}}, "codebooks.metric is 'l1'; it must be one of l2, cosine"),
     ({"kmeans": {"iterations": 0}}, "kmeans.iterations is 0; it must be at least 1"),
     ({"kmeans": {"max_rows": 0}}, "kmeans.max_rows is 0; it must be at least 1"),

@@ -37,7 +37,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
         "principal",
     ),
-    ("fit_config", "quantization", "estimators", "contrast", "data_facts"),
+    ("fit_config", "quantization", "estimators", "contrast", "data_facts", "neighbours"),
     ("mlp", "quantised"),
     ("projection",),
     # columns and directories with their checks

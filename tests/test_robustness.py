@@ -39,14 +39,7 @@ def test_even_catalogs_use_all_codewords_well(name: str, rows: int) -> None:
     assert not any(about.startswith("level") for about in metrics["verdicts"])
 
 
-# Rows of a dense cluster differ less than dropout and the steps move their latents: codewords that
-# training uses alike fall together in the kept model.
-DENSE = pytest.mark.xfail(reason="a dense cluster is coded less evenly than by RQ-KMeans")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=DENSE if "cluster" in n else ()) for n in UNEVEN]
-)
+@pytest.mark.parametrize("name", UNEVEN)
 def test_uneven_catalogs_are_used_better_than_by_kmeans_and_named(name: str) -> None:
     ours, theirs = fit(name, 2_000).metrics, fit(name, 2_000, quantizer="rqkmeans").metrics
     assert "data" in ours["verdicts"]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from semid.data_facts import DataFacts, examine, perplexity_ceiling
 from semid.fit_config import FitConfig, TrainingConfig
 from semid.metrics.codes import Utilization, utilization
-from semid.model_config import CodebookConfig
+from semid.model_config import CodebookConfig, ModelConfig
 from semid.verdicts import judge_data, missed, verdicts
 
-EVEN = DataFacts(np.ones(1_000, np.int64), Utilization(8, 8, 7.5, 0.2), 0.02)
+EVEN = DataFacts(np.ones(1_000, np.int64), Utilization(8, 8, 7.5, 0.2), 0.02, 0.01)
 
 
 def history_of(*perplexities: float) -> list[dict[str, Any]]:
@@ -81,10 +81,15 @@ def test_training_that_was_too_short() -> None:
 
 
 def test_a_level_that_was_used_well_only_while_it_was_trained() -> None:
-    assert said(history_of(7, 7), 3)["level 0"].endswith(
+    sentence = (
         "in the kept model, though not while it was trained; rows differ less than training moves "
-        "them, so lower model.dropout, which is 0.1, or training.learning_rate"
+        "them, so lower {}"
     )
+    lower = sentence.format("training.learning_rate, which is 0.003")
+    assert said(history_of(7, 7), 3)["level 0"].endswith(lower)
+    found = said(history_of(7, 7), 3, model=ModelConfig(encoder_dropout=0.1))
+    lower = sentence.format("model.encoder_dropout, which is 0.1")
+    assert found["level 0"].endswith(lower)
 
 
 def test_too_few_rows() -> None:
@@ -102,7 +107,7 @@ def test_the_baseline_has_no_epochs() -> None:
 
 def test_the_data_is_named_as_the_cause() -> None:
     copies_m = np.array([93, 1, 1, 1, 1, 1, 1, 1])
-    facts = DataFacts(copies_m, Utilization(8, 8, 1.4, 0.93), 0.02)
+    facts = DataFacts(copies_m, Utilization(8, 8, 1.4, 0.93), 0.02, 0.01)
     found = said(history_of(1.4, 1.4), 1.4, facts)
     assert found["level 0"].endswith("the data is the cause, so use smaller levels or mend it")
     # Seven rows alone and 93 alike, eight codewords.
@@ -114,20 +119,25 @@ def test_the_data_is_named_as_the_cause() -> None:
 
 
 def test_data_that_is_uneven() -> None:
-    few = DataFacts(np.array([5, 5, 5]), Utilization(3, 8, 3, 0.3), 0.02)
+    few = DataFacts(np.array([5, 5, 5]), Utilization(3, 8, 3, 0.3), 0.02, 0.01)
     assert judge_data(few, (2, 8)) == (
         "the 15 sampled rows hold 3 distinct ones, fewer than the 8 codewords of a level"
     )
-    dense = DataFacts(EVEN.copies_m, Utilization(8, 8, 4, 0.75), 0.05)
+    dense = DataFacts(EVEN.copies_m, Utilization(8, 8, 4, 0.75), 0.05, 0.01)
     assert judge_data(dense, (8,)) == (
         "k-means itself reaches only perplexity 4.0 of 8 on it, since it is dense in places: one "
         "codeword holds 75% of the rows"
     )
-    tails = DataFacts(EVEN.copies_m, Utilization(8, 8, 4, 0.75), 0.4)
+    tails = DataFacts(EVEN.copies_m, Utilization(8, 8, 4, 0.75), 0.4, 0.01)
     assert judge_data(tails, (8,)) == (
         "k-means itself reaches only perplexity 4.0 of 8 on it, since its tails are heavy: the "
         "farthest 1% of the rows hold 40% of the variance; clip such features or take their "
         "logarithm"
+    )
+    crowded = DataFacts(EVEN.copies_m, EVEN.probe, 0.02, 0.8)
+    assert judge_data(crowded, (8,)) == (
+        "the catalog is dense in places: 80% of the rows are nearer to their k-means codeword than "
+        "a fifth of the mean squared distance, which the others make up"
     )
     assert judge_data(EVEN, (8,)) is None
 
@@ -150,6 +160,8 @@ def test_examine() -> None:
     assert facts.probe == utilization(np.array([9, 1]))
     square_n = (x_nd[:, 0].astype(float) - 11.5) ** 2
     assert facts.tail_share == pytest.approx(square_n[-1] / square_n.sum(), rel=1e-5)
+    # Codewords at 15/9 and 100: squared distances of 30 in all, and 1, 2 and 100 nearer than 0.6.
+    assert facts.dense_share == 0.3
 
 
 def test_one_row_again_and_again() -> None:

@@ -20,8 +20,9 @@ from semid.comparison.entries import RANDOM, Entry
 from semid.cooccurrence import Partners
 from semid.fitting import MEASURED_BATCH, MEASURED_ROWS, fit_unmeasured
 from semid.metrics.measurement import Measurement
-from semid.metrics.neighbours import nearest_neighbours, prefix_purity
+from semid.metrics.neighbours import prefix_purity
 from semid.metrics.vectors import cosine_similarity
+from semid.neighbours import nearest_neighbours
 from semid.quantizer import Quantizer
 from semid.training_data import TrainingData
 

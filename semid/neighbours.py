@@ -1,0 +1,123 @@
+"""Which rows are near each other: exact for few rows, near enough for many; and pairs of them.
+
+Shapes: n rows, d dims, q queries among them, k neighbours of each, c rows of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import require_package
+from semid.kmeans import kmeans
+
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+# Up to here every row is compared with every other; beyond, with those of its own cell.
+EXACT_ROWS = 16_384
+CELL_ROWS = 512
+MOST_CELL_ROWS = 4_096
+CELL_SAMPLE = 64
+_BLOCK_ROWS = 16_384
+
+
+def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
+    """Return the rows nearest to the rows `query_q`, themselves left out: ``(q, k)``.
+
+    Exact, in squared distance, by FAISS; k is `count`, or n - 1 where that is less.
+
+    Raises
+    ------
+    SemidError
+        When faiss is not installed.
+    """
+    require_package("faiss", extra="cpu", purpose="the search for neighbours")
+    import faiss
+
+    count = min(count, len(x_nd) - 1)
+    index = faiss.IndexFlatL2(x_nd.shape[1])
+    index.add(np.ascontiguousarray(x_nd))
+    _, found_qk = index.search(np.ascontiguousarray(x_nd[query_q]), count + 1)
+    return _without_itself(found_qk, query_q)
+
+
+def near_rows(x_nd: Matrix, count: int, *, seed: int) -> Rows:
+    """Return rows near every row, the nearest first: ``(n, k)``, -1 where there are no more.
+
+    The nearest up to `EXACT_ROWS`. Beyond, the nearest within cells of k-means, in bounded time
+    however uneven the cells are: about 3 of 4 are among the nearest.
+    """
+    n = len(x_nd)
+    if n <= EXACT_ROWS:
+        return nearest_neighbours(x_nd, np.arange(n), count)
+    near_nk = np.full((n, count), -1)
+    for row_c in _cells(x_nd, n // CELL_ROWS, seed=seed):
+        if len(row_c) > 1:
+            found_ck = nearest_neighbours(x_nd[row_c], np.arange(len(row_c)), count)
+            near_nk[row_c, : found_ck.shape[1]] = row_c[found_ck]
+    return near_nk
+
+
+def _cells(x_nd: Matrix, count: int, *, seed: int) -> Iterator[Rows]:
+    """Yield the rows of every cell of k-means on a sample; large cells in pieces."""
+    n = len(x_nd)
+    picked = np.random.default_rng(seed).choice(n, min(n, CELL_SAMPLE * count), replace=False)
+    centre_kd = kmeans(x_nd[np.sort(picked)], count, seed=seed, iterations=5)
+    half_k = 0.5 * np.einsum("kd,kd->k", centre_kd, centre_kd)
+    cell_n = np.empty(n, np.int64)
+    for start in range(0, n, _BLOCK_ROWS):
+        block_bd = x_nd[start : start + _BLOCK_ROWS]
+        cell_n[start : start + len(block_bd)] = (half_k - block_bd @ centre_kd.T).argmin(1)
+    order_n = np.argsort(cell_n, kind="stable")
+    for row_c in np.split(order_n, np.cumsum(np.bincount(cell_n, minlength=count))[:-1]):
+        for start in range(0, len(row_c), MOST_CELL_ROWS):
+            yield row_c[start : start + MOST_CELL_ROWS]
+
+
+def _without_itself(found_qk: Rows, query_q: Rows) -> Rows:
+    # A row need not come first: others may be exactly like it, and crowd it out.
+    itself_qk = found_qk == query_q[:, None]
+    itself_qk[~itself_qk.any(1), -1] = True
+    kept_qk: Rows = found_qk[~itself_qk].reshape(len(query_q), found_qk.shape[1] - 1)
+    return kept_qk
+
+
+def pair_up(near_nk: Rows, *, seed: int) -> Rows:
+    """Match each row with one of its near rows, none twice: ``(n,)``, its own number if with none.
+
+    The nearest are tried first. Which of the rows that want the same one gets it is drawn, so that
+    every seed pairs differently.
+    """
+    n, random = len(near_nk), np.random.default_rng(seed)
+    mate_n, free_n = np.arange(n), np.ones(n, dtype=np.bool_)
+    for wanted_n in near_nk.T:
+        asking = np.flatnonzero(free_n & (wanted_n >= 0) & free_n[wanted_n])
+        asked, turn = wanted_n[asking], random.permutation(len(asking))
+        # A pair is made where no one before it in turn wants either of the two.
+        first_n = np.full(n, len(asking))
+        np.minimum.at(first_n, asking, turn)
+        np.minimum.at(first_n, asked, turn)
+        made = (first_n[asking] == turn) & (first_n[asked] == turn)
+        left, right = asking[made], asked[made]
+        mate_n[left], mate_n[right] = right, left
+        free_n[left] = free_n[right] = False
+    return mate_n
+
+
+def side_by_side_order(mate_n: Rows, *, seed: int) -> tuple[Rows, Rows]:
+    """Shuffle rows so that mates come one after the other, at an even place and the next.
+
+    Returns the order ``(n,)``, and for every place in it the place of the row's mate, or its own
+    where it has none.
+    """
+    random, row_n = np.random.default_rng(seed), np.arange(len(mate_n))
+    left = np.flatnonzero(mate_n > row_n)
+    alone = random.permutation(np.flatnonzero(mate_n == row_n))
+    even = len(alone) // 2 * 2
+    twos = np.concatenate([np.stack([left, mate_n[left]], 1), alone[:even].reshape(-1, 2)])
+    order_n = np.concatenate([random.permutation(twos).reshape(-1), alone[even:]])
+    beside_n = np.minimum(row_n ^ 1, len(row_n) - 1)
+    return order_n, np.where(mate_n[order_n] == order_n[beside_n], beside_n, row_n)

@@ -1,0 +1,178 @@
+"""Near rows, pairs of them, and batches in which they stand side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+import semid
+from semid import feed, neighbours
+from semid.codebooks import ResidualCodebooks
+from semid.feed import Batch, Feed
+from semid.metrics.neighbours import prefix_purity
+from semid.model_config import CodebookConfig
+from semid.neighbours import near_rows, nearest_neighbours, pair_up, side_by_side_order
+from semid.quantised import Moment
+from semid.tables import open_table
+from semid.training_data import ArrayData, StreamedData, TrainingData
+
+
+def clusters(rows: int, size: int = 2) -> npt.NDArray[np.float32]:
+    """Rows in clusters of `size`, far from each other, in any order."""
+    random = np.random.default_rng(0)
+    centre_n = random.permutation(np.repeat(np.arange(-(-rows // size)), size)[:rows])
+    x_nd = np.stack([100.0 * centre_n, random.random(rows)], 1)
+    return x_nd.astype(np.float32)
+
+
+def test_nearest_neighbours_by_hand() -> None:
+    x_nd = np.array([[0], [1], [3], [7], [7], [7]], np.float32)
+    assert nearest_neighbours(x_nd, np.array([0, 2]), 2).tolist() == [[1, 2], [1, 0]]
+    # Of rows that are alike, each finds others than itself.
+    found = nearest_neighbours(x_nd, np.array([3, 4, 5]), 1)
+    assert all(row != own and row >= 3 for (row,), own in zip(found.tolist(), (3, 4, 5)))  # noqa: B905
+    assert nearest_neighbours(x_nd, np.array([0]), 10).shape == (1, 5)
+
+
+def test_near_rows_of_many_are_those_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_nd = clusters(3_000, 6)
+    exact_nk = near_rows(x_nd, 4, seed=0)
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 2_999)
+    monkeypatch.setattr(neighbours, "CELL_ROWS", 100)
+    found_nk = near_rows(x_nd, 4, seed=0)
+    # Each cluster has one cell, unless it is cut; within a cell the search is exact.
+    same_n = (found_nk == exact_nk).all(1)
+    assert same_n.mean() > 0.95
+    np.testing.assert_array_equal(found_nk, near_rows(x_nd, 4, seed=0))
+
+
+def test_cells_are_bounded_however_uneven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 100)
+    monkeypatch.setattr(neighbours, "CELL_ROWS", 50)
+    monkeypatch.setattr(neighbours, "MOST_CELL_ROWS", 60)
+    x_nd = np.ones((181, 3), np.float32)  # one cell, in pieces of 60, 60, 60 and 1
+    x_nd[-1] = 1.0
+    near_nk = near_rows(x_nd, 5, seed=0)
+    assert (near_nk[:180] >= 0).all()
+    assert (near_nk[:180] // 60 == np.arange(180)[:, None] // 60).all()
+    assert (near_nk[180] == -1).all()
+
+
+def test_pairs_by_hand() -> None:
+    # All want 1, but for 1 itself, which wants 0; whose turn comes first gets it.
+    near_nk = np.array([[1, 2], [0, 2], [1, 3], [1, 2], [-1, -1]])
+    found = {tuple(pair_up(near_nk, seed=seed).tolist()) for seed in range(50)}
+    # It is 0, and 2 and 3 take each other; or 2, whom 0 and 3 want too; or 3, and 0 takes 2.
+    assert found == {(1, 0, 3, 2, 4), (0, 2, 1, 3, 4), (2, 3, 0, 1, 4)}
+
+
+@settings(deadline=None)
+@given(
+    n=st.integers(1, 60),
+    k=st.integers(0, 6),
+    seed=st.integers(0, 2**31),
+    batch=st.integers(1, 61),
+    shard=st.integers(1, 61),
+)
+def test_pairs_stand_side_by_side_and_once(
+    n: int, k: int, seed: int, batch: int, shard: int
+) -> None:
+    random = np.random.default_rng(seed)
+    near_nk = random.integers(-1, n, (n, k))
+    near_nk[near_nk == np.arange(n)[:, None]] = -1
+    mate_n = pair_up(near_nk, seed=seed)
+    assert mate_n[mate_n].tolist() == list(range(n))
+    for row in np.flatnonzero(mate_n != np.arange(n)):
+        assert mate_n[row] in near_nk[row] or row in near_nk[mate_n[row]]
+    order_n, place_n = side_by_side_order(mate_n, seed=seed)
+    assert sorted(order_n.tolist()) == list(range(n))
+    assert order_n[place_n].tolist() == mate_n[order_n].tolist()
+    # Cut into batches and these into shards, rows whose mate is elsewhere are alone.
+    whole = Batch(torch.from_numpy(order_n), order_n, torch.from_numpy(place_n))
+    for start in range(0, n, batch):
+        cut = whole.part(start, start + batch)
+        for begin in range(0, len(cut.x_nd), shard):
+            part = cut.part(begin, begin + shard)
+            assert part.row_n is not None
+            assert part.mate_n is not None
+            for row, place in zip(part.row_n, part.mate_n.tolist(), strict=True):
+                there = mate_n[row] in part.row_n
+                assert part.row_n[place] == (mate_n[row] if there else row)
+
+
+def sources(folder: Path, x_nd: npt.NDArray[np.float32]) -> list[TrainingData]:
+    ids, none = pa.array(range(len(x_nd))), np.zeros(len(x_nd), np.bool_)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x_nd.ravel()), x_nd.shape[1])
+    table = pa.table({"item_id": ids, "embedding": lists})
+    pq.write_table(table, folder / "e.parquet", row_group_size=64)
+    opened = open_table(str(folder / "e.parquet"))
+    return [ArrayData(x_nd, none), StreamedData(opened, "item_id", share=0.0, memory_bytes=0)]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_epoch_has_every_row_once_beside_one_near_to_it(tmp_path: Path, streamed: bool) -> None:
+    x_nd = clusters(400)
+    data = sources(tmp_path, x_nd)[streamed]
+    source = Feed(data, torch.device("cpu"), 64, neighbours=True)
+    epochs = [list(source.epoch(seed)) for seed in (1, 1, 2)]
+    first, again, other = (torch.cat([batch.x_nd for batch in epoch]) for epoch in epochs)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert sorted(first.tolist()) == sorted(x_nd.tolist())
+    assert [len(batch.x_nd) for batch in epochs[0]] == [64] * 6 + [16]
+    for batch in epochs[0]:
+        assert batch.mate_n is not None
+        mates = batch.x_nd[batch.mate_n]
+        assert torch.equal(mates[:, 0], batch.x_nd[:, 0])
+        assert (mates[:, 1] != batch.x_nd[:, 1]).all()
+
+
+def test_a_stream_is_paired_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "BLOCK_ROWS", 100)
+    x_nd = clusters(250)
+    source = Feed(sources(tmp_path, x_nd)[1], torch.device("cpu"), 32, neighbours=True)
+    batches = list(source.epoch(0))
+    assert [len(batch.x_nd) for batch in batches] == [32, 32, 32, 4] * 2 + [32, 18]
+    rows = torch.cat([batch.x_nd for batch in batches])
+    assert sorted(rows.tolist()) == sorted(x_nd.tolist())
+
+
+def test_a_choice_that_heeds_a_neighbour_by_hand() -> None:
+    codes = ResidualCodebooks((2, 2), 1, CodebookConfig(balance=0.0, locality=0.4))
+    for home in range(2):
+        codes.get_buffer(f"codebook_{home}").copy_(torch.tensor([[0.0], [1.0]]))
+    codes.started = 2
+    latent_nz = torch.tensor([[0.1], [0.6], [0.6]])
+    alone = codes(latent_nz, Moment(2), torch.Generator()).codes_nl[:, 0]
+    assert alone.tolist() == [0, 1, 1]
+    # Half squared distances to 1 less those to 0: 0.4, -0.1. Of the second row it becomes
+    # 0.6 x -0.1 + 0.4 x 0.4 = 0.1; of the first 0.6 x 0.4 - 0.4 x 0.1 = 0.2. The third is alone.
+    moment = Moment(2, mate_n=torch.tensor([1, 0, 2]))
+    together = codes(latent_nz, moment, torch.Generator()).codes_nl
+    assert together[:, 0].tolist() == [0, 0, 1]
+    # The last level is chosen by every row for itself: residuals 0.1, 0.6 and -0.4.
+    assert together[:, 1].tolist() == [0, 1, 0]
+
+
+def test_locality_lets_neighbours_share_codes() -> None:
+    x_nd = load_digits().data.astype(np.float32)
+    row_n, near_nk = np.arange(len(x_nd)), near_rows(x_nd, 5, seed=0)
+    shares = []
+    for locality in (0.0, 0.5):
+        config = {
+            "codebooks": {"locality": locality},
+            "model": {"hidden": [64]},
+            "training": {"epochs": 20},
+        }
+        codes_nl = semid.fit(x_nd, levels=(64, 64, 64), config=config).encode(x_nd)
+        shares.append(prefix_purity(codes_nl, row_n, near_nk)[1])
+    assert shares[1] > shares[0] + 0.02
