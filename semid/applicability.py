@@ -84,6 +84,8 @@ def _combinations(config: Any) -> Iterator[tuple[str, bool, str]]:
         yield f"codebooks.{name}", books.sinkhorn != "none", "codebooks.sinkhorn last or all"
     chosen = books.estimator != "gumbel"
     yield "codebooks.sinkhorn", chosen, "another codebooks.estimator than gumbel"
+    yield "codebooks.locality", chosen, "another codebooks.estimator than gumbel"
+    yield "codebooks.locality", len(config.levels) > 1, "several levels"
     both = books.fsq == books.sinkhorn == "last"
     yield "codebooks.sinkhorn last", not both, "a last level with a codebook"
     yield "codebooks.shared", books.fsq == "none", "codebooks.fsq none"

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -34,7 +35,7 @@ CONFIG, WEIGHTS, HISTORY, METRICS = (
     "history.csv",
     "metrics.json",
 )
-
+FILES = (CONFIG, WEIGHTS, HISTORY, METRICS, MANIFEST)
 
 _HEADER = {
     "format_version": int,
@@ -85,7 +86,7 @@ class Artifact:
 def write_artifact(artifact: Artifact, folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the files of a model directory into an existing folder; not atomic by itself."""
     write_json(folder / CONFIG, artifact.header)
-    (folder / WEIGHTS).write_bytes(save(dict(sorted(artifact.weights.items()))))
+    (folder / WEIGHTS).write_bytes(_weights(artifact))
     _write_history(artifact.history, folder / HISTORY)
     write_json(folder / METRICS, artifact.metrics)
     facts = {
@@ -98,23 +99,42 @@ def write_artifact(artifact: Artifact, folder: Path, manifest: Mapping[str, Any]
     write_json(folder / MANIFEST, facts | dict(manifest))
 
 
-def save_artifact(artifact: Artifact, folder: Path) -> None:
-    """Write a model directory in one step, replacing a model that stood there.
+def save_artifact(artifact: Artifact, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a model directory in one step; where this very model stands there, it stays as it is.
 
     Raises
     ------
     SemidError
-        When something stands there that is not a model, or the folder cannot be written.
+        When something else stands there, which only `overwrite` lets another model replace, or the
+        folder cannot be written.
     """
     foreign = folder.is_dir() and not (folder / CONFIG).exists() and any(folder.iterdir())
     if foreign or folder.is_file():
         raise SemidError(f"{display_path(folder)} exists and is not a model; choose another folder")
+    if (folder / CONFIG).exists() and not overwrite:
+        if all((folder / name).exists() for name in FILES) and model_fingerprint(
+            folder
+        ) == _fingerprint(artifact):
+            return
+        raise SemidError(
+            f"{display_path(folder)} holds another model; choose another folder, or replace it "
+            "with overwrite=True"
+        )
     with staging(folder, {"save": artifact.header}) as stage:
         staged = stage / "model"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
         write_artifact(artifact, staged, {})
         publish(staged, folder)
+
+
+def _fingerprint(artifact: Artifact) -> str:
+    """Return what `model_fingerprint` will say of the artifact's folder."""
+    return fingerprint([xxhash.xxh3_128_hexdigest(_weights(artifact)), artifact.header])
+
+
+def _weights(artifact: Artifact) -> bytes:
+    return save(dict(sorted(artifact.weights.items())))
 
 
 def _write_history(history: list[dict[str, Any]], path: Path) -> None:
@@ -194,6 +214,16 @@ def read_artifact(folder: Path) -> Artifact:
     )
 
 
+def refuse_changed(folder: Path) -> None:
+    """Raise `SemidError` when a model directory does not hold what its manifest says of it."""
+    noted = read_json(folder / MANIFEST).get("model_fingerprint")
+    if noted not in (None, model_fingerprint(folder)):
+        raise SemidError(
+            f"{display_path(folder)} is damaged ({WEIGHTS} or {CONFIG} changed since the model was "
+            "written); copy the model again or train it again"
+        )
+
+
 def read_header(folder: Path) -> dict[str, Any]:
     """Read ``config.json`` of a model directory after checking that the folder is whole.
 
@@ -206,11 +236,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         there = "is a file, not a model directory" if folder.exists() else "does not exist"
         raise SemidError(f"the model {shown} {there}; semid train writes one")
-    missing = [
-        name
-        for name in (CONFIG, WEIGHTS, HISTORY, METRICS, MANIFEST)
-        if not (folder / name).exists()
-    ]
+    missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
         raise SemidError(
             f"the model directory {shown} is incomplete: {', '.join(missing)} missing; "

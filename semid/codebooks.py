@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_through
+from semid.estimators import (
+    gumbel_choice,
+    nearness,
+    rotate,
+    sinkhorn_choice,
+    straight_through,
+)
 from semid.fsq import Grid, grid_sizes
 from semid.kmeans import kmeans
 from semid.model_config import CodebookConfig
@@ -95,7 +101,7 @@ class ResidualCodebooks(nn.Module):
     def local(self) -> bool:
         """Whether a row's choice heeds a row that is near."""
         books = any(self._grid(level) is None for level in range(len(self.levels) - 1))
-        return books and self.config.locality > 0
+        return books and self.config.locality > 0 and self.config.estimator != "gumbel"
 
     def _offset(self, level: int) -> Tensor | None:
         return getattr(self, f"offset_{level}", None)
@@ -155,10 +161,13 @@ class ResidualCodebooks(nn.Module):
         zero = latent_nz.new_zeros(())
         codebook_loss, gap = zero, zero
         codes, residuals, totals, commitments = [], [], [], []
+        heed = zero
         for number, level in enumerate(self.search_levels[: moment.depth]):
             residual_nz = level.enter(residual_nz)
             residuals.append(residual_nz.detach())
-            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance)
+            if number == 0 and moment.mate_n is not None and level.grid is None:
+                heed = self._heed(level, residuals[0], moment.mate_n)
+            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance, heed)
             total_nz = total_nz + chosen_nz
             totals.append(total_nz.detach())
             if self.config.update == "gradient" or level.grid is not None:
@@ -186,22 +195,25 @@ class ResidualCodebooks(nn.Module):
         residual_nz: Tensor,
         moment: Moment,
         chance: torch.Generator,
+        heed: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes of a level and their codewords, these with a gradient where they learn.
 
-        Under Gumbel-softmax the codewords carry the gradient to the encoder too.
+        `heed` is the weight of a mate's scores. Under Gumbel-softmax the codewords carry the
+        gradient to the encoder too.
         """
         config = self.config
         if (grid := self._grid(number)) is not None:
             code_n, point_nz = grid(residual_nz)
             return code_n, point_nz
         if config.estimator == "gumbel":
-            score_nk = self._scores(number, level, residual_nz, moment)
+            score_nk = level.scores(residual_nz)
             code_n, weight_nk = gumbel_choice(score_nk, moment.temperature, chance)
             return code_n, weight_nk @ level.codebook_kz
         with torch.no_grad():
-            score_nk = self._scores(number, level, residual_nz, moment)
-            last = number == len(self.levels) - 1
+            score_nk, last = level.scores(residual_nz), number == len(self.levels) - 1
+            if moment.mate_n is not None and not last:
+                score_nk = _mixed(score_nk, moment.mate_n, heed)
             if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
                 code_n = sinkhorn_choice(
                     score_nk,
@@ -212,14 +224,13 @@ class ResidualCodebooks(nn.Module):
                 code_n, _ = least(score_nk)
         return code_n, nn.functional.embedding(code_n, level.codebook_kz)
 
-    def _scores(self, number: int, level: Level, residual_nz: Tensor, moment: Moment) -> Tensor:
-        """Return the scores of a level, with those of a near row counting too but on the last."""
-        score_nk, mate_n = level.scores(residual_nz), moment.mate_n
-        if mate_n is None or number == len(self.levels) - 1:
-            return score_nk
-        own_nk, others_nk = score_nk[: len(mate_n)], score_nk[len(mate_n) :]
-        mixed_nk = own_nk.lerp(own_nk[mate_n], self.config.locality)
-        return torch.cat([mixed_nk, others_nk]) if len(others_nk) else mixed_nk
+    @torch.no_grad()
+    def _heed(self, level: Level, residual_nz: Tensor, mate_m: Tensor) -> Tensor:
+        """Return what a mate's scores weigh: `locality`, as far as mates are near each other."""
+        own_mz = residual_nz[: len(mate_m)]
+        code_m, _ = least(level.scores(own_mz))
+        left_m = (own_mz - level.codebook_kz[code_m]).square().sum(1)
+        return self.config.locality * nearness(own_mz, left_m, mate_m)
 
     def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:
         match self.config.estimator:
@@ -334,3 +345,10 @@ def _sum_by_code(residual_nz: Tensor, code_n: Tensor, like_kz: Tensor) -> Tensor
     if sums.is_cuda:  # where index_add_ adds in any order, and index_put_ sorts
         return sums.index_put_((code_n,), residual_nz, accumulate=True)
     return sums.index_add_(0, code_n, residual_nz)
+
+
+def _mixed(score_nk: Tensor, mate_m: Tensor, weight: Tensor) -> Tensor:
+    """Let the scores of its mate count in those of each of the first m rows."""
+    own_mk, others_nk = score_nk[: len(mate_m)], score_nk[len(mate_m) :]
+    mixed_mk = torch.lerp(own_mk, own_mk[mate_m], weight)
+    return torch.cat([mixed_mk, others_nk]) if len(others_nk) else mixed_mk

@@ -7,7 +7,7 @@ holds a catalog in memory.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,38 +59,58 @@ def check_ids(
     kind = id_type(table, item_id)
     if _ascend(table, item_id):
         return
+
+    def ids() -> Iterator[pa.Array]:
+        row = 0
+        for batch in table.batches([item_id], rows=65_536):
+            _refuse_null_ids(batch.column(0), item_id, table, row)
+            row += batch.num_rows
+            yield batch.column(0).cast(kind)
+
+    refuse_repeated(
+        table, item_id, kind, ids(), "ids must be unique, remove the duplicates", on_rows=on_rows
+    )
+
+
+def refuse_repeated(
+    table: ParquetTable,
+    column: str,
+    kind: pa.DataType,
+    values: Iterable[pa.Array],
+    advice: str,
+    *,
+    on_rows: Callable[[int], object] | None = None,
+) -> None:
+    """Raise `SemidError` when one of the `values` of a column occurs twice, naming the rows."""
     from semid.database import fed, out_of_core
 
     def numbered() -> Iterator[pa.RecordBatch]:
         row = 0
-        for batch in table.batches([item_id], rows=65_536):
-            ids = batch.column(0)
-            _refuse_null_ids(ids, item_id, table, row)
-            rows = to_arrow(np.arange(row, row + len(ids)))
-            yield pa.record_batch([ids.cast(kind), rows], names=["id", "row"])
-            row += len(ids)
+        for batch in values:
+            rows = to_arrow(np.arange(row, row + len(batch)))
+            yield pa.record_batch([batch, rows], names=["value", "row"])
+            row += len(batch)
             if on_rows is not None:
-                on_rows(len(ids))
+                on_rows(len(batch))
 
     with (
         out_of_core(
-            f"looking for duplicate ids in {display_path(table.name)}",
+            f"looking for duplicates in {display_path(table.name)}",
             Path(tempfile.gettempdir()),
             memory_bytes=_GROUPING_BYTES,
             relief="name a larger folder in TMPDIR",
         ) as connection,
-        fed(connection, "ids", pa.schema([("id", kind), ("row", pa.int64())]), numbered()),
+        fed(connection, "ids", pa.schema([("value", kind), ("row", pa.int64())]), numbered()),
     ):
         found = connection.execute(
-            "SELECT id, min(row), max(row), count(*) FROM ids GROUP BY id HAVING count(*) > 1 "
-            "ORDER BY 2 LIMIT 1"
+            "SELECT value, min(row), max(row), count(*) FROM ids GROUP BY value "
+            "HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
         ).fetchone()
     if found:
         value, first, last, times = found
         raise SemidError(
-            f"{display_path(table.name)}: column '{item_id}' holds {value!r} {times} times "
-            f"({table.locate(first)}; {table.locate(last)}); ids must be unique, remove the "
-            "duplicates"
+            f"{display_path(table.name)}: column '{column}' holds {value!r} {times} times "
+            f"({table.locate(first)}; {table.locate(last)}); {advice}"
         )
 
 
@@ -247,20 +267,19 @@ def check_rows(x_nd: npt.NDArray[np.float32], at: Any = "row {}".format) -> None
             )
 
 
-def as_matrix(x: Any) -> npt.NDArray[np.float32]:
+def as_matrix(x: Any, *, empty: bool = False) -> npt.NDArray[np.float32]:
     """Turn NumPy, torch or Arrow input into a checked float32 matrix, shape ``(n, d)``.
 
     Raises
     ------
     SemidError
-        When `x` is not two-dimensional, has no rows, or a row is NaN, infinite or all zeros.
+        When `x` is not two-dimensional, has no rows (unless `empty`), or a row is NaN, infinite or
+        all zeros.
     """
     if isinstance(x, pa.ChunkedArray):
         x = x.combine_chunks()
     if isinstance(x, pa.Array) and _is_list(x.type):
-        if len(x) == 0 or (x[0].is_valid and not len(x[0])):
-            raise SemidError(f"x has no {'values in row 0' if len(x) else 'rows'}")
-        return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)
+        return _list_matrix(x, empty)
     if isinstance(x, pa.Table | pa.RecordBatch):
         raise SemidError("x is a table; give its column of embeddings, as in x['embedding']")
     if hasattr(x, "detach"):
@@ -274,7 +293,15 @@ def as_matrix(x: Any) -> npt.NDArray[np.float32]:
         x_nd = x_nd.astype(np.float32, copy=False)
     except (TypeError, ValueError) as error:
         raise SemidError(f"x cannot be read as a matrix of floats: {error}") from error
-    if x_nd.ndim != 2 or 0 in x_nd.shape:
+    if x_nd.ndim != 2 or 0 in x_nd.shape[empty:]:
         raise SemidError(f"x has shape {x_nd.shape}; expected (n, d) with n and d at least 1")
     check_rows(x_nd)
     return x_nd
+
+
+def _list_matrix(x: pa.Array, empty: bool) -> npt.NDArray[np.float32]:
+    if empty and len(x) == 0 and pa.types.is_fixed_size_list(x.type):
+        return np.empty((0, x.type.list_size), np.float32)
+    if len(x) == 0 or (x[0].is_valid and not len(x[0])):
+        raise SemidError(f"x has no {'values in row 0' if len(x) else 'rows'}")
+    return embedding_matrix(x, len(x[0]) if x[0].is_valid else 0)

@@ -20,20 +20,45 @@ from semid.errors import SemidError, display_path
 
 T = TypeVar("T")
 
-_WORDS = {"string_type": "it must be text", "dict_type": "it must be a table"}
+_WORDS = {
+    "string_type": "it must be text",
+    "dict_type": "it must be a table",
+    "tuple_type": "it must be a list, such as [256, 256]",
+}
 
 
 def parse(kind: type[T], settings: Mapping[str, Any], *, where: str) -> T:
     """Turn plain settings into a dataclass, with nested ones and tuples.
+
+    A key such as ``training.epochs`` stands for ``epochs`` in the table ``training``.
 
     Raises
     ------
     SemidError
         Naming `where`, the key and the valid keys for an unknown one, or the value for a bad one.
     """
+    settings = _without_dots(settings, where)
     refuse_unknown(kind, settings, where=where)
     parsed: T = parse_value(kind, settings, where=where)
     return parsed
+
+
+def _without_dots(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    merged = {key: copy.deepcopy(value) for key, value in settings.items() if "." not in str(key)}
+    for key, value in settings.items():
+        if "." in str(key):
+            _lay(merged, key, value, f"{where}: '{key}'")
+    return merged
+
+
+def _lay(settings: dict[str, Any], key: str, value: Any, what: str) -> None:
+    """Set ``a.b`` in nested settings; `what` names it in an error."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise SemidError(f"{what}: '{parent}' is not a table of settings")
+    settings[last] = value
 
 
 def parse_value(kind: Any, value: Any, *, where: str, key: str = "") -> Any:
@@ -125,13 +150,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
             value = _loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        *parents, last = key.strip().split(".")
-        table = merged
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise SemidError(f"--set {override!r}: '{parent}' is not a table of settings")
-        table[last] = value
+        _lay(merged, key.strip(), value, f"--set {override!r}")
     return merged
 
 

@@ -199,7 +199,6 @@ def _columns(table: ParquetTable, item_id: str, config: ContrastConfig) -> list[
         (orders[0], _ORDERED, "numbers, dates or timestamps"),
     ):
         kind = table.schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(is_kind(kind) for is_kind in allowed):
             raise SemidError(
                 f"{display_path(table.name)}: column '{name}' is {kind}, but it must hold {words}; "

@@ -77,13 +77,16 @@ def take_rows(table: ParquetTable, widths: Widths, row_m: npt.NDArray[np.int64])
     return np.concatenate(found)
 
 
-def read_rows(x: Any, widths: Widths | None = None) -> tuple[Matrix, dict[str, int]]:
+def read_rows(
+    x: Any, widths: Widths | None = None, *, empty: bool = False
+) -> tuple[Matrix, dict[str, int]]:
     """Turn embeddings in memory into a checked matrix ``(n, d)`` and the widths of its columns.
 
     Parameters
     ----------
     x : one embedding per item, ``(n, d)``, or a mapping of column names to several
     widths : those that are expected, if any; one matrix may then hold all columns side by side
+    empty : whether no rows will do
 
     Raises
     ------
@@ -91,7 +94,7 @@ def read_rows(x: Any, widths: Widths | None = None) -> tuple[Matrix, dict[str, i
         For bad rows, columns of different lengths, or other columns than expected.
     """
     if not isinstance(x, Mapping):
-        x_nd = as_matrix(x)
+        x_nd = as_matrix(x, empty=empty)
         return x_nd, {"embedding": x_nd.shape[1]} if widths is None else dict(widths)
     if not x or (widths is not None and set(x) != set(widths)):
         raise SemidError(
@@ -101,7 +104,7 @@ def read_rows(x: Any, widths: Widths | None = None) -> tuple[Matrix, dict[str, i
     found = {}
     for name in x if widths is None else widths:
         with _naming(name):
-            found[name] = as_matrix(x[name])
+            found[name] = as_matrix(x[name], empty=empty)
     return _joined(found, widths)
 
 

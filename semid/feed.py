@@ -5,7 +5,7 @@ Shapes: n rows of a batch, d dims.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from semid.streams import prefetch
 from semid.training_data import ArrayData, TrainingData
 
 Rows = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
 
 # Near rows that each row may be put beside; several, as every epoch pairs differently.
 NEAR = 10
@@ -64,7 +65,8 @@ class Feed:
     Parameters
     ----------
     partners : of the contrast
-    neighbours : whether every row is put beside one near to it, each epoch another
+    neighbours : how rows are seen when every one is put beside one near to it, each epoch another;
+        None where that is not wanted
     seed : of the search for near rows
 
     Raises
@@ -77,7 +79,7 @@ class Feed:
     device: torch.device
     batch_size: int
     partners: Partners | None = None
-    neighbours: bool = False
+    neighbours: Callable[[Matrix], Matrix] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,7 +101,8 @@ class Feed:
     @cached_property
     def _near(self) -> Rows:
         assert isinstance(self.data, ArrayData)
-        return near_rows(self.data.train_nd, NEAR, seed=self.seed)
+        assert self.neighbours is not None
+        return near_rows(self.neighbours(self.data.train_nd), NEAR, seed=self.seed)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """Yield an epoch in batches."""
@@ -107,7 +110,7 @@ class Feed:
             yield from self._streamed(seed)
             return
         mate_n = None
-        if self.neighbours:
+        if self.neighbours is not None:
             order_n, mate_n = _beside(self._near, seed)
         else:
             order_n = self.data.order(seed)
@@ -116,12 +119,13 @@ class Feed:
             yield self._batch(self._take(row_b), row_b, mate_n, start, stop)
 
     def _streamed(self, seed: int) -> Iterator[Batch]:
-        if not self.neighbours:
+        if self.neighbours is None:
             for x_bd in self.data.batches(self.batch_size, seed=seed):
                 yield Batch(torch.from_numpy(x_bd).to(self.device))
             return
         blocks = self.data.batches(max(BLOCK_ROWS, self.batch_size), seed=seed)
-        found = ((x_nd, near_rows(x_nd, NEAR, seed=self.seed)) for x_nd in blocks)
+        seen = self.neighbours
+        found = ((x_nd, near_rows(seen(x_nd), NEAR, seed=self.seed)) for x_nd in blocks)
         for place, (x_nd, near_nk) in enumerate(prefetch(found)):
             order_n, mate_n = _beside(near_nk, seed + place)
             for start, stop in self._cuts(len(order_n)):

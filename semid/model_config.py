@@ -95,7 +95,8 @@ class CodebookConfig:
         larger by this share of the mean one, times log(use / mean use); 0 is the nearest codeword.
         The offsets are part of the model, so that encoding chooses as training did
     locality : how much the distances of a row that is near count in a row's choice in training, on
-        all levels but the last, for neighbours to share their first codes
+        all levels but the last, for neighbours to share their first codes; it counts less where
+        neighbours are hardly nearer to each other than to their codewords
     sinkhorn : balanced choice in training on ``none``, the ``last`` or ``all`` levels (2311.09049)
     sinkhorn_epsilon, sinkhorn_iterations : its temperature, relative to the mean squared distance,
         and its rounds
@@ -120,7 +121,7 @@ class CodebookConfig:
     shared: bool = False
     layer_norm: bool = False
     balance: float = 0.1
-    locality: float = 0.35
+    locality: float = 0.45
     sinkhorn: str = "none"
     sinkhorn_epsilon: float = 0.05
     sinkhorn_iterations: int = 5

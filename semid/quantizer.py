@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from semid.artifact import Artifact, as_numpy, read_artifact, save_artifact
+from semid.artifact import Artifact, as_numpy, read_artifact, refuse_changed, save_artifact
 from semid.autoencoder import Autoencoder
 from semid.block_search import BlockSearch
 from semid.config import parse
@@ -97,15 +97,15 @@ class Quantizer:
         """Return the raw codes of embeddings ``(n, d)``: int32 ``(n, l)``.
 
         `x` may be NumPy, torch or Arrow; for a model of several embedding columns a mapping of
-        their names to such, or one matrix of all side by side. The codes of a row do not depend on
-        the other rows.
+        their names to such, or one matrix of all side by side. No rows have no codes, ``(0, l)``.
+        The codes of a row do not depend on the other rows.
 
         Raises
         ------
         SemidError
             When the width is not the model's, or a row is NaN, infinite or all zeros.
         """
-        return self.quantize(read_rows(x, self.widths)[0]).codes_nl
+        return self.quantize(read_rows(x, self.widths, empty=True)[0]).codes_nl
 
     def quantize(self, x_nd: npt.NDArray[np.float32]) -> Codes:
         """Return codes, distances and margins of checked embeddings ``(n, d)``.
@@ -181,15 +181,16 @@ class Quantizer:
     def _double(self) -> BlockSearch:
         return BlockSearch(copy.deepcopy(self.network).double(), AGAIN_ROWS)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model directory, whole or not at all.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model directory, whole or not at all; where this very model stands, nothing.
 
         Raises
         ------
         SemidError
-            When the folder holds something else or cannot be written.
+            When the folder holds another model, unless `overwrite`, or anything else, or cannot be
+            written.
         """
-        save_artifact(self.to_artifact(), Path(folder))
+        save_artifact(self.to_artifact(), Path(folder), overwrite=overwrite)
 
     def to_artifact(self) -> Artifact:
         """Return what a model directory holds of this quantizer."""
@@ -210,12 +211,15 @@ class Quantizer:
         """
         try:
             codes_nl = np.asarray(codes)
+            if codes_nl.dtype == object and codes_nl.ndim == 1 and len(codes_nl):  # of a frame
+                codes_nl = np.stack(list(codes_nl))
         except ValueError as error:
             raise SemidError(f"codes cannot be read as a matrix of integers: {error}") from error
         levels = self.levels
         if codes_nl.ndim != 2 or not 1 <= codes_nl.shape[1] <= len(levels):
             raise SemidError(
-                f"codes have shape {codes_nl.shape}; expected (n, l) with l from 1 to {len(levels)}"
+                f"codes have shape {codes_nl.shape}; expected (n, l) with l from 1 to "
+                f"{len(levels)}, raw codes and not IDs with a suffix"
             )
         validate_codes(codes_nl, levels[: codes_nl.shape[1]])
         out_nd = np.empty((len(codes_nl), self.width), np.float32)
@@ -288,5 +292,6 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
             f"the weights in {shown} do not fit its config.json ({reason}); "
             "copy the model again or train it again"
         ) from error
+    refuse_changed(Path(folder))
     network.to(pick_device(device)).eval().requires_grad_(False)
     return Quantizer(found.kind, network, found.widths, found.config, found.history, found.metrics)

@@ -2,7 +2,8 @@
 
 A table is one file, a folder of part files, a glob or a URI that Arrow's file systems open. Rows
 are numbered from 0 over all files in the sorted order of their names; messages name the file and
-the row inside it. Nothing here holds more than a few batches in memory.
+the row inside it. Columns that are dictionaries, as pandas writes categories, count as what they
+stand for. Nothing here holds more than a few batches in memory.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class ParquetTable:
                 for batch in parquet.iter_batches(rows, row_groups=wanted, columns=columns):
                     skip, keep = max(span[0] - at, 0), min(span[1] - at, batch.num_rows)
                     if keep > skip:
-                        yield batch.slice(skip, keep - skip)
+                        yield _decoded(batch.slice(skip, keep - skip))
                     at += batch.num_rows
                     if at >= span[1]:
                         return
@@ -171,7 +172,7 @@ def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
     for file in files:
         with _explained(file):
             metadata = _footer(filesystem, file)
-        found = metadata.schema.to_arrow_schema()
+        found = _decoded_schema(metadata.schema.to_arrow_schema())
         if schema is not None and not found.equals(schema):
             raise SemidError(_schema_difference(files[0], schema, file, found))
         schema = schema or found
@@ -183,6 +184,23 @@ def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
     if table.num_rows == 0 and not allow_empty:
         raise SemidError(f"{display_path(name)} has no rows; check the job that wrote it")
     return table
+
+
+def _decoded_schema(schema: pa.Schema) -> pa.Schema:
+    for place, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            schema = schema.set(place, field.with_type(field.type.value_type))
+    return schema
+
+
+def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if not any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
+        return batch
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, schema=_decoded_schema(batch.schema))
 
 
 @contextmanager
@@ -201,6 +219,8 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
+    if not name:
+        raise SemidError("the path of a table is empty; name a file, a folder, a glob or a URI")
     if "://" in name:
         filesystem, base = pafs.FileSystem.from_uri(name)
     elif glob.has_magic(name) and not Path(name).exists():
@@ -245,8 +265,8 @@ def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:
                     f"after {size:,} bytes; write or copy it again"
                 ) from error
             raise SemidError(
-                f"{shown} is not a Parquet file (its first bytes are {head!r}); "
-                "convert it, for example with pandas.DataFrame.to_parquet"
+                f"{shown} is not a Parquet file (its first bytes are {head!r}); name the table "
+                "itself, or convert it, for example with pandas.DataFrame.to_parquet"
             ) from error
 
 

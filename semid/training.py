@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -99,7 +100,12 @@ class Trainer:
         self.monitor = Monitor(self.network, self.data, self.config)
         local = self.network.codes is not None and self.network.codes.local
         self.feed = Feed(
-            self.data, self.device, self.batch_size, self.partners, local, self.config.seed
+            self.data,
+            self.device,
+            self.batch_size,
+            partners=self.partners,
+            neighbours=self._standardised if local else None,
+            seed=self.config.seed,
         )
         self.best: dict[str, Tensor] = {}
         self.best_metrics: dict[str, Any] | None = None
@@ -156,6 +162,13 @@ class Trainer:
     def _sample(self) -> Tensor:
         rows_nd = self.data.sample(self.config.codebooks.init_rows, seed=self.config.seed)
         return torch.from_numpy(np.ascontiguousarray(rows_nd)).to(self.device)
+
+    @torch.no_grad()
+    def _standardised(self, x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = (
+            self.network.standardise(torch.from_numpy(x_nd).to(self.device)).cpu().numpy()
+        )
+        return found
 
     def _chance(self, *place: int) -> torch.Generator:
         """Return the generator of a step, or of one use of it."""

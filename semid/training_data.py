@@ -264,5 +264,5 @@ def require_rows(data: TrainingData, levels: Sequence[int]) -> None:
         raise SemidError(
             f"{data.train_rows:,} training rows ({data.held_out_rows:,} more are held out) are "
             f"fewer than the {largest} codewords of level {list(levels).index(largest)}; use "
-            "smaller --levels, a smaller holdout, or more items"
+            "smaller levels, a smaller holdout, or more items"
         )

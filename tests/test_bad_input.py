@@ -241,10 +241,11 @@ def test_missing_text_columns(refused):
     assert "items.parquet has no column 'colour'; its columns are item_id, title, brand" in said
 
 
-@reads_embeddings
-def test_a_missing_embedding_column(refused, place, world, name):
-    source = write(rows_of(world, name).select(["item_id"]), place / "t.parquet")
-    assert refused(name, table=source).startswith("t.parquet has no column 'embedding'; its col")
+def test_a_missing_embedding_column(refused, place, world):
+    source = write(rows_of(world, "train").select(["item_id"]), place / "t.parquet")
+    said = refused("train", table=source)
+    assert said.startswith("t.parquet has no column 'embedding'; its columns are item_id; name the")
+    assert said.endswith("by --columns")
 
 
 @reads_embeddings
@@ -342,7 +343,7 @@ def test_fewer_rows_than_codewords(refused):
     said = refused("train", "--levels", "8,512")
     assert "embeddings.parquet: " in said
     assert "training rows" in said
-    assert "are fewer than the 512 codewords of level 1; use smaller --levels" in said
+    assert "are fewer than the 512 codewords of level 1; use smaller levels" in said
 
 
 def test_items_that_are_too_few_for_the_encoder(refused, place, world):
@@ -384,6 +385,31 @@ def test_ids_in_another_order(refused, place, world):
     said = refused("evaluate", table=source)
     assert "ids.parquet, row 0 is item " in said
     assert "t.parquet, row 0 is item " in said
+
+
+def test_ids_of_other_embeddings(refused, place, world):
+    table = pq.read_table(world / "embeddings.parquet")
+    turned = pa.array([row[::-1] for row in table["embedding"].to_pylist()])
+    source = write(replaced(table, "embedding", turned), place / "t.parquet")
+    said = refused("evaluate", table=source)
+    assert said.startswith("t.parquet is not what ")
+    assert f"of its first {ROWS} rows have other codes there; evaluate needs the" in said
+
+
+def test_a_model_of_another_column(refused, place, world):
+    table = pq.read_table(world / "embeddings.parquet")
+    source = write(table.rename_columns(["item_id", "vector"]), place / "t.parquet")
+    for name in ("assign", "evaluate"):
+        said = refused(name, table=source)
+        assert said.startswith("t.parquet has no column 'embedding', whose embeddings the model ")
+        assert said.endswith("its columns are item_id, vector; rename the one with them")
+
+
+def test_an_output_that_is_no_file(place, world):
+    os.mkfifo(place / "pipe")
+    done = run_here(*command("export", world, place / "pipe", "--overwrite"))
+    assert done.error.startswith("pipe is a device or a pipe, which no output replaces")
+    assert (place / "pipe").is_fifo()
 
 
 def test_ids_of_another_type_than_the_embeddings(refused, place, world):

@@ -263,6 +263,22 @@ def test_check_finds_a_bad_code(tmp_path, world):
     assert "'codes' has 1 codes" in done.out
 
 
+def test_check_finds_an_id_of_two_items(tmp_path, world):
+    table = pq.read_table(world / "ids.parquet")
+    sids = table["sid"].to_pylist()
+    sids[9] = sids[4]
+    pq.write_table(table.set_column(2, "sid", pa.array(sids)), tmp_path / "ids.parquet")
+    done = run_here("check", tmp_path / "ids.parquet")
+    assert done.code == 2
+    assert f"column 'sid' holds {sids[4]} 2 times" in done.out
+    assert "row 4; " in done.out
+    assert "row 9); no two items share an ID" in done.out
+    # Raw codes may repeat.
+    raw = table.set_column(2, "sid", pa.array([sid[:-1] for sid in table["sid"].to_pylist()]))
+    pq.write_table(raw, tmp_path / "raw.parquet")
+    assert run_here("check", tmp_path / "raw.parquet").code == 0
+
+
 def test_show_describes_a_model(world):
     facts = run_here("show", world / "model", "--json").json
     assert facts["what"] == "rqvae model"
@@ -412,8 +428,10 @@ def test_integer_ids_stay_integers(tmp_path, catalog):
         assert back.item_ids.to_pylist() == items["item_id"].to_pylist()
 
 
-@pytest.mark.parametrize("ids", [pa.large_string(), pa.string()])
-def test_both_kinds_of_strings_are_ids(tmp_path, world, ids):
+@pytest.mark.parametrize(
+    "ids", [pa.large_string(), pa.string(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_every_kind_of_strings_are_ids(tmp_path, world, ids):
     table = pq.read_table(world / "embeddings.parquet")
     table = table.set_column(0, "item_id", table["item_id"].cast(ids))
     pq.write_table(table, tmp_path / "e.parquet")

@@ -42,6 +42,16 @@ def test_nested_tables_lists_and_whole_numbers() -> None:
     assert isinstance(config.training.learning_rate, float)
 
 
+def test_keys_with_dots_are_nested_ones() -> None:
+    dotted = {"training.epochs": 3, "training": {"learning_rate": 1}, "model.hidden": [32]}
+    nested = {"training": {"epochs": 3, "learning_rate": 1}, "model": {"hidden": [32]}}
+    assert parsed(dotted) == parsed(nested)
+    with pytest.raises(SemidError, match=r"train.toml: unknown setting 'training.epoch'; the"):
+        parsed({"training.epoch": 3})
+    with pytest.raises(SemidError, match=r"train.toml: 'seed.a': 'seed' is not a table of sett"):
+        parsed({"seed": 3, "seed.a": 3})
+
+
 def test_settings_go_to_json_and_back() -> None:
     config = parsed({"levels": [3, 5], "model": {"hidden": [7, 9]}, "seed": 4})
     plain = as_plain(config)
@@ -114,7 +124,7 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"memory_gib": NAN}, "memory_gib is nan"),
     ({"memory_gib": INF}, "memory_gib is inf"),
     ({"model": {"latent_dim": 0}}, "model.latent_dim 0 and model.hidden [768, 384] must be"),
-    ({"model": {"hidden": [8, 0]}}, "model.latent_dim 80 and model.hidden [8, 0] must be"),
+    ({"model": {"hidden": [8, 0]}}, "model.latent_dim 96 and model.hidden [8, 0] must be"),
     ({"training": {"epochs": 0}}, "training.epochs is 0; it must be at least 1"),
     ({"training": {"max_steps": 0}}, "training.max_steps is 0"),
     ({"codebooks": {"init_rows": 0}}, "codebooks.init_rows is 0"),
@@ -273,6 +283,15 @@ STRANGERS: list[tuple[dict[str, Any], str]] = [
         {"codebooks": {"sinkhorn": "all", "estimator": "gumbel"}},
         "codebooks.sinkhorn does not apply here: it needs another codebooks.estimator than gumbel",
     ),
+    (
+        {"codebooks": {"locality": 0.2, "estimator": "gumbel"}},
+        "codebooks.locality does not apply here: it needs another codebooks.estimator than gumbel",
+    ),
+    (
+        {"levels": [8], "codebooks": {"locality": 0.2}},
+        "codebooks.locality does not apply here: it needs several levels",
+    ),
+    ({"quantizer": "fsq", "codebooks": {"locality": 0.2}}, "codebooks.locality does not apply"),
     (
         {"loss": {"codebook": 2}},
         "loss.codebook does not apply here: it needs codebooks.update grad",

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 import semid
 from semid import feed, neighbours
 from semid.codebooks import ResidualCodebooks
+from semid.estimators import nearness
 from semid.feed import Batch, Feed
 from semid.metrics.neighbours import prefix_purity
 from semid.model_config import CodebookConfig
@@ -122,7 +123,7 @@ def sources(folder: Path, x_nd: npt.NDArray[np.float32]) -> list[TrainingData]:
 def test_an_epoch_has_every_row_once_beside_one_near_to_it(tmp_path: Path, streamed: bool) -> None:
     x_nd = clusters(400)
     data = sources(tmp_path, x_nd)[streamed]
-    source = Feed(data, torch.device("cpu"), 64, neighbours=True)
+    source = Feed(data, torch.device("cpu"), 64, neighbours=np.asarray)
     epochs = [list(source.epoch(seed)) for seed in (1, 1, 2)]
     first, again, other = (torch.cat([batch.x_nd for batch in epoch]) for epoch in epochs)
     assert torch.equal(first, again)
@@ -139,7 +140,7 @@ def test_an_epoch_has_every_row_once_beside_one_near_to_it(tmp_path: Path, strea
 def test_a_stream_is_paired_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "BLOCK_ROWS", 100)
     x_nd = clusters(250)
-    source = Feed(sources(tmp_path, x_nd)[1], torch.device("cpu"), 32, neighbours=True)
+    source = Feed(sources(tmp_path, x_nd)[1], torch.device("cpu"), 32, neighbours=np.asarray)
     batches = list(source.epoch(0))
     assert [len(batch.x_nd) for batch in batches] == [32, 32, 32, 4] * 2 + [32, 18]
     rows = torch.cat([batch.x_nd for batch in batches])
@@ -151,16 +152,37 @@ def test_a_choice_that_heeds_a_neighbour_by_hand() -> None:
     for home in range(2):
         codes.get_buffer(f"codebook_{home}").copy_(torch.tensor([[0.0], [1.0]]))
     codes.started = 2
-    latent_nz = torch.tensor([[0.1], [0.6], [0.6]])
-    alone = codes(latent_nz, Moment(2), torch.Generator()).codes_nl[:, 0]
-    assert alone.tolist() == [0, 1, 1]
-    # Half squared distances to 1 less those to 0: 0.4, -0.1. Of the second row it becomes
-    # 0.6 x -0.1 + 0.4 x 0.4 = 0.1; of the first 0.6 x 0.4 - 0.4 x 0.1 = 0.2. The third is alone.
+    latent_nz = torch.tensor([[0.45], [0.6], [0.45]])
+    alone = codes(latent_nz, Moment(2), torch.Generator()).codes_nl
+    assert alone.tolist() == [[0, 0], [1, 0], [0, 0]]
+    # Half squared distances to 1 less those to 0: 0.05 and -0.1. For the first row, with its
+    # mate's, 0.6 x 0.05 - 0.4 x 0.1 = -0.01; the second stays where it was, and the third is alone.
     moment = Moment(2, mate_n=torch.tensor([1, 0, 2]))
     together = codes(latent_nz, moment, torch.Generator()).codes_nl
-    assert together[:, 0].tolist() == [0, 0, 1]
-    # The last level is chosen by every row for itself: residuals 0.1, 0.6 and -0.4.
-    assert together[:, 1].tolist() == [0, 1, 0]
+    assert together[:, 0].tolist() == [1, 1, 0]
+    # Partners of the contrast that follow choose for themselves.
+    longer = codes(torch.tensor([[0.45], [0.6], [0.45], [0.45]]), moment, torch.Generator())
+    assert longer.codes_nl[:, 0].tolist() == [1, 1, 0, 0]
+
+
+def test_the_last_level_is_chosen_alone() -> None:
+    codes = ResidualCodebooks((1, 2), 1, CodebookConfig(balance=0.0, locality=0.9))
+    codes.get_buffer("codebook_1").copy_(torch.tensor([[0.0], [1.0]]))
+    codes.started = 2
+    moment = Moment(2, mate_n=torch.tensor([1, 0]))
+    found = codes(torch.tensor([[0.49], [0.51]]), moment, torch.Generator())
+    assert found.codes_nl.tolist() == [[0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("gap", "share"), [(0.0, 1.0), (1.2, 1.0), (1.3, 0.5), (1.4, 0.0), (9.0, 0.0)]
+)
+def test_how_near_mates_are_by_hand(gap: float, share: float) -> None:
+    # Two mates at a squared distance of `gap`, each at 1 from its codeword; the third row is alone.
+    residual_mz = torch.tensor([[0.0], [gap**0.5], [100.0]])
+    left_m, mate_m = torch.tensor([1.0, 1.0, 5.0]), torch.tensor([1, 0, 2])
+    assert float(nearness(residual_mz, left_m, mate_m)) == pytest.approx(share, abs=1e-5)
+    assert float(nearness(residual_mz, left_m, torch.arange(3))) == 0.0
 
 
 def test_locality_lets_neighbours_share_codes() -> None:

@@ -457,7 +457,6 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "zeros": (drawn(4) * [[1], [1], [0], [1]], "row 2: the embedding is all zeros"),
     "one dimension": (np.ones(9), r"x has shape \(9,\); expected \(n, d\)"),
     "three dimensions": (np.ones((2, 3, 4)), r"x has shape \(2, 3, 4\); expected \(n, d\)"),
-    "no rows": (np.ones((0, 9)), r"x has shape \(0, 9\)"),
     "no columns": (np.ones((3, 0)), r"x has shape \(3, 0\)"),
     "no Arrow rows": (pa.array([], pa.list_(pa.float32())), "x has no rows"),
     "no Arrow columns": (pa.array([[], []], pa.list_(pa.float32())), "x has no values in row 0"),
@@ -583,6 +582,20 @@ def test_a_model_directory_is_plain_files(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
+def test_no_rows_have_no_codes(model: Quantizer) -> None:
+    lists = pa.array([], pa.list_(pa.float32(), WIDTH))
+    for nothing in (np.empty((0, WIDTH), np.float32), lists):
+        assert model.encode(nothing).shape == (0, len(model.levels))
+    with pytest.raises(SemidError, match="dimensions"):
+        model.encode(np.empty((0, WIDTH + 1), np.float32))
+
+
+def test_codes_from_a_column_of_a_frame(model: Quantizer) -> None:
+    codes_nl = model.encode(drawn(5))
+    column = pd.DataFrame({"codes": list(codes_nl)})["codes"]
+    np.testing.assert_array_equal(model.decode(column), model.decode(codes_nl))
+
+
 def test_what_the_manifest_says(model: Quantizer, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["seed"] == 0
@@ -596,9 +609,32 @@ def test_what_the_manifest_says(model: Quantizer, folder: Path) -> None:
     assert other["model_fingerprint"] != manifest["model_fingerprint"]
 
 
-def test_saving_replaces_a_model_but_nothing_else(model: Quantizer, folder: Path) -> None:
-    fitted(model.kind, (8,)).save(folder)
+def test_saving_replaces_another_model_only_when_asked(model: Quantizer, folder: Path) -> None:
+    other = fitted(model.kind, (8,))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SemidError, match="model holds another model; choose another folder, or"):
+        other.save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    other.save(folder, overwrite=True)
     assert semid.load(folder).levels == (8,)
+
+
+def test_saving_a_model_where_it_stands_changes_nothing(model: Quantizer, folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    semid.load(folder).save(folder)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+def test_a_changed_weight_is_found(model: Quantizer, folder: Path) -> None:
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-2] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(SemidError, match=r"is damaged .* changed since the model was written"):
+        semid.load(folder)
+
+
+def test_saving_replaces_nothing_else(model: Quantizer, folder: Path) -> None:
     other = folder.parent / "photos"
     other.mkdir()
     (other / "cat.jpg").write_text("cat")

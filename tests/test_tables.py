@@ -265,8 +265,8 @@ def test_not_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "items.csv").write_text("item_id,title\n1,a\n")
     assert message_of("items.csv") == (
-        "items.csv is not a Parquet file (its first bytes are b'item'); convert it, for example "
-        "with pandas.DataFrame.to_parquet"
+        "items.csv is not a Parquet file (its first bytes are b'item'); name the table itself, or "
+        "convert it, for example with pandas.DataFrame.to_parquet"
     )
     (tmp_path / "empty.parquet").touch()
     assert message_of("empty.parquet") == "empty.parquet is an empty file; write or copy it again"

@@ -45,7 +45,11 @@ def load_model(model: str, *, device: str, max_length: int | None) -> SentenceTr
         sentence-transformers is not installed, the device is not there, the model cannot be found
         or loaded, or it cannot take `max_length` tokens.
     """
-    require_package("sentence_transformers", extra="text", purpose="the text encoder")
+    require_package(
+        "sentence_transformers",
+        extra="text",
+        purpose=f"the encoder {model!r}, which is neither lsa nor features,",
+    )
     device = _pick_device(device)
     folder = find_folder(model)
     with _no_progress_bars():

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from semid.quantizer import Quantizer
 
 BATCH_ROWS = 16_384
+# Rows that are encoded again, and the share of them that may have other codes: of the model that
+# assigned them all have the same, unless an item was embedded anew since.
+AGAIN_ROWS = 2_048
+OTHER_SHARE = 0.01
 
 
 def evaluate(
@@ -129,10 +133,31 @@ def _measure(
     share = float(model.config.get("holdout", 0.0))
     measurement = Measurement(model.levels, spans(model.widths))
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
-        for x_nd, codes_nl, items in prefetch(_joined(ids, table, item_id, model)):
+        for place, (x_nd, codes_nl, items) in enumerate(
+            prefetch(_joined(ids, table, item_id, model))
+        ):
+            if place == 0:
+                _refuse_other_embeddings(ids, table, model, x_nd, codes_nl)
             measurement.add(x_nd, codes_nl, model.decode(codes_nl), held_out(items, share))
             shown.update(len(x_nd))
     return measurement.result()
+
+
+def _refuse_other_embeddings(
+    ids: ParquetTable,
+    table: ParquetTable,
+    model: Quantizer,
+    x_nd: npt.NDArray[np.float32],
+    codes_nl: npt.NDArray[np.int32],
+) -> None:
+    again_nl = model.quantize(x_nd[:AGAIN_ROWS]).codes_nl
+    other_n = (again_nl != codes_nl[:AGAIN_ROWS]).any(1)
+    if other_n.mean() > OTHER_SHARE:
+        raise SemidError(
+            f"{display_path(table.name)} is not what {display_path(ids.name)} was assigned from: "
+            f"{other_n.sum():,} of its first {len(other_n):,} rows have other codes there; "
+            "evaluate needs the embeddings that the IDs were assigned from"
+        )
 
 
 def _joined(

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from semid.artifact import CONFIG, METRICS, read_header, read_json
-from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
+from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding, refuse_repeated
 from semid.config import as_plain
 from semid.cooccurrence import USER
 from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
-from semid.id_columns import CODES, SID, code_matrix
+from semid.id_columns import CODES, CODES_TYPE, SID, code_matrix
 from semid.id_table import read_metadata
 from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
@@ -39,8 +39,9 @@ class Check:
 def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
     """Read a whole table and list what is wrong with it, changing nothing.
 
-    Ids are checked in every table but interactions, vectors in ``embedding`` and every other list
-    of floats, codes where there are ``codes`` and ``sid``.
+    Ids are checked in every table, and that none repeats in all but interactions; vectors in
+    ``embedding`` and every other list of floats; codes where there are ``codes`` and ``sid``, and
+    that no two items share a ``sid`` with a suffix.
 
     Raises
     ------
@@ -74,9 +75,12 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
         if width := attempt(embedding_width, opened, column):
             facts["width" if column == EMBEDDING else f"width of {column}"] = width
             attempt(_check_embeddings, opened, column, width, show)
-    for column in (CODES, SID):
-        if column in opened.schema.names:
-            facts[f"length of {column}"] = attempt(_check_codes, opened, column, show)
+    coded = [column for column in (CODES, SID) if column in opened.schema.names]
+    lengths = {column: attempt(_check_codes, opened, column, show) for column in coded}
+    facts |= {f"length of {column}": length for column, length in lengths.items() if length}
+    # An ID that is longer than the codes has a suffix, which tells items apart.
+    if (lengths.get(SID) or 0) > (lengths.get(CODES) or 0) > 0:
+        attempt(_check_unique_sids, opened, show)
     return Check(facts, problems)
 
 
@@ -88,7 +92,7 @@ def _embedding_columns(table: ParquetTable) -> list[str]:
 
 def _check_embeddings(table: ParquetTable, column: str, width: int, show: bool) -> None:
     row = 0
-    with bar(column, table.num_rows, "rows", show=show) as shown:
+    with bar(f"check {column}", table.num_rows, "rows", show=show) as shown:
         for batch in table.batches([column]):
             side_by_side(batch, {column: width}, where=table, first_row=row)
             row += batch.num_rows
@@ -97,7 +101,7 @@ def _check_embeddings(table: ParquetTable, column: str, width: int, show: bool) 
 
 def _check_codes(table: ParquetTable, column: str, show: bool) -> int | None:
     row, width = 0, None
-    with bar(column, table.num_rows, "rows", show=show) as shown:
+    with bar(f"check {column}", table.num_rows, "rows", show=show) as shown:
         for batch in table.batches([column]):
             at = table.locator(row)
             codes_nl = code_matrix(batch.column(0), column, width=width, at=at)
@@ -105,6 +109,18 @@ def _check_codes(table: ParquetTable, column: str, show: bool) -> int | None:
             row += batch.num_rows
             shown.update(batch.num_rows)
     return width
+
+
+def _check_unique_sids(table: ParquetTable, show: bool) -> None:
+    with bar("unique sid", table.num_rows, "rows", show=show) as shown:
+        refuse_repeated(
+            table,
+            SID,
+            CODES_TYPE,
+            (batch.column(0).cast(CODES_TYPE) for batch in table.batches([SID])),
+            "no two items share an ID, so assign the catalog again, as one table",
+            on_rows=shown.update,
+        )
 
 
 def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:

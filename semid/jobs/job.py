@@ -185,6 +185,12 @@ def require_workers(workers: int, *, least: int) -> None:
 def require_widths(table: ParquetTable, widths: Widths, model: Path) -> None:
     """Raise `SemidError` unless `table` has the embedding columns that `model` wants."""
     for column, width in widths.items():
+        if column not in table.schema.names:
+            raise SemidError(
+                f"{display_path(table.name)} has no column '{column}', whose embeddings the model "
+                f"{display_path(model)} was trained on; its columns are "
+                f"{', '.join(table.schema.names)}; rename the one with them"
+            )
         found = embedding_width(table, column)
         if found != width:
             which = "embeddings" if len(widths) == 1 else f"embeddings '{column}'"
@@ -231,5 +237,10 @@ def output_path(path: str | Path) -> Path:
             f"the output {str(path)!r} names no file or folder; choose another --output"
         )
     with translate_os_errors(output):
+        if output.exists() and not (output.is_file() or output.is_dir()):
+            raise SemidError(
+                f"{display_path(output)} is a device or a pipe, which no output replaces; choose "
+                "another --output"
+            )
         # What a link stands for is replaced, not the link.
         return output.resolve() if output.is_symlink() else output

@@ -44,6 +44,14 @@ def bar(what: str, total: int, unit: str, *, show: bool, delay: float = 0.0) -> 
         yield shown
 
 
+def say(sentence: str, *, show: bool) -> None:
+    """Write a sentence above the bars; nothing unless `show`."""
+    from tqdm.auto import tqdm
+
+    if show:
+        tqdm.write(sentence, file=sys.stderr)
+
+
 class TrainingBar:
     """A training callback that moves a bar and shows the figures of the last epoch."""
 

@@ -15,7 +15,7 @@ from semid.embedding_columns import embedding_widths
 from semid.errors import FloorError, SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
-from semid.jobs.progress import TrainingBar, bar
+from semid.jobs.progress import TrainingBar, bar, say
 from semid.manifests import Manifest
 from semid.tables import open_table
 from semid.trackers import Tracker, require_trackers, tracking
@@ -110,6 +110,9 @@ def train(
         if met is not None:
             ids = training_ids(table, item_id, share=config.holdout)
             partners = count_partners(met, ids, config.contrast, item_id=item_id)
+        checkpoint = stage / "checkpoint.safetensors"
+        if checkpoint.exists():
+            say("train: goes on from the checkpoint of the run before", show=show)
         with (
             bar("train", 1, "steps", show=show) as shown,
             _trackers(track, config, stage, target) as trackers,
@@ -121,7 +124,7 @@ def train(
                 device=device,
                 # The lines first: what they hold is not tracked again after a crash.
                 callbacks=[TrainingBar(shown), JsonLines(stage / LINES), *trackers],
-                checkpoint=stage / "checkpoint.safetensors",
+                checkpoint=checkpoint,
             )
         if strict:
             _require_floor(model.metrics, config, target)
