@@ -234,7 +234,7 @@ def output_path(path: str | Path) -> Path:
     output = Path(path)
     if output.name in {"", ".."}:
         raise SemidError(
-            f"the output {str(path)!r} names no file or folder; choose another --output"
+            f"the output {str(path)!r} names no file or folder of its own; choose another --output"
         )
     with translate_os_errors(output):
         if output.exists() and not (output.is_file() or output.is_dir()):
