@@ -220,7 +220,7 @@ def test_sinkhorn_uses_all_codewords_alike() -> None:
 def test_balance_evens_use_out_and_encoding_chooses_as_training_did() -> None:
     uses = []
     for balance in (0.0, 0.5):
-        model = fitted("rqvae", {"codebooks": {"balance": balance}})
+        model = fitted("rqvae", {"codebooks": {"balance": balance}}, (16, 8))
         uses.append([level["perplexity"] for level in model.metrics["levels"]])
     assert all(even > uneven for uneven, even in zip(*uses, strict=True))
 

@@ -206,7 +206,7 @@ def test_too_few_rows() -> None:
         require_rows(data, (256, 2_000, 1_101))
     assert str(error.value) == (
         "1,100 training rows (100 more are held out) are fewer than the 2000 codewords of level 1; "
-        "use smaller --levels, a smaller holdout, or more items"
+        "use smaller levels, a smaller holdout, or more items"
     )
 
 
