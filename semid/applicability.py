@@ -64,7 +64,9 @@ def _strangers(config: Any) -> Iterator[tuple[str, str]]:
             setting = f"{section}.{name}"
             kinds = _FOR.get(setting, _FOR[section])
             if not applies(setting, config.quantizer):
-                yield setting, f"quantizer {', '.join(kinds[:-1])}{' or ' * (len(kinds) > 1)}{kinds[-1]}"
+                *others, last = kinds
+                one_of = f"{', '.join(others)} or {last}" if others else last
+                yield setting, f"quantizer {one_of}"
     for setting, fits, needs in _combinations(config):
         section, name = setting.split()[0].split(".")
         if not fits and name in _changed(getattr(config, section)):

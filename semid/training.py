@@ -41,7 +41,7 @@ EPOCH_STEPS = 2_000
 # the sums.
 SHARD_ROWS = 256
 
-Shards = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
+Shards = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Callback(Protocol):
@@ -245,16 +245,26 @@ class Trainer:
             return loss, wanted
 
         losses, gradients = zip(*shards(learn, range(len(parts))), strict=True)
-        for parameter, *found in zip(self.parameters, *gradients, strict=True):
-            parameter.grad = _add_up([part for part in found if part is not None])
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        quantised = _joined([loss.quantised for loss in losses])
-        self.monitor.add([loss.terms for loss in losses], shares, quantised)
-        if quantised is not None:
-            self._update_codebooks(quantised)
+
+        def optimise() -> None:
+            for parameter, *found in zip(self.parameters, *gradients, strict=True):
+                parameter.grad = _add_up([part for part in found if part is not None])
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+        def follow() -> None:
+            quantised = _joined([loss.quantised for loss in losses])
+            self.monitor.add([loss.terms for loss in losses], shares, quantised)
+            if quantised is not None:
+                self._update_codebooks(quantised)
+
+        codes = self.network.codes
+        # Codewords that are buffers have nothing to do with the optimiser: both at once.
+        apart = codes is not None and not list(codes.parameters())
+        for _ in (shards if apart else map)(_call, (optimise, follow)):
+            pass
 
     def _update_codebooks(self, quantised: Quantised) -> None:
         codes, books = self.network.codes, self.config.codebooks
@@ -300,6 +310,10 @@ class Trainer:
         self.scaler.load_state_dict(facts["scaler"])
         if self.network.codes is not None:
             self.network.codes.started = facts["started"]
+
+
+def _call(work: Callable[[], None]) -> None:
+    work()
 
 
 def _add_up(parts: list[Tensor]) -> Tensor | None:
