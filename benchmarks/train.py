@@ -1,9 +1,11 @@
-"""`semid train` with its defaults against RQ-KMeans: time, utilization, uniqueness, error.
+"""`semid train` with its defaults against RQ-KMeans: time, use, uniqueness, error, neighbours.
 
     SEMID_DATA=... python benchmarks/train.py --seeds 0,1,2
 
 Uses the Amazon Beauty embeddings below SEMID_DATA; without them, LSA embeddings of the sample
-catalog. Both quantizers see the same training and held-out items and the same seeds.
+catalog. Both quantizers see the same training and held-out items and the same seeds. The last two
+columns are the shares of every item's 10 nearest neighbours that have its first code, and its first
+two.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 from measuring import machine, semid
+
+from semid import load
+from semid.columns import as_matrix
+from semid.metrics.neighbours import prefix_purity
+from semid.neighbours import nearest_neighbours
 
 LEVELS = "256,256,256"
 
@@ -30,14 +39,30 @@ def embeddings(folder: Path) -> str:
     return made
 
 
-def row(quantizer: str, seed: int, seconds: float, summary: dict[str, Any]) -> str:
+class Neighbours:
+    """The 10 nearest neighbours of every item, and how many share the beginnings of its codes."""
+
+    def __init__(self, source: str) -> None:
+        self.x_nd = as_matrix(pq.read_table(source)["embedding"])
+        self.rows = np.arange(len(self.x_nd))
+        self.near_nk = nearest_neighbours(self.x_nd, self.rows, 10)
+
+    def shares(self, model: str) -> list[float]:
+        """Return the share with the same first code, and with the same first two."""
+        codes_nl = load(model).encode(self.x_nd)
+        return [float(share) for share in prefix_purity(codes_nl, self.rows, self.near_nk)[:2]]
+
+
+def row(
+    quantizer: str, seed: int, seconds: float, summary: dict[str, Any], shares: list[float]
+) -> str:
     levels = summary["levels"]
     perplexity = " ".join(f"{level['perplexity']:6.1f}" for level in levels)
     dead = sum(level["size"] - level["used"] for level in levels)
     return (
         f"{quantizer:<10}{seed:>5}{seconds:>9.1f}  {perplexity}{dead:>7}"
         f"{summary['raw_uniqueness']:>12.4f}{summary['held_out_error']:>11.4f}"
-        f"{summary['train_error']:>11.4f}"
+        f"{summary['train_error']:>11.4f}{shares[0]:>8.3f}{shares[1]:>8.3f}"
     )
 
 
@@ -52,9 +77,10 @@ def main() -> None:
         print(f"{source}, levels {LEVELS}; time is the whole command")
         print(
             f"{'':<10}{'seed':>5}{'seconds':>9}  {'perplexity per level':<20}{'dead':>7}"
-            f"{'uniqueness':>12}{'held out':>11}{'training':>11}"
+            f"{'uniqueness':>12}{'held out':>11}{'training':>11}{'1st':>8}{'2 codes':>8}"
         )
         errors: dict[str, list[float]] = {}
+        neighbours = Neighbours(source)
         for quantizer in ("rqvae", "rqkmeans"):
             for seed in seeds:
                 output = str(folder / f"{quantizer}-{seed}")
@@ -62,7 +88,8 @@ def main() -> None:
                 run = semid("train", source, "--output", output, *chosen)
                 summary = run.output["summary"]
                 errors.setdefault(quantizer, []).append(summary["held_out_error"])
-                print(row(quantizer, seed, run.seconds, summary), flush=True)
+                shares = neighbours.shares(output)
+                print(row(quantizer, seed, run.seconds, summary, shares), flush=True)
     ratios = [ours / theirs for ours, theirs in zip(*errors.values(), strict=True)]
     print(f"held-out error, rqvae over rqkmeans: {min(ratios):.3f} to {max(ratios):.3f}")
 
