@@ -12,15 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semid.estimators import (
-    gumbel_choice,
-    nearness,
-    rotate,
-    sinkhorn_choice,
-    straight_through,
-)
+from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_through
 from semid.fsq import Grid, grid_sizes
 from semid.kmeans import kmeans
+from semid.locality import mate_weight, with_mates
 from semid.model_config import CodebookConfig
 from semid.quantised import Moment, Quantised, Statistics
 from semid.quantization import Level, least, nearest
@@ -161,13 +156,13 @@ class ResidualCodebooks(nn.Module):
         zero = latent_nz.new_zeros(())
         codebook_loss, gap = zero, zero
         codes, residuals, totals, commitments = [], [], [], []
-        heed = zero
+        weight = zero
         for number, level in enumerate(self.search_levels[: moment.depth]):
             residual_nz = level.enter(residual_nz)
             residuals.append(residual_nz.detach())
             if number == 0 and moment.mate_n is not None and level.grid is None:
-                heed = self._heed(level, residuals[0], moment.mate_n)
-            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance, heed)
+                weight = mate_weight(level, residuals[0], moment.mate_n, self.config.locality)
+            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance, weight)
             total_nz = total_nz + chosen_nz
             totals.append(total_nz.detach())
             if self.config.update == "gradient" or level.grid is not None:
@@ -195,11 +190,11 @@ class ResidualCodebooks(nn.Module):
         residual_nz: Tensor,
         moment: Moment,
         chance: torch.Generator,
-        heed: Tensor,
+        weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes of a level and their codewords, these with a gradient where they learn.
 
-        `heed` is the weight of a mate's scores. Under Gumbel-softmax the codewords carry the
+        `weight` is that of a mate's scores. Under Gumbel-softmax the codewords carry the
         gradient to the encoder too.
         """
         config = self.config
@@ -213,7 +208,7 @@ class ResidualCodebooks(nn.Module):
         with torch.no_grad():
             score_nk, last = level.scores(residual_nz), number == len(self.levels) - 1
             if moment.mate_n is not None and not last:
-                score_nk = _mixed(score_nk, moment.mate_n, heed)
+                score_nk = with_mates(score_nk, moment.mate_n, weight)
             if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
                 code_n = sinkhorn_choice(
                     score_nk,
@@ -223,14 +218,6 @@ class ResidualCodebooks(nn.Module):
             else:
                 code_n, _ = least(score_nk)
         return code_n, nn.functional.embedding(code_n, level.codebook_kz)
-
-    @torch.no_grad()
-    def _heed(self, level: Level, residual_nz: Tensor, mate_m: Tensor) -> Tensor:
-        """Return what a mate's scores weigh: `locality`, as far as mates are near each other."""
-        own_mz = residual_nz[: len(mate_m)]
-        code_m, _ = least(level.scores(own_mz))
-        left_m = (own_mz - level.codebook_kz[code_m]).square().sum(1)
-        return self.config.locality * nearness(own_mz, left_m, mate_m)
 
     def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:
         match self.config.estimator:
@@ -345,10 +332,3 @@ def _sum_by_code(residual_nz: Tensor, code_n: Tensor, like_kz: Tensor) -> Tensor
     if sums.is_cuda:  # where index_add_ adds in any order, and index_put_ sorts
         return sums.index_put_((code_n,), residual_nz, accumulate=True)
     return sums.index_add_(0, code_n, residual_nz)
-
-
-def _mixed(score_nk: Tensor, mate_m: Tensor, weight: Tensor) -> Tensor:
-    """Let the scores of its mate count in those of each of the first m rows."""
-    own_mk, others_nk = score_nk[: len(mate_m)], score_nk[len(mate_m) :]
-    mixed_mk = torch.lerp(own_mk, own_mk[mate_m], weight)
-    return torch.cat([mixed_mk, others_nk]) if len(others_nk) else mixed_mk

@@ -6,23 +6,17 @@ holds a catalog in memory.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from semid.arrays import to_arrow, to_numpy
+from semid.arrays import to_numpy
 from semid.errors import SemidError, display_path
 from semid.tables import ParquetTable
 
 EMBEDDING = "embedding"
-
-_GROUPING_BYTES = 1 << 30
 
 
 def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
@@ -45,95 +39,6 @@ def id_type(table: ParquetTable, item_id: str) -> pa.DataType:
         f"{display_path(table.name)}: column '{item_id}' is {found}, but item ids must be "
         "string or int64; cast the column or name another with --item-id"
     )
-
-
-def check_ids(
-    table: ParquetTable, item_id: str, *, on_rows: Callable[[int], object] | None = None
-) -> None:
-    """Raise `SemidError` when an item id is null or occurs twice, naming the rows.
-
-    Ids in ascending order are seen to be unique in passing. Others are grouped by DuckDB, which
-    spills to disk what does not fit, so any number of rows will do; `on_rows` then hears of every
-    batch how many rows it had.
-    """
-    kind = id_type(table, item_id)
-    if _ascend(table, item_id):
-        return
-
-    def ids() -> Iterator[pa.Array]:
-        row = 0
-        for batch in table.batches([item_id], rows=65_536):
-            _refuse_null_ids(batch.column(0), item_id, table, row)
-            row += batch.num_rows
-            yield batch.column(0).cast(kind)
-
-    refuse_repeated(
-        table, item_id, kind, ids(), "ids must be unique, remove the duplicates", on_rows=on_rows
-    )
-
-
-def refuse_repeated(
-    table: ParquetTable,
-    column: str,
-    kind: pa.DataType,
-    values: Iterable[pa.Array],
-    advice: str,
-    *,
-    on_rows: Callable[[int], object] | None = None,
-) -> None:
-    """Raise `SemidError` when one of the `values` of a column occurs twice, naming the rows."""
-    from semid.database import fed, out_of_core
-
-    def numbered() -> Iterator[pa.RecordBatch]:
-        row = 0
-        for batch in values:
-            rows = to_arrow(np.arange(row, row + len(batch)))
-            yield pa.record_batch([batch, rows], names=["value", "row"])
-            row += len(batch)
-            if on_rows is not None:
-                on_rows(len(batch))
-
-    with (
-        out_of_core(
-            f"looking for duplicates in {display_path(table.name)}",
-            Path(tempfile.gettempdir()),
-            memory_bytes=_GROUPING_BYTES,
-            relief="name a larger folder in TMPDIR",
-        ) as connection,
-        fed(connection, "ids", pa.schema([("value", kind), ("row", pa.int64())]), numbered()),
-    ):
-        found = connection.execute(
-            "SELECT value, min(row), max(row), count(*) FROM ids GROUP BY value "
-            "HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
-        ).fetchone()
-    if found:
-        value, first, last, times = found
-        raise SemidError(
-            f"{display_path(table.name)}: column '{column}' holds {value!r} {times} times "
-            f"({table.locate(first)}; {table.locate(last)}); {advice}"
-        )
-
-
-def _ascend(table: ParquetTable, item_id: str) -> bool:
-    """Tell whether every id is there and above the one before."""
-    last = None
-    for batch in table.batches([item_id], rows=65_536):
-        ids = batch.column(0)
-        if ids.null_count or not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
-            return False
-        if last is not None and not pc.less(last, ids[0]).as_py():
-            return False
-        last = ids[-1]
-    return True
-
-
-def _refuse_null_ids(ids: pa.Array, item_id: str, table: ParquetTable, first_row: int) -> None:
-    if ids.null_count:
-        row = first_row + int(np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))[0])
-        raise SemidError(
-            f"{table.locate(row)}: column '{item_id}' is null; every item needs an id, "
-            "drop the row or fill it in"
-        )
 
 
 def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:

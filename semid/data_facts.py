@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from semid.kmeans import kmeans
+from semid.kmeans import kmeans, nearest_centroids
 from semid.metrics.codes import Utilization, utilization
 
 Matrix = npt.NDArray[np.float32]
@@ -82,8 +82,7 @@ def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
 
 def _probe(x_nd: Matrix, k: int, *, seed: int) -> tuple[Utilization, float]:
     centroid_kd = kmeans(x_nd, k, seed=seed, iterations=PROBE_ITERATIONS)
-    score_nk = 0.5 * np.einsum("kd,kd->k", centroid_kd, centroid_kd) - x_nd @ centroid_kd.T
-    code_n = score_nk.argmin(1)
+    code_n = nearest_centroids(x_nd, centroid_kd)
     square_n = np.square(x_nd - centroid_kd[code_n], dtype=np.float64).sum(1)
     used = utilization(np.bincount(code_n, minlength=k))
     return used, float((square_n < NEAR * square_n.mean()).mean())

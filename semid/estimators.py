@@ -8,10 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Squared distances of mates, over those that both leave to their codewords: 0.5 in real catalogs,
-# 0.7 and more in data without structure.
-NEAR, FAR = 0.6, 0.7
-
 
 def straight_through(latent_nz: Tensor, quantised_nz: Tensor) -> Tensor:
     """Return the quantised latent with the latent's gradient unchanged (VQ-VAE, 1711.00937)."""
@@ -77,25 +73,3 @@ def sinkhorn_choice(score_nk: Tensor, *, epsilon: float, iterations: int) -> Ten
         log_nk = log_nk - log_nk.logsumexp(0, keepdim=True)  # every codeword the same mass
         log_nk = log_nk - log_nk.logsumexp(1, keepdim=True)  # every row all of its own
     return log_nk.argmax(1)
-
-
-@torch.no_grad()
-def nearness(residual_mz: Tensor, left_m: Tensor, mate_m: Tensor) -> Tensor:
-    """Tell from 0 to 1 how much nearer mates are to each other than rows to their codewords.
-
-    The median over mates of their squared distance, over the squared distances that both leave: 1
-    up to `NEAR`, 0 from `FAR`. Where nothing is nearer than anything else, as in a dense place
-    without structure, what mates have in common is its middle, and codewords would gather there.
-
-    Parameters
-    ----------
-    left_m : squared distance of every row to its codeword
-    mate_m : place of the mate of every row, its own for one without
-    """
-    mated_m = mate_m != torch.arange(len(mate_m), device=mate_m.device)
-    gap_m = (residual_mz - residual_mz[mate_m]).square().sum(1)
-    tiny = torch.finfo(gap_m.dtype).tiny
-    ratio_m = (gap_m / (left_m + left_m[mate_m]).clamp_min(tiny))[mated_m]
-    if not len(ratio_m):
-        return gap_m.new_zeros(())
-    return ((FAR - ratio_m.median()) / (FAR - NEAR)).clamp(0, 1)

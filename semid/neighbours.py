@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import require_package
-from semid.kmeans import kmeans
+from semid.kmeans import kmeans, nearest_centroids
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -21,7 +21,6 @@ EXACT_ROWS = 16_384
 CELL_ROWS = 512
 MOST_CELL_ROWS = 4_096
 CELL_SAMPLE = 64
-_BLOCK_ROWS = 16_384
 
 
 def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
@@ -66,11 +65,7 @@ def _cells(x_nd: Matrix, count: int, *, seed: int) -> Iterator[Rows]:
     n = len(x_nd)
     picked = np.random.default_rng(seed).choice(n, min(n, CELL_SAMPLE * count), replace=False)
     centre_kd = kmeans(x_nd[np.sort(picked)], count, seed=seed, iterations=5)
-    half_k = 0.5 * np.einsum("kd,kd->k", centre_kd, centre_kd)
-    cell_n = np.empty(n, np.int64)
-    for start in range(0, n, _BLOCK_ROWS):
-        block_bd = x_nd[start : start + _BLOCK_ROWS]
-        cell_n[start : start + len(block_bd)] = (half_k - block_bd @ centre_kd.T).argmin(1)
+    cell_n = nearest_centroids(x_nd, centre_kd)
     order_n = np.argsort(cell_n, kind="stable")
     for row_c in np.split(order_n, np.cumsum(np.bincount(cell_n, minlength=count))[:-1]):
         for start in range(0, len(row_c), MOST_CELL_ROWS):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +22,6 @@ from torch import Tensor
 from semid.autoencoder import Autoencoder
 from semid.checkpoints import load_checkpoint, save_checkpoint, state_of
 from semid.cooccurrence import Partners
-from semid.devices import one_thread_each
 from semid.errors import SemidError
 from semid.feed import Batch, Feed
 from semid.fit_config import FitConfig
@@ -31,17 +29,13 @@ from semid.losses import Loss, batch_loss
 from semid.monitoring import Monitor, better, diverged
 from semid.quantised import Moment, Quantised
 from semid.revival import revive
+from semid.shards import Shards, add_up, in_threads, joined, shard_rows
 from semid.training_data import TrainingData
 
 # Often enough to lose little work, seldom enough to cost nothing.
 CHECKPOINT_SECONDS = 5.0
 # What counts as an epoch of a table so large that a pass takes more: measured and kept as often.
 EPOCH_STEPS = 2_000
-# Rows of a batch that one thread takes. The cut is the same for any number of threads, and so are
-# the sums.
-SHARD_ROWS = 256
-
-Shards = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Callback(Protocol):
@@ -126,7 +120,7 @@ class Trainer:
         elif self.step == 0:
             self._initialise()
         saved = time.monotonic()
-        with self._in_threads() as shards:
+        with in_threads(self.device, self.batch_size) as shards:
             while self.step < self.total_steps:
                 metrics = self._run_epoch(callbacks, shards)
                 self.history.append(metrics)
@@ -141,16 +135,6 @@ class Trainer:
         if self.network.codes is not None:
             with torch.no_grad():
                 revive(self.network.codes, self.network.project(self._sample()))
-
-    @contextmanager
-    def _in_threads(self) -> Iterator[Shards]:
-        """Return what runs the shards of a batch: on a CPU at once, each on a thread of its own."""
-        threads = min(torch.get_num_threads(), math.ceil(self.batch_size / SHARD_ROWS))
-        if self.device.type != "cpu" or threads < 2:
-            yield map
-            return
-        with one_thread_each(threads) as pool:
-            yield pool.map
 
     def _initialise(self) -> None:
         self.network.initialise(self._sample(), self._chance())
@@ -231,7 +215,7 @@ class Trainer:
     def _train_step(self, batch: Batch, shards: Shards) -> None:
         moment, all_rows = self._moment(), len(batch.x_nd)
         batch = batch._replace(x_nd=self.network.standardise(batch.x_nd))
-        rows = SHARD_ROWS if self.device.type == "cpu" else all_rows
+        rows = shard_rows(self.device, all_rows)
         parts = [batch.part(start, start + rows) for start in range(0, all_rows, rows)]
         shares = [len(part.x_nd) / all_rows for part in parts]
 
@@ -248,14 +232,14 @@ class Trainer:
 
         def optimise() -> None:
             for parameter, *found in zip(self.parameters, *gradients, strict=True):
-                parameter.grad = _add_up([part for part in found if part is not None])
+                parameter.grad = add_up([part for part in found if part is not None])
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip)
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
         def follow() -> None:
-            quantised = _joined([loss.quantised for loss in losses])
+            quantised = joined([loss.quantised for loss in losses])
             self.monitor.add([loss.terms for loss in losses], shares, quantised)
             if quantised is not None:
                 self._update_codebooks(quantised)
@@ -263,8 +247,7 @@ class Trainer:
         codes = self.network.codes
         # Codewords that are buffers have nothing to do with the optimiser: both at once.
         apart = codes is not None and not list(codes.parameters())
-        for _ in (shards if apart else map)(_call, (optimise, follow)):
-            pass
+        list((shards if apart else map)(lambda work: work(), (optimise, follow)))
 
     def _update_codebooks(self, quantised: Quantised) -> None:
         codes, books = self.network.codes, self.config.codebooks
@@ -310,24 +293,3 @@ class Trainer:
         self.scaler.load_state_dict(facts["scaler"])
         if self.network.codes is not None:
             self.network.codes.started = facts["started"]
-
-
-def _call(work: Callable[[], None]) -> None:
-    work()
-
-
-def _add_up(parts: list[Tensor]) -> Tensor | None:
-    total = parts[0] if parts else None
-    for part in parts[1:]:
-        total = part if total is None else total.add_(part)
-    return total
-
-
-def _joined(shards: Sequence[Quantised | None]) -> Quantised | None:
-    """Put the shards of a batch together again."""
-    found = [shard for shard in shards if shard is not None]
-    if not found:
-        return None
-    codes_nl = torch.cat([shard.codes_nl for shard in found])
-    residuals = [torch.cat(level) for level in zip(*(s.residuals for s in found), strict=True)]
-    return found[0]._replace(codes_nl=codes_nl, residuals=residuals)

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.columns import (
-    check_ids,
     check_rows,
     embedding_matrix,
     embedding_schema,
     embedding_width,
     id_type,
 )
+from semid.duplicates import check_ids
 from semid.errors import SemidError
 from semid.tables import ParquetTable, open_table
 

@@ -38,7 +38,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "principal",
     ),
     ("fit_config", "quantization", "estimators", "contrast", "data_facts", "neighbours"),
-    ("mlp", "quantised"),
+    ("mlp", "quantised", "locality"),
     ("projection",),
     # columns and directories with their checks
     (
@@ -50,7 +50,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "metrics.measurement",
     ),
-    ("codebooks", "balancing", "embedding_columns"),
+    ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -93,6 +93,8 @@ LOADS = {
         "contrast",
         "mlp",
         "quantised",
+        "locality",
+        "shards",
         "projection",
         "block_search",
         "feed",

@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 import semid
 from semid import feed, neighbours
 from semid.codebooks import ResidualCodebooks
-from semid.estimators import nearness
 from semid.feed import Batch, Feed
+from semid.locality import nearness
 from semid.metrics.neighbours import prefix_purity
 from semid.model_config import CodebookConfig
 from semid.neighbours import near_rows, nearest_neighbours, pair_up, side_by_side_order

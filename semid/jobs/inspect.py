@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from semid.artifact import CONFIG, METRICS, read_header, read_json
-from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding, refuse_repeated
+from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
 from semid.config import as_plain
 from semid.cooccurrence import USER
+from semid.duplicates import refuse_repeated
 from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from semid import __version__
-from semid.columns import check_ids, embedding_width
+from semid.columns import embedding_width
+from semid.duplicates import check_ids
 from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path
 from semid.jobs.progress import bar
