@@ -27,7 +27,7 @@ Matrix = npt.NDArray[np.float32]
 
 # Near rows that each row may be put beside; several, as every epoch pairs differently.
 NEAR = 10
-# Rows of a stream among which neighbours are looked for.
+# Rows of a stream among which neighbours are looked for, about.
 BLOCK_ROWS = 65_536
 
 
@@ -123,7 +123,9 @@ class Feed:
             for x_bd in self.data.batches(self.batch_size, seed=seed):
                 yield Batch(torch.from_numpy(x_bd).to(self.device))
             return
-        blocks = self.data.batches(max(BLOCK_ROWS, self.batch_size), seed=seed)
+        # Whole batches, so that only the last of an epoch is smaller.
+        block_rows = max(BLOCK_ROWS // self.batch_size, 1) * self.batch_size
+        blocks = self.data.batches(block_rows, seed=seed)
         seen = self.neighbours
         found = ((x_nd, near_rows(seen(x_nd), NEAR, seed=self.seed)) for x_nd in blocks)
         for place, (x_nd, near_nk) in enumerate(prefetch(found)):
