@@ -34,6 +34,7 @@ _FOR: dict[str, tuple[str, ...]] = {
     "codebooks.fsq_grid": _SEVERAL_LEVELS,
     "codebooks.layer_norm": _CODED,
     "codebooks.locality": ("rqvae",),
+    "codebooks.separation": ("rqvae",),
     "codebooks.prefix_share": _SEVERAL_LEVELS,
     "codebooks.progressive": _SEVERAL_LEVELS,
     "contrast": _NETWORKS,
@@ -86,8 +87,10 @@ def _combinations(config: Any) -> Iterator[tuple[str, bool, str]]:
         yield f"codebooks.{name}", books.sinkhorn != "none", "codebooks.sinkhorn last or all"
     chosen = books.estimator != "gumbel"
     yield "codebooks.sinkhorn", chosen, "another codebooks.estimator than gumbel"
-    yield "codebooks.locality", chosen, "another codebooks.estimator than gumbel"
-    yield "codebooks.locality", len(config.levels) > 1, "several levels"
+    for name in ("locality", "separation"):
+        yield f"codebooks.{name}", chosen, "another codebooks.estimator than gumbel"
+        yield f"codebooks.{name}", len(config.levels) > 1, "several levels"
+    yield "codebooks.separation", books.fsq == "none", "a last level with a codebook"
     both = books.fsq == books.sinkhorn == "last"
     yield "codebooks.sinkhorn last", not both, "a last level with a codebook"
     yield "codebooks.shared", books.fsq == "none", "codebooks.fsq none"

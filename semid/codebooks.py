@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from semid.estimators import gumbel_choice, rotate, sinkhorn_choice, straight_through
 from semid.fsq import Grid, grid_sizes
 from semid.kmeans import kmeans
-from semid.locality import mate_weight, with_mates
+from semid.locality import how_near, with_mates
 from semid.model_config import CodebookConfig
 from semid.quantised import Moment, Quantised, Statistics
 from semid.quantization import Level, least, nearest
@@ -95,8 +95,14 @@ class ResidualCodebooks(nn.Module):
     @property
     def local(self) -> bool:
         """Whether a row's choice heeds a row that is near."""
-        books = any(self._grid(level) is None for level in range(len(self.levels) - 1))
-        return books and self.config.locality > 0 and self.config.estimator != "gumbel"
+        return self.config.estimator != "gumbel" and any(map(self._heed, range(len(self.levels))))
+
+    def _heed(self, level: int) -> float:
+        """Return what a mate's scores weigh at a level, as far as mates are near each other."""
+        if len(self.levels) == 1 or self._grid(level) is not None:
+            return 0.0
+        last = level == len(self.levels) - 1
+        return -self.config.separation if last else self.config.locality
 
     def _offset(self, level: int) -> Tensor | None:
         return getattr(self, f"offset_{level}", None)
@@ -156,13 +162,17 @@ class ResidualCodebooks(nn.Module):
         zero = latent_nz.new_zeros(())
         codebook_loss, gap = zero, zero
         codes, residuals, totals, commitments = [], [], [], []
-        weight = zero
+        near = zero
         for number, level in enumerate(self.search_levels[: moment.depth]):
             residual_nz = level.enter(residual_nz)
             residuals.append(residual_nz.detach())
-            if number == 0 and moment.mate_n is not None and level.grid is None:
-                weight = mate_weight(level, residuals[0], moment.mate_n, self.config.locality)
-            code_n, chosen_nz = self._choose(number, level, residual_nz, moment, chance, weight)
+            score_nk = None if level.grid is not None else self._scores(level, residual_nz)
+            if moment.mate_n is not None and score_nk is not None:
+                if number == 0:
+                    near = how_near(level, residuals[0], score_nk, moment.mate_n)
+                if weight := self._heed(number):
+                    score_nk = with_mates(score_nk, moment.mate_n, weight * near)
+            code_n, chosen_nz = self._choose(number, level, residual_nz, score_nk, moment, chance)
             total_nz = total_nz + chosen_nz
             totals.append(total_nz.detach())
             if self.config.update == "gradient" or level.grid is not None:
@@ -183,40 +193,41 @@ class ResidualCodebooks(nn.Module):
             totals,
         )
 
+    def _scores(self, level: Level, residual_nz: Tensor) -> Tensor:
+        # Only Gumbel-softmax has a gradient through the scores.
+        with torch.set_grad_enabled(self.config.estimator == "gumbel"):
+            return level.scores(residual_nz)
+
     def _choose(
         self,
         number: int,
         level: Level,
         residual_nz: Tensor,
+        score_nk: Tensor | None,
         moment: Moment,
         chance: torch.Generator,
-        weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes of a level and their codewords, these with a gradient where they learn.
 
-        `weight` is that of a mate's scores. Under Gumbel-softmax the codewords carry the
-        gradient to the encoder too.
+        `score_nk` is None for a grid. Under Gumbel-softmax the codewords carry the gradient to the
+        encoder too.
         """
         config = self.config
-        if (grid := self._grid(number)) is not None:
+        if score_nk is None:
+            grid = self._grid(number)
+            assert grid is not None
             code_n, point_nz = grid(residual_nz)
             return code_n, point_nz
         if config.estimator == "gumbel":
-            score_nk = level.scores(residual_nz)
             code_n, weight_nk = gumbel_choice(score_nk, moment.temperature, chance)
             return code_n, weight_nk @ level.codebook_kz
-        with torch.no_grad():
-            score_nk, last = level.scores(residual_nz), number == len(self.levels) - 1
-            if moment.mate_n is not None and not last:
-                score_nk = with_mates(score_nk, moment.mate_n, weight)
-            if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
-                code_n = sinkhorn_choice(
-                    score_nk,
-                    epsilon=config.sinkhorn_epsilon,
-                    iterations=config.sinkhorn_iterations,
-                )
-            else:
-                code_n, _ = least(score_nk)
+        last = number == len(self.levels) - 1
+        if config.sinkhorn == "all" or (config.sinkhorn == "last" and last):
+            code_n = sinkhorn_choice(
+                score_nk, epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations
+            )
+        else:
+            code_n, _ = least(score_nk)
         return code_n, nn.functional.embedding(code_n, level.codebook_kz)
 
     def _pass_through(self, latent_nz: Tensor, total_nz: Tensor) -> Tensor:

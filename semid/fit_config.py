@@ -43,7 +43,7 @@ class LossConfig:
     commitment: float = 0.5
     codebook: float = 1.0
     diversity: float = 0.0
-    uniformity: float = 0.55
+    uniformity: float = 0.5
     kl: float = 0.001
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class TrainingConfig:
         the one with the least held-out error among those that do
     """
 
-    epochs: int = 36
+    epochs: int = 28
     max_steps: int = 20_000
     autoencoder_share: float = 0.15
     batch_size: int = 0

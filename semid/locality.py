@@ -1,7 +1,9 @@
-"""Neighbours that choose codewords together in training, for them to share their first codes.
+"""Neighbours that heed each other in training: together on the first levels, apart on the last.
 
-A mate is a row of the batch that is near to another; its scores count in the other's choice. Pure
-torch. Shapes: n rows of a batch, the first m of which may have a mate; z latent dims, k codewords.
+A mate is a row of the batch that is near to another; its scores count in the other's choice. Where
+they count as its own, mates share codes; where they count against it, the last level learns to tell
+rows from each other that share all codes before. Pure torch. Shapes: n rows of a batch, the first m
+of which may have a mate; z latent dims, k codewords.
 """
 
 from __future__ import annotations
@@ -17,19 +19,18 @@ NEAR, FAR = 0.6, 0.7
 
 
 @torch.no_grad()
-def mate_weight(level: Level, residual_nz: Tensor, mate_m: Tensor, locality: float) -> Tensor:
-    """Return what a mate's scores weigh, ``()``: `locality`, as far as mates are near each other.
+def how_near(level: Level, residual_nz: Tensor, score_nk: Tensor, mate_m: Tensor) -> Tensor:
+    """Tell how near mates are to each other at the first level; see `nearness`.
 
     Parameters
     ----------
-    level : the first one, with a codebook
-    residual_nz : what it quantises
+    level, residual_nz, score_nk : the first level, what it quantises, and its scores of that
     mate_m : place of the mate of every row, its own for one without
     """
     own_mz = residual_nz[: len(mate_m)]
-    code_m, _ = least(level.scores(own_mz))
+    code_m, _ = least(score_nk[: len(mate_m)])
     left_m = (own_mz - level.codebook_kz[code_m]).square().sum(1)
-    return locality * nearness(own_mz, left_m, mate_m)
+    return nearness(own_mz, left_m, mate_m)
 
 
 @torch.no_grad()
@@ -56,7 +57,11 @@ def nearness(residual_mz: Tensor, left_m: Tensor, mate_m: Tensor) -> Tensor:
 
 
 def with_mates(score_nk: Tensor, mate_m: Tensor, weight: Tensor) -> Tensor:
-    """Return the scores ``(n, k)`` of which `weight` are the mate's, in the first m rows."""
+    """Return the scores ``(n, k)`` of which `weight` are the mate's, in the first m rows.
+
+    A weight below 0 counts them against a codeword: best is what is near the row and far from its
+    mate.
+    """
     own_mk, others_nk = score_nk[: len(mate_m)], score_nk[len(mate_m) :]
     mixed_mk = torch.lerp(own_mk, own_mk[mate_m], weight)
     return torch.cat([mixed_mk, others_nk]) if len(others_nk) else mixed_mk

@@ -55,20 +55,21 @@ def batch_loss(
     terms: dict[str, Tensor] = {}
     if network.codes is not None and config.loss.uniformity:
         terms["uniformity"] = uniformity(latent_nz[:n])
-    quantised, prefixes = None, list[Tensor]()
+    quantised, encoded_nz = None, latent_nz
     if network.log_variance is not None:
         latent_nz, terms["kl"] = network.draw(both, latent_nz, chance)
     elif moment is not None:
         assert network.codes is not None
         quantised = network.codes(latent_nz, moment, chance)
         assert quantised is not None
-        prefixes = quantised.prefixes(latent_nz)
         latent_nz = quantised.latent_nz
         terms["commitment"] = quantised.commitment
         terms["codebook"] = quantised.codebook_loss
         terms["diversity"] = quantised.entropy_gap
     if pairs is not None:
-        chosen = prefixes if config.contrast.levels == "all" and prefixes else [latent_nz]
+        chosen = [latent_nz]
+        if quantised is not None and config.contrast.levels == "all":
+            chosen = quantised.prefixes(encoded_nz)
         terms["contrast"] = contrast_loss(
             [latent[:n] for latent in chosen],
             [latent[n:] for latent in chosen],

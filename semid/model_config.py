@@ -52,7 +52,7 @@ class ModelConfig:
         width), ``none`` leaves only the MLP. With a path, the MLP starts at zero
     """
 
-    latent_dim: int = 96
+    latent_dim: int = 128
     hidden: tuple[int, ...] = (768, 384)
     activation: str = "relu"
     layer_norm: bool = False
@@ -97,6 +97,8 @@ class CodebookConfig:
     locality : how much the distances of a row that is near count in a row's choice in training, on
         all levels but the last, for neighbours to share their first codes; it counts less where
         neighbours are hardly nearer to each other than to their codewords
+    separation : how much the same distances count against a codeword on the last level, for
+        neighbours that share all codes before to differ there
     sinkhorn : balanced choice in training on ``none``, the ``last`` or ``all`` levels (2311.09049)
     sinkhorn_epsilon, sinkhorn_iterations : its temperature, relative to the mean squared distance,
         and its rounds
@@ -121,7 +123,8 @@ class CodebookConfig:
     shared: bool = False
     layer_norm: bool = False
     balance: float = 0.1
-    locality: float = 0.45
+    locality: float = 0.5
+    separation: float = 0.5
     sinkhorn: str = "none"
     sinkhorn_epsilon: float = 0.05
     sinkhorn_iterations: int = 5
@@ -150,7 +153,7 @@ class CodebookConfig:
             require(f"codebooks.{name}", value, value > 0, "above 0")
         require("codebooks.balance", self.balance, self.balance >= 0, "at least 0")
         for name in (
-            *("ema_decay", "locality", "restart_below", "restart_until"),
+            *("ema_decay", "locality", "separation", "restart_below", "restart_until"),
             *("prefix_share", "progressive"),
         ):
             value = getattr(self, name)

@@ -86,6 +86,8 @@ OPTIONS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("codebooks.balance", 0.0, BOOKS),
     ("codebooks.locality", 0.0, ("rqvae",)),
     ("codebooks.locality", 1.0, ("rqvae",)),
+    ("codebooks.separation", 0.0, ("rqvae",)),
+    ("codebooks.separation", 1.0, ("rqvae",)),
     ("codebooks.sinkhorn", "last", BOOKS),
     ("codebooks.sinkhorn", "all", BOOKS),
     ("codebooks.restart_below", 0.0, BOOKS),

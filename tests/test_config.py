@@ -291,6 +291,14 @@ STRANGERS: list[tuple[dict[str, Any], str]] = [
         {"levels": [8], "codebooks": {"locality": 0.2}},
         "codebooks.locality does not apply here: it needs several levels",
     ),
+    (
+        {"codebooks": {"separation": 0.2, "fsq": "last"}},
+        "codebooks.separation does not apply here: it needs a last level with a codebook",
+    ),
+    (
+        {"levels": [8], "codebooks": {"separation": 0.2}},
+        "codebooks.separation does not apply here: it needs several levels",
+    ),
     ({"quantizer": "fsq", "codebooks": {"locality": 0.2}}, "codebooks.locality does not apply"),
     (
         {"loss": {"codebook": 2}},

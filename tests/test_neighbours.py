@@ -166,13 +166,27 @@ def test_a_choice_that_heeds_a_neighbour_by_hand() -> None:
     assert longer.codes_nl[:, 0].tolist() == [1, 1, 0, 0]
 
 
-def test_the_last_level_is_chosen_alone() -> None:
-    codes = ResidualCodebooks((1, 2), 1, CodebookConfig(balance=0.0, locality=0.9))
-    codes.get_buffer("codebook_1").copy_(torch.tensor([[0.0], [1.0]]))
-    codes.started = 2
-    moment = Moment(2, mate_n=torch.tensor([1, 0]))
-    found = codes(torch.tensor([[0.49], [0.51]]), moment, torch.Generator())
-    assert found.codes_nl.tolist() == [[0, 0], [0, 1]]
+def test_neighbours_choose_apart_on_the_last_level_by_hand() -> None:
+    # Both leave 0.3 and more to the first level's only codeword: mates are near each other.
+    moment = Moment(2, mate_n=torch.tensor([1, 0, 2]))
+    latent_nz = torch.tensor([[0.49], [0.4], [0.49]])
+    for separation, wanted in ((0.0, [0, 0, 0]), (0.5, [1, 0, 0])):
+        # Half squared distances to 1 less those to 0: 0.01 and 0.1. For the first row, against
+        # its mate's, 1.5 x 0.01 - 0.5 x 0.1 = -0.035.
+        config = CodebookConfig(balance=0.0, locality=0.9, separation=separation)
+        codes = ResidualCodebooks((1, 2), 1, config)
+        codes.get_buffer("codebook_1").copy_(torch.tensor([[0.0], [1.0]]))
+        codes.started = 2
+        found = codes(latent_nz, moment, torch.Generator())
+        assert found.codes_nl[:, 1].tolist() == wanted
+
+
+@pytest.mark.parametrize("chosen", [{"locality": 0.0}, {"separation": 0.0}])
+def test_one_of_locality_and_separation_is_enough(chosen: dict[str, float]) -> None:
+    assert ResidualCodebooks((2, 2), 1, CodebookConfig(**chosen)).local  # type: ignore[arg-type]
+    assert not ResidualCodebooks((2,), 1, CodebookConfig(**chosen)).local  # type: ignore[arg-type]
+    none = CodebookConfig(locality=0.0, separation=0.0)
+    assert not ResidualCodebooks((2, 2), 1, none).local
 
 
 @pytest.mark.parametrize(
@@ -192,10 +206,27 @@ def test_locality_lets_neighbours_share_codes() -> None:
     shares = []
     for locality in (0.0, 0.5):
         config = {
-            "codebooks": {"locality": locality},
+            "codebooks": {"locality": locality, "separation": 0.0},
             "model": {"hidden": [64]},
             "training": {"epochs": 20},
         }
         codes_nl = semid.fit(x_nd, levels=(64, 64, 64), config=config).encode(x_nd)
         shares.append(prefix_purity(codes_nl, row_n, near_nk)[1])
     assert shares[1] > shares[0] + 0.02
+
+
+def test_separation_lets_neighbours_differ_in_the_last_code_alone() -> None:
+    x_nd = load_digits().data.astype(np.float32)
+    unique, shares = list[float](), list[float]()
+    row_n, near_nk = np.arange(len(x_nd)), near_rows(x_nd, 5, seed=0)
+    for separation in (0.0, 0.5):
+        config = {
+            "codebooks": {"separation": separation},
+            "model": {"hidden": [64]},
+            "training": {"epochs": 20},
+        }
+        model = semid.fit(x_nd, levels=(32, 16, 16), config=config)
+        unique.append(model.metrics["raw_uniqueness"])
+        shares.append(float(prefix_purity(model.encode(x_nd), row_n, near_nk)[1]))
+    assert unique[1] > unique[0] + 0.01
+    assert shares[1] > shares[0] - 0.02
