@@ -38,6 +38,16 @@ CHECKPOINT_SECONDS = 5.0
 EPOCH_STEPS = 2_000
 
 
+def chosen_batch_size(rows: int) -> int:
+    """Return the rows of a step for so many training rows.
+
+    512; less where that would be fewer than ten steps an epoch, which leaves codebooks too little
+    time; more where it would be very many.
+    """
+    power_of_two = 1 << max(rows // 10, 1).bit_length() - 1
+    return min(max(128, min(power_of_two, 512), rows // 48), 4_096)
+
+
 class Callback(Protocol):
     """Something that watches a training run: a progress bar, a log file, a tracker."""
 
@@ -67,7 +77,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings, rows = self.config.training, self.data.train_rows
-        self.batch_size = min(rows, settings.batch_size or min(max(512, rows // 48), 4_096))
+        self.batch_size = min(rows, settings.batch_size or chosen_batch_size(rows))
         self.epoch_steps = math.ceil(rows / self.batch_size)
         self.total_steps = min(settings.epochs * self.epoch_steps, settings.max_steps)
         # At least one step for the codebooks: before it they are empty.

@@ -18,7 +18,7 @@ from semid.fit_config import FitConfig, TrainingConfig
 from semid.fitting import fit_data, measure
 from semid.model_config import ModelConfig
 from semid.quantizer import Quantizer, make_network
-from semid.training import Trainer
+from semid.training import Trainer, chosen_batch_size
 from semid.training_data import ArrayData, held_out
 
 Matrix = npt.NDArray[np.float32]
@@ -145,6 +145,17 @@ def test_a_catalog_smaller_than_a_batch() -> None:
 
 
 # What it says
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [
+        *((1, 128), (2_000, 128), (2_559, 128), (2_560, 256), (5_119, 256), (5_120, 512)),
+        *((24_623, 512), (48_000, 1_000), (10_000_000, 4_096)),
+    ],
+)
+def test_rows_of_a_step_by_hand(rows: int, size: int) -> None:
+    assert chosen_batch_size(rows) == size
 
 
 def test_history_and_callbacks() -> None:
