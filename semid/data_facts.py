@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from semid.kmeans import kmeans, nearest_centroids
+from semid.kmeans import kmeans
 from semid.metrics.codes import Utilization, utilization
 
 Matrix = npt.NDArray[np.float32]
@@ -81,8 +81,12 @@ def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
 
 
 def _probe(x_nd: Matrix, k: int, *, seed: int) -> tuple[Utilization, float]:
+    import torch
+
+    from semid.quantization import Level, nearest
+
     centroid_kd = kmeans(x_nd, k, seed=seed, iterations=PROBE_ITERATIONS)
-    code_n = nearest_centroids(x_nd, centroid_kd)
+    code_n = nearest(torch.from_numpy(x_nd), Level(torch.from_numpy(centroid_kd))).numpy()
     square_n = np.square(x_nd - centroid_kd[code_n], dtype=np.float64).sum(1)
     used = utilization(np.bincount(code_n, minlength=k))
     return used, float((square_n < NEAR * square_n.mean()).mean())

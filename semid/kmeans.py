@@ -14,8 +14,6 @@ from semid.errors import SemidError, require_package
 
 Matrix = npt.NDArray[np.float32]
 
-_BLOCK_ROWS = 16_384
-
 
 def kmeans(
     x_nd: Matrix,
@@ -46,16 +44,6 @@ def kmeans(
         return np.asarray(x_nd.mean(0, keepdims=True, dtype=np.float64), dtype=np.float32)
     x_nd = np.ascontiguousarray(x_nd, dtype=np.float32)
     return (_by_sklearn if library == "sklearn" else _by_faiss)(x_nd, k, seed, iterations, init)
-
-
-def nearest_centroids(x_nd: Matrix, centroid_kd: Matrix) -> npt.NDArray[np.int64]:
-    """Return the nearest centroid of every row in squared distance, ``(n,)``; block by block."""
-    half_k = 0.5 * np.einsum("kd,kd->k", centroid_kd, centroid_kd)
-    found_n = np.empty(len(x_nd), np.int64)
-    for start in range(0, len(x_nd), _BLOCK_ROWS):
-        block_bd = x_nd[start : start + _BLOCK_ROWS]
-        found_n[start : start + len(block_bd)] = (half_k - block_bd @ centroid_kd.T).argmin(1)
-    return found_n
 
 
 def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Matrix:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from semid.errors import require_package
-from semid.kmeans import kmeans, nearest_centroids
+from semid.kmeans import kmeans
+from semid.quantization import Level, nearest, product
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -21,26 +22,29 @@ EXACT_ROWS = 16_384
 CELL_ROWS = 512
 MOST_CELL_ROWS = 4_096
 CELL_SAMPLE = 64
+QUERIES_AT_ONCE = 512
+# Candidates beyond those that are wanted, whose order rounding may have mixed up.
+SPARE = 8
 
 
 def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
     """Return the rows nearest to the rows `query_q`, themselves left out: ``(q, k)``.
 
-    Exact, in squared distance, by FAISS; k is `count`, or n - 1 where that is less.
-
-    Raises
-    ------
-    SemidError
-        When faiss is not installed.
+    In squared distance, every row compared with every other; whatever the number of threads. k is
+    `count`, or n - 1 where that is less.
     """
-    require_package("faiss", extra="cpu", purpose="the search for neighbours")
-    import faiss
-
-    count = min(count, len(x_nd) - 1)
-    index = faiss.IndexFlatL2(x_nd.shape[1])
-    index.add(np.ascontiguousarray(x_nd))
-    _, found_qk = index.search(np.ascontiguousarray(x_nd[query_q]), count + 1)
-    return _without_itself(found_qk, query_q)
+    x, count = torch.from_numpy(np.ascontiguousarray(x_nd)), min(count, len(x_nd) - 1)
+    half_n = 0.5 * x.square().sum(1)
+    candidates, found = min(count + 1 + SPARE, len(x_nd)), []
+    for query_b in torch.split(torch.from_numpy(query_q), QUERIES_AT_ONCE):
+        # Half the squared distance, less the part that is the same for all: near enough to find
+        # candidates, and then the difference itself, which cancels nothing, to order them.
+        score_bn = product(half_n, x[query_b], x, alpha=-1)
+        near_bc = score_bn.topk(candidates, largest=False).indices
+        apart_bc = (x[near_bc] - x[query_b][:, None]).square().sum(2)
+        order_bk = apart_bc.sort(dim=1, stable=True).indices[:, : count + 1]
+        found.append(near_bc.gather(1, order_bk))
+    return _without_itself(torch.cat(found).numpy(), query_q)
 
 
 def near_rows(x_nd: Matrix, count: int, *, seed: int) -> Rows:
@@ -65,7 +69,7 @@ def _cells(x_nd: Matrix, count: int, *, seed: int) -> Iterator[Rows]:
     n = len(x_nd)
     picked = np.random.default_rng(seed).choice(n, min(n, CELL_SAMPLE * count), replace=False)
     centre_kd = kmeans(x_nd[np.sort(picked)], count, seed=seed, iterations=5)
-    cell_n = nearest_centroids(x_nd, centre_kd)
+    cell_n = nearest(torch.from_numpy(x_nd), Level(torch.from_numpy(centre_kd))).numpy()
     order_n = np.argsort(cell_n, kind="stable")
     for row_c in np.split(order_n, np.cumsum(np.bincount(cell_n, minlength=count))[:-1]):
         for start in range(0, len(row_c), MOST_CELL_ROWS):

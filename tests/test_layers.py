@@ -37,8 +37,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
         "principal",
     ),
-    ("fit_config", "quantization", "estimators", "contrast", "data_facts", "neighbours"),
-    ("mlp", "quantised", "locality"),
+    ("fit_config", "quantization", "estimators", "contrast"),
+    ("mlp", "quantised", "locality", "data_facts", "neighbours"),
     ("projection",),
     # columns and directories with their checks
     (
@@ -98,6 +98,7 @@ LOADS = {
         "projection",
         "block_search",
         "feed",
+        "neighbours",
         "fsq",
         "balancing",
         "codebooks",
