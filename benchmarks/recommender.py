@@ -69,7 +69,7 @@ class Histories:
     def windows(self, leave: int) -> tuple[Tensor, Tensor]:
         """Return the last places before the `leave` last items, and the item after each.
 
-        Both ``(u, t)``, -1 where a history is shorter.
+        Both ``(u, t)``, -1 where a history is shorter; a batch is cut to its longest.
         """
         read = np.full((len(self.items), LENGTH), -1)
         wanted = read.copy()
@@ -109,8 +109,8 @@ class Recommender(nn.Module):
         code_utl = self.codes.code_nl[item_ut.clamp_min(0)]
         there_ut = (item_ut >= 0).unsqueeze(-1)
         found = sum(table(code_utl[..., level]) for level, table in enumerate(self.embeddings))
-        x_utw = self.drop(found * there_ut + self.place.weight)
-        mask_tt = nn.Transformer.generate_square_subsequent_mask(LENGTH)
+        x_utw = self.drop(found * there_ut + self.place.weight[: item_ut.shape[1]])
+        mask_tt = nn.Transformer.generate_square_subsequent_mask(item_ut.shape[1])
         return self.blocks(x_utw, mask=mask_tt, is_causal=True)
 
     def scores(self, level: int, state_nw: Tensor) -> Tensor:
@@ -159,11 +159,18 @@ def measure(model: Recommender, read_ut: Tensor, target_u: Tensor) -> tuple[floa
     return hit.any(1).float().mean().item(), gain.sum(1).mean().item()
 
 
+def _alike(length_u: Tensor, size: int) -> list[Tensor]:
+    """Shuffle rows into batches of about one length, so that little of them is filling."""
+    noisy_u = length_u + torch.rand(len(length_u)) * 2
+    batches = noisy_u.argsort().split(size)
+    return [batches[place] for place in torch.randperm(len(batches))]
+
+
 @dataclass(frozen=True)
 class Study:
     """How the recommender is trained and measured: the same for all IDs."""
 
-    epochs: int = 30
+    epochs: int = 20
     width: int = 64
     layers: int = 2
     dropout: float = 0.2
@@ -183,6 +190,7 @@ class Study:
     def _run(self, codes: Codes, histories: Histories) -> tuple[float, float]:
         model = Recommender(codes, width=self.width, layers=self.layers, dropout=self.dropout)
         read_ut, wanted_ut = histories.windows(leave=2)
+        length_u = (wanted_ut >= 0).sum(1)
         # Who is measured does not depend on the seed.
         order = np.random.default_rng(0).permutation(len(histories.items))
         test, check = order[: self.users], order[self.users : self.users + self.users // 2]
@@ -192,13 +200,14 @@ class Study:
         best, kept = -1.0, model.state_dict()
         for epoch in range(self.epochs):
             model.train()
-            for rows in torch.randperm(len(read_ut)).split(self.batch):
+            for rows in _alike(length_u, self.batch):
+                longest = int(length_u[rows].max())
                 optimizer.zero_grad()
-                model.loss(read_ut[rows], wanted_ut[rows]).backward()
+                model.loss(read_ut[rows, :longest], wanted_ut[rows, :longest]).backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
-            if epoch % 3 == 2 or epoch == self.epochs - 1:
+            if epoch % 4 == 3:
                 _, gain = self._measure(model, histories, check, leave=1)
                 if gain > best:
                     best = gain

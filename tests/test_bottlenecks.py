@@ -20,6 +20,7 @@ from semid.fitting import fit_data
 from semid.fsq import Grid, grid_sizes
 from semid.losses import batch_loss
 from semid.model_config import ESTIMATORS, CodebookConfig, ModelConfig
+from semid.principal import principal_components
 from semid.quantised import Moment
 from semid.quantization import Level, search
 from semid.training import Trainer
@@ -323,6 +324,22 @@ def test_restarts_reset_what_the_optimiser_remembers() -> None:
     trainer._forget(codebook_kz, torch.tensor([2, 5]))
     assert torch.nonzero(remembered["exp_avg"].abs().sum(1) == 0).flatten().tolist() == [2, 5]
     assert torch.nonzero(remembered["exp_avg_sq"].sum(1) == 0).flatten().tolist() == [2, 5]
+
+
+def test_principal_components_are_the_same_for_any_number_of_threads() -> None:
+    random = np.random.default_rng(0)
+    turned_dd = np.linalg.qr(random.standard_normal((257, 257)))[0]
+    spread_nd = random.standard_normal((6_000, 257)) * np.logspace(0, -2, 257)
+    drawn_nd = torch.from_numpy(spread_nd @ turned_dd).float()
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(principal_components(drawn_nd, 50))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("kind", ["rqvae", "fsq", "vae"])

@@ -35,9 +35,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.codes",
         "metrics.neighbours",
         "metrics.vectors",
-        "principal",
     ),
-    ("fit_config", "quantization", "estimators", "contrast"),
+    ("fit_config", "principal", "quantization", "estimators", "contrast"),
     ("mlp", "quantised", "locality", "data_facts", "neighbours"),
     ("projection",),
     # columns and directories with their checks
