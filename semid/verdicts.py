@@ -1,7 +1,7 @@
 """The collapse guard's verdicts: which level is badly used, since when, and what to change.
 
 Pure functions on a history, the closing metrics and facts about the data. A verdict is one
-sentence; verdicts are keyed by what they are about, ``level 0`` or ``data``.
+sentence; verdicts are keyed by what they are about, ``level 0``, ``error`` or ``data``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from semid.data_facts import DataFacts, perplexity_ceiling
-from semid.fit_config import FitConfig
+from semid.fit_config import NETWORKS, FitConfig
 
 # Perplexity over K below which k-means itself, or a ceiling, calls the data uneven.
 UNEVEN = 0.6
@@ -53,6 +53,8 @@ def verdicts(
                 else _advice(level, used, history, config, metrics["train_rows"])
             )
             found[f"level {level}"] = f"{said}; {advice}"
+    if said := _worse_than_the_mean(metrics, config, data):
+        found["error"] = said
     return found | ({"data": data} if data else {})
 
 
@@ -98,6 +100,26 @@ def judge_data(facts: DataFacts, levels: Sequence[int]) -> str | None:
         f"{reached}, since it is dense in places: one codeword holds {probe.largest_share:.0%} of "
         "the rows"
     )
+
+
+def _worse_than_the_mean(
+    metrics: Mapping[str, Any], config: FitConfig, data: str | None
+) -> str | None:
+    """Say that codes give items back worse than none would."""
+    which = "held-out" if metrics.get("held_out_error") is not None else "training"
+    error = metrics.get("held_out_error" if which == "held-out" else "train_error")
+    if error is None or not error > 1:
+        return None
+    advice = "use larger levels"
+    if data:
+        advice = "the data is the cause, so mend it"
+    elif config.quantizer in NETWORKS:
+        rate, epochs = config.training.learning_rate, config.training.epochs
+        advice = (
+            f"lower training.learning_rate, which is {rate:g}, or raise training.epochs, which is "
+            f"{epochs}"
+        )
+    return f"the {which} error is {error:.3g} of what the catalog's mean alone leaves; {advice}"
 
 
 def _below(

@@ -105,6 +105,26 @@ def test_the_baseline_has_no_epochs() -> None:
     }
 
 
+def test_codes_that_are_worse_than_the_mean() -> None:
+    def judged(quantizer: str, facts: DataFacts = EVEN, **errors: float | None) -> str | None:
+        config = FitConfig(levels=(8,), quantizer=quantizer)
+        metrics = metrics_of(7.5) | errors
+        return verdicts(history_of(7.5), metrics, config, facts).get("error")
+
+    assert judged("vqvae", held_out_error=1.0, train_error=1.2) is None
+    assert judged("vqvae", held_out_error=1.25, train_error=0.3) == (
+        "the held-out error is 1.25 of what the catalog's mean alone leaves; lower "
+        "training.learning_rate, which is 0.003, or raise training.epochs, which is 28"
+    )
+    assert judged("kmeans", held_out_error=None, train_error=1.25) == (
+        "the training error is 1.25 of what the catalog's mean alone leaves; use larger levels"
+    )
+    uneven = DataFacts(np.ones(1_000, np.int64), Utilization(8, 8, 2.5, 0.8), 0.3, 0.01)
+    found = judged("vqvae", uneven, held_out_error=1.25)
+    assert found is not None
+    assert found.endswith("; the data is the cause, so mend it")
+
+
 def test_the_data_is_named_as_the_cause() -> None:
     copies_m = np.array([93, 1, 1, 1, 1, 1, 1, 1])
     facts = DataFacts(copies_m, Utilization(8, 8, 1.4, 0.93), 0.02, 0.01)
