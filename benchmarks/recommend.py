@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--weights", default="4", help="of the contrast")
     parser.add_argument("--contrast", default="{}", help="its other settings, as JSON")
     arguments = parser.parse_args()
-    data = Path(os.environ["SEMID_DATA"]) / "beauty"
+    data = Path(os.environ.get("SEMID_DATA", "")) / "beauty"
+    if not (data / "interactions.parquet").exists():
+        raise SystemExit(f"no {data}/interactions.parquet; SEMID_DATA names the folder of beauty/")
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         chosen = dict(pair.split("=", 1) for pair in arguments.ids)
