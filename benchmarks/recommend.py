@@ -1,12 +1,13 @@
 """What IDs are worth to a generative recommender: Recall@10 and NDCG@10 of one and the same model.
 
     SEMID_DATA=... python benchmarks/recommend.py --seeds 0,1
-    SEMID_DATA=... python benchmarks/recommend.py --weights 1,4 --temperature 0.2
+    SEMID_DATA=... python benchmarks/recommend.py --weights 1,4 --contrast '{"temperature": 0.2}'
     SEMID_DATA=... python benchmarks/recommend.py mine=ids.parquet
 
 Amazon Beauty, leave-one-out: the recommender learns from all but every user's last two purchases,
-as the contrast does, keeps the epoch that is best at the second last, and is measured at the last
-of 4,000 users. Without names of ID tables: RQ-KMeans, RQ-VAE, and RQ-VAE with contrast.
+as the contrast does, keeps the epoch that is best at the second last of 2,000 users, and is
+measured at the last of 20,000 others. Without names of ID tables: RQ-KMeans, RQ-VAE, and RQ-VAE
+with contrast.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ class Study:
     width: int = 64
     layers: int = 2
     dropout: float = 0.2
-    users: int = 4_000
+    users: int = 20_000
+    checked: int = 2_000
     batch: int = 128
     rate: float = 8e-3
 
@@ -190,7 +191,7 @@ class Study:
         length_u = (wanted_ut >= 0).sum(1)
         # Who is measured does not depend on the seed.
         order = np.random.default_rng(0).permutation(len(histories.items))
-        test, check = order[: self.users], order[self.users : self.users + self.users // 2]
+        test, check = order[: self.users], order[self.users : self.users + self.checked]
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=0.05)
         steps = self.epochs * -(-len(read_ut) // self.batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, steps, pct_start=0.05)
