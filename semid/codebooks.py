@@ -309,7 +309,8 @@ class ResidualCodebooks(nn.Module):
         """Move codewords used less than `below` times the mean to residuals of the batch.
 
         Returns the rows that were moved on each trained level. A shared codebook only moves those
-        that no level uses.
+        that no level uses. Several processes find the same ones dead; as each has rows of its own,
+        they then take the codebooks of the first, as `DistributedDataParallel` does with buffers.
         """
         moved = []
         for level, residual_nz in enumerate(batch.residuals):
@@ -317,7 +318,7 @@ class ResidualCodebooks(nn.Module):
             if self._grid(level) is not None:
                 moved.append(batch.codes_nl.new_empty(0))
                 continue
-            mean = len(residual_nz) / len(count_k)
+            mean = float(count_k.mean())  # of all processes, where these add up what they learn
             home = self.homes[level]
             most_k = torch.stack(
                 [self.get_buffer(f"count_{o}") for o, at in enumerate(self.homes) if at == home]

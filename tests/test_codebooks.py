@@ -166,12 +166,12 @@ def test_a_codeword_that_is_not_used_never_moves() -> None:
 
 def test_restart_moves_only_dead_codes_and_to_rows_of_the_batch() -> None:
     codes = drawn_codebooks((6, 4), 3)
-    codes.get_buffer("count_0").copy_(torch.tensor([9.0, 0.0, 0.49, 0.51, 9.0, 0.1]))
+    codes.get_buffer("count_0").copy_(torch.tensor([14.4, 0.0, 0.49, 0.51, 14.5, 0.1]))
     codes.get_buffer("count_1").fill_(9.0)
     before = [c.clone() for c in codes.codebooks]
     batch = quantise(codes, drawn_latents(30, 3).detach())
     random_state = torch.get_rng_state()
-    # 30 rows on 6 codewords: 5 each on average, dead below a tenth of that
+    # Counts of 30 on 6 codewords: 5 each on average, dead below a tenth of that
     moved = codes.restart(batch, below=0.1, chance=torch.Generator().manual_seed(0))
     assert [len(rows) for rows in moved] == [3, 0]
     assert moved[0].tolist() == [1, 2, 5]
