@@ -40,6 +40,10 @@ class Autoencoder(nn.Module):
     codebooks : how levels choose and learn
     grids : how many of the last levels have a grid in place of a codebook
     gaussian : whether the latents are drawn from a Gaussian in training
+
+    Attributes
+    ----------
+    trained : whether the weights are those of a model; training goes on from them and draws none
     """
 
     mean: Tensor
@@ -56,7 +60,7 @@ class Autoencoder(nn.Module):
         gaussian: bool = False,
     ) -> None:
         super().__init__()
-        self.config, self.widths = config, tuple(widths)
+        self.config, self.widths, self.trained = config, tuple(widths), False
         width = sum(widths)
         latent_dim = max(widths) if config.skip == "identity" else min(config.latent_dim, width)
         self.register_buffer("mean", torch.zeros(width))

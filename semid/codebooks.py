@@ -117,20 +117,27 @@ class ResidualCodebooks(nn.Module):
 
     @torch.no_grad()
     def initialise(
-        self, sample_nz: Tensor, *, batch_rows: int, seed: int, depth: int | None = None
+        self,
+        sample_nz: Tensor,
+        *,
+        batch_rows: int,
+        seed: int,
+        depth: int | None = None,
+        keep: bool = False,
     ) -> None:
         """Set each codebook by k-means on the residuals of a catalog-wide sample of latents.
 
         Levels that have started stay as they are; `depth` is how many then have, all by default.
-        The moving averages begin as if every batch of `batch_rows` had looked like the sample.
+        The moving averages begin as if every batch of `batch_rows` had looked like the sample; they
+        alone do under `keep`, which leaves codebooks as another training made them.
         """
         residual_nz, share = sample_nz, batch_rows / len(sample_nz)
         for level in range(len(self.levels) if depth is None else depth):
             residual_nz = self.search_levels[level].enter(residual_nz)
             fresh = level >= self.started
-            if fresh and (grid := self._grid(level)) is not None:
+            if fresh and not keep and (grid := self._grid(level)) is not None:
                 grid.initialise(residual_nz)
-            elif fresh and self.homes[level] == level:
+            elif fresh and not keep and self.homes[level] == level:
                 self._start(level, residual_nz, seed=(seed + level) % 2**31)
             found = self.search_levels[level]
             code_n = nearest(residual_nz, found)
@@ -305,12 +312,21 @@ class ResidualCodebooks(nn.Module):
         codebook_kz.copy_(torch.where(used_k[:, None] > 0, mean_kz, codebook_kz))
 
     @torch.no_grad()
-    def restart(self, batch: Quantised, *, below: float, chance: torch.Generator) -> list[Tensor]:
+    def restart(
+        self,
+        batch: Quantised,
+        learned: Sequence[Statistics],
+        *,
+        below: float,
+        chance: torch.Generator,
+    ) -> list[Tensor]:
         """Move codewords used less than `below` times the mean to residuals of the batch.
 
+        `learned` is what `update` was given, of all processes where there are several.
         Returns the rows that were moved on each trained level. A shared codebook only moves those
-        that no level uses. Several processes find the same ones dead; as each has rows of its own,
-        they then take the codebooks of the first, as `DistributedDataParallel` does with buffers.
+        that no level uses. Several processes find the same codewords dead; as each has rows of its
+        own, they then take the codebooks of the first, as `DistributedDataParallel` does with
+        buffers.
         """
         moved = []
         for level, residual_nz in enumerate(batch.residuals):
@@ -318,7 +334,7 @@ class ResidualCodebooks(nn.Module):
             if self._grid(level) is not None:
                 moved.append(batch.codes_nl.new_empty(0))
                 continue
-            mean = float(count_k.mean())  # of all processes, where these add up what they learn
+            mean = float(learned[level].count_k.sum()) / len(count_k)
             home = self.homes[level]
             most_k = torch.stack(
                 [self.get_buffer(f"count_{o}") for o, at in enumerate(self.homes) if at == home]

@@ -294,4 +294,6 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
         ) from error
     refuse_changed(Path(folder))
     network.to(pick_device(device)).eval().requires_grad_(False)
+    if isinstance(network, Autoencoder):
+        network.trained = True
     return Quantizer(found.kind, network, found.widths, found.config, found.history, found.metrics)

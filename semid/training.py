@@ -82,6 +82,7 @@ class Trainer:
         self.total_steps = min(settings.epochs * self.epoch_steps, settings.max_steps)
         # At least one step for the codebooks: before it they are empty.
         start = min(round(self.total_steps * settings.autoencoder_share), self.total_steps - 1)
+        start = 0 if self.network.trained else start
         self.codebook_start = self.total_steps if self.network.codes is None else start
         self.device = self.network.mean.device
         if self.device.type != "cuda" and settings.precision == "float16":
@@ -89,7 +90,7 @@ class Trainer:
                 "training.precision float16 needs a GPU, and this run is on the CPU; use bfloat16 "
                 "or float32"
             )
-        self.parameters = list(self.network.parameters())
+        self.parameters = list(self.network.requires_grad_(True).parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.learning_rate,
@@ -127,7 +128,7 @@ class Trainer:
         """
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
-        elif self.step == 0:
+        elif self.step == 0 and not self.network.trained:
             self._initialise()
         saved = time.monotonic()
         with in_threads(self.device, self.batch_size) as shards:
@@ -157,11 +158,11 @@ class Trainer:
         rows_nd = self.data.sample(self.config.codebooks.init_rows, seed=self.config.seed)
         return torch.from_numpy(np.ascontiguousarray(rows_nd)).to(self.device)
 
-    @torch.no_grad()
     def _standardised(self, x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = (
-            self.network.standardise(torch.from_numpy(x_nd).to(self.device)).cpu().numpy()
-        )
+        """Return rows as neighbours are looked for: in memory, every column counting alike."""
+        mean, scale = self.network.mean.cpu().numpy(), self.network.scale.cpu().numpy()
+        wide = np.repeat(np.sqrt(self.network.widths), self.network.widths)
+        found: npt.NDArray[np.float32] = (x_nd - mean) / (scale * wide).astype(np.float32)
         return found
 
     def _chance(self, *place: int) -> torch.Generator:
@@ -213,7 +214,11 @@ class Trainer:
             if not latent_nz.square().sum(1).isfinite().all():  # k-means would crash on them
                 raise diverged("latents are not finite", self.epoch + 1, self.config)
             codes.initialise(
-                latent_nz, batch_rows=self.batch_size, seed=self.config.seed, depth=depth
+                latent_nz,
+                batch_rows=self.batch_size,
+                seed=self.config.seed,
+                depth=depth,
+                keep=self.network.trained,
             )
         if books.prefix_share:
             chance = self._chance(0)
@@ -262,11 +267,13 @@ class Trainer:
     def _update_codebooks(self, quantised: Quantised) -> None:
         codes, books = self.network.codes, self.config.codebooks
         assert codes is not None
-        codes.update(codes.statistics(quantised))
+        learned = codes.statistics(quantised)
+        codes.update(learned)
         settling = self.step >= books.restart_until * self.total_steps
         # While the rest settles, only codewords that no item has chosen for long still move.
         below = books.restart_below * (0.05 if settling else 1.0)
-        for level, rows in enumerate(codes.restart(quantised, below=below, chance=self._chance(2))):
+        moved = codes.restart(quantised, learned, below=below, chance=self._chance(2))
+        for level, rows in enumerate(moved):
             self.monitor.restarts[level] += len(rows)
             if len(rows):
                 self._forget(codes.codebooks[level], rows)

@@ -12,7 +12,7 @@ from torch import Tensor
 from semid.codebooks import ResidualCodebooks
 from semid.kmeans import kmeans
 from semid.model_config import CodebookConfig
-from semid.quantised import Moment, Quantised
+from semid.quantised import Moment, Quantised, Statistics
 from semid.quantization import Level, look_up, search
 
 PLAIN = {"balance": 0.0}
@@ -166,13 +166,14 @@ def test_a_codeword_that_is_not_used_never_moves() -> None:
 
 def test_restart_moves_only_dead_codes_and_to_rows_of_the_batch() -> None:
     codes = drawn_codebooks((6, 4), 3)
-    codes.get_buffer("count_0").copy_(torch.tensor([14.4, 0.0, 0.49, 0.51, 14.5, 0.1]))
+    codes.get_buffer("count_0").copy_(torch.tensor([9.0, 0.0, 0.49, 0.51, 9.0, 0.1]))
     codes.get_buffer("count_1").fill_(9.0)
     before = [c.clone() for c in codes.codebooks]
     batch = quantise(codes, drawn_latents(30, 3).detach())
     random_state = torch.get_rng_state()
-    # Counts of 30 on 6 codewords: 5 each on average, dead below a tenth of that
-    moved = codes.restart(batch, below=0.1, chance=torch.Generator().manual_seed(0))
+    # 30 rows on 6 codewords: 5 each on average, dead below a tenth of that
+    learned, chance = codes.statistics(batch), torch.Generator().manual_seed(0)
+    moved = codes.restart(batch, learned, below=0.1, chance=chance)
     assert [len(rows) for rows in moved] == [3, 0]
     assert moved[0].tolist() == [1, 2, 5]
     dead = [1, 2, 5]
@@ -183,8 +184,21 @@ def test_restart_moves_only_dead_codes_and_to_rows_of_the_batch() -> None:
     assert codes.get_buffer("count_0")[dead].tolist() == [2.5] * 3
     assert torch.equal(random_state, torch.get_rng_state())
     # Moved once, they have a while to live.
-    again = codes.restart(batch, below=0.1, chance=torch.Generator())
+    again = codes.restart(batch, learned, below=0.1, chance=torch.Generator())
     assert [len(rows) for rows in again] == [0, 0]
+
+
+def test_processes_that_add_up_what_they_learn_find_the_same_codewords_dead() -> None:
+    codes = drawn_codebooks((6, 4), 3)
+    batch = quantise(codes, drawn_latents(30, 3).detach())
+    once = codes.statistics(batch)
+    four = [Statistics(*(4 * part for part in level)) for level in once]
+    # Counts of four processes beside a mean of four processes: as many of them are dead.
+    for learned, times in ((once, 1), (four, 4)):
+        codes.get_buffer("count_0").copy_(times * torch.tensor([9.0, 0.0, 0.4, 0.6, 9.0, 0.1]))
+        codes.get_buffer("count_1").fill_(times * 9.0)
+        moved = codes.restart(batch, learned, below=0.1, chance=torch.Generator())
+        assert [rows.tolist() for rows in moved] == [[1, 2, 5], []]
 
 
 @pytest.mark.parametrize(("init", "start"), [("kmeans", "random"), ("k-means++", "k-means++")])
