@@ -34,7 +34,7 @@ def tables(folder: Path, data: Path, arguments: argparse.Namespace) -> dict[str,
     source, behaviour = data / "minilm_embeddings.parquet", data / "interactions.parquet"
     made = {"rqkmeans": ("--quantizer", "rqkmeans"), "rqvae": ()}
     for weight in arguments.weights.split(","):
-        settings = {"weight": float(weight), "exclude_last": 2, **json.loads(arguments.contrast)}
+        settings = {**json.loads(arguments.contrast), "weight": float(weight), "exclude_last": 2}
         config = folder / f"contrast-{weight}.toml"
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         config.write_text("\n".join(["[contrast]", *lines]))

@@ -62,7 +62,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class Histories:
-    """What every user bought, in order, as item numbers; at least three items each."""
+    """What every user bought, in order, as item numbers; at least four items each."""
 
     items: list[Rows]
 

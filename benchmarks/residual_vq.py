@@ -21,6 +21,7 @@ from vector_quantize_pytorch import ResidualVQ
 from semid.autoencoder import Autoencoder
 from semid.fit_config import FitConfig
 from semid.metrics.codes import relative_error
+from semid.training import chosen_batch_size
 from semid.training_data import ArrayData, Matrix
 
 
@@ -61,7 +62,7 @@ class ResidualVQRun:
             parameters, plan.learning_rate, (0.9, 0.99), weight_decay=plan.weight_decay, fused=True
         )
         self.chance = torch.Generator().manual_seed(self.seed)
-        self.batch_rows = min(max(512, self.data.train_rows // 48), 4_096)
+        self.batch_rows = chosen_batch_size(self.data.train_rows)
         self.total_steps = plan.epochs * math.ceil(self.data.train_rows / self.batch_rows)
         self.start = round(self.total_steps * self.autoencoder_share)
 

@@ -48,6 +48,7 @@ def main() -> None:
     print(
         f"{'':<27}{'seconds':>7}  {'perplexity / K':<17}  {'dead':<11}{'unique':>9}{'held out':>9}"
     )
+    missed = []
     for name in chosen.split(";") if chosen else CATALOGS:
         x_nd, levels = catalog(name)
         found = {}
@@ -57,10 +58,13 @@ def main() -> None:
             found[quantizer] = metrics, time.perf_counter() - started
         (ours, seconds), (theirs, their_seconds) = found["rqvae"], found["rqkmeans"]
         word = "holds" if holds(name, ours, theirs) else "MISSED"
+        missed += [name] if word == "MISSED" else []
         print(row(name, "rqvae", seconds, ours, word))
         print(row("", "rqkmeans", their_seconds, theirs, ""), flush=True)
         for about, sentence in ours["verdicts"].items():
             print(f"  {about}: {sentence}", flush=True)
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -62,8 +62,8 @@ class TrainingConfig:
     epochs : passes over the training rows, the autoencoder's included
     max_steps : where training of a very large table ends, however few epochs that is
     autoencoder_share : share of the steps before the codebooks start
-    batch_size : rows per step; 0 takes 512, down to 128 for catalogs below 5,000 items and up to
-        4,096 beyond 24,000
+    batch_size : rows per step; 0 takes 512, down to 128 below 5,120 training items and up to
+        4,096 beyond 24,576
     learning_rate, warmup_steps, weight_decay, grad_clip : AdamW, linear warm-up, then cosine to 0
     precision : of the networks in training: ``auto`` is bfloat16 on a GPU that has it, else
         float32; ``float16`` needs a GPU and scales the loss

@@ -93,12 +93,12 @@ class CodebookConfig:
     layer_norm : normalise each level's residual before it is quantised
     balance : how strongly much-used codewords are avoided: their squared distance counts as
         larger by this share of the mean one, times log(use / mean use); 0 is the nearest codeword.
-        The offsets are part of the model, so that encoding chooses as training did
+        The offsets are part of the model, so that encoding asks the same price as training
     locality : how much the distances of a row that is near count in a row's choice in training, on
         all levels but the last, for neighbours to share their first codes; it counts less where
         neighbours are hardly nearer to each other than to their codewords
     separation : how much the same distances count against a codeword on the last level, for
-        neighbours that share all codes before to differ there
+        neighbours that share the codes before to differ there
     sinkhorn : balanced choice in training on ``none``, the ``last`` or ``all`` levels (2311.09049)
     sinkhorn_epsilon, sinkhorn_iterations : its temperature, relative to the mean squared distance,
         and its rounds

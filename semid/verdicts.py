@@ -43,17 +43,18 @@ def verdicts(
     facts : of a sample of the training rows
     """
     data = judge_data(facts, config.levels)
+    blamed = data is not None and _uneven(facts, config.levels)
     found = {}
     for level, used in enumerate(metrics["levels"]):
         said = _below(level, used, history, config) or _decayed(level, history)
         if said:
             advice = (
                 "the data is the cause, so use smaller levels or mend it"
-                if data
+                if blamed
                 else _advice(level, used, history, config, metrics["train_rows"])
             )
             found[f"level {level}"] = f"{said}; {advice}"
-    if said := _worse_than_the_mean(metrics, config, data):
+    if said := _worse_than_the_mean(metrics, config, history, blamed=blamed):
         found["error"] = said
     return found | ({"data": data} if data else {})
 
@@ -102,8 +103,22 @@ def judge_data(facts: DataFacts, levels: Sequence[int]) -> str | None:
     )
 
 
+def _uneven(facts: DataFacts, levels: Sequence[int]) -> bool:
+    """Tell whether no codebook can be used evenly; rows that repeat need not be too many."""
+    k, probe = max(levels), facts.probe
+    return (
+        perplexity_ceiling(facts.copies_m, k) < UNEVEN * k
+        or probe.perplexity < UNEVEN * probe.size
+        or facts.dense_share >= DENSE
+    )
+
+
 def _worse_than_the_mean(
-    metrics: Mapping[str, Any], config: FitConfig, data: str | None
+    metrics: Mapping[str, Any],
+    config: FitConfig,
+    history: Sequence[Mapping[str, Any]],
+    *,
+    blamed: bool,
 ) -> str | None:
     """Say that codes give items back worse than none would."""
     which = "held-out" if metrics.get("held_out_error") is not None else "training"
@@ -111,8 +126,10 @@ def _worse_than_the_mean(
     if error is None or not error > 1:
         return None
     advice = "use larger levels"
-    if data:
+    if blamed:
         advice = "the data is the cause, so mend it"
+    elif history and "contrast_loss" in history[-1]:
+        advice = f"lower contrast.weight, which is {config.contrast.weight:g}"
     elif config.quantizer in NETWORKS:
         rate, epochs = config.training.learning_rate, config.training.epochs
         advice = (
@@ -190,6 +207,10 @@ def _advice(
         if value < wanted if isinstance(wanted, float) else value != wanted:
             shown = str(wanted).lower()
             return f"set codebooks.{name}={shown}, which is {str(value).lower()}"
+    for name in ("locality", "separation"):
+        wanted, value = getattr(default, name), getattr(books, name)
+        if value > wanted:
+            return f"set codebooks.{name}={wanted:g}, which is {value:g}"
     if rows < FEW_ROWS * size:
         return f"use smaller levels: {rows:,} training rows are few for {size} codewords"
     said = [perplexity for _, perplexity in _perplexities(history, level)]

@@ -74,6 +74,13 @@ def test_the_setting_to_change(books: dict[str, Any], advice: str) -> None:
     assert found["level 0"].endswith(f"since epoch 1; {advice}")
 
 
+def test_neighbours_that_weigh_too_much() -> None:
+    books = CodebookConfig(separation=0.9)
+    settings = {"quantizer": "rqvae", "levels": (8, 8), "codebooks": books}
+    found = said(history_of(3, 3, 3, 3, 3), 3, **settings)
+    assert found["level 0"].endswith("; set codebooks.separation=0.5, which is 0.9")
+
+
 def test_training_that_was_too_short() -> None:
     training = TrainingConfig(epochs=6)
     found = said(history_of(1, 1, 1.5, 2, 2.5, 3), 3, training=training)
@@ -105,6 +112,16 @@ def test_the_baseline_has_no_epochs() -> None:
     }
 
 
+def test_copies_are_not_blamed_for_what_they_leave_room_for() -> None:
+    # 880 distinct rows, 120 of which stand there twice: 8 codewords can be used evenly.
+    copies_m = np.ones(880, np.int64)
+    copies_m[:120] = 2
+    copied = DataFacts(copies_m, EVEN.probe, 0.02, 0.01)
+    found = said(history_of(3, 3, 3, 3, 3), 3, copied, codebooks=CodebookConfig(balance=0.0))
+    assert found["level 0"].endswith("since epoch 1; set codebooks.balance=0.1, which is 0.0")
+    assert "raw uniqueness cannot exceed 0.880" in found["data"]
+
+
 def test_codes_that_are_worse_than_the_mean() -> None:
     def judged(quantizer: str, facts: DataFacts = EVEN, **errors: float | None) -> str | None:
         config = FitConfig(levels=(8,), quantizer=quantizer)
@@ -118,6 +135,12 @@ def test_codes_that_are_worse_than_the_mean() -> None:
     )
     assert judged("kmeans", held_out_error=None, train_error=1.25) == (
         "the training error is 1.25 of what the catalog's mean alone leaves; use larger levels"
+    )
+    contrasted = [row | {"contrast_loss": 0.4} for row in history_of(7.5)]
+    config = FitConfig(levels=(8,), quantizer="vqvae")
+    metrics = metrics_of(7.5) | {"held_out_error": 1.25}
+    assert verdicts(contrasted, metrics, config, EVEN)["error"].endswith(
+        f"lower contrast.weight, which is {config.contrast.weight:g}"
     )
     uneven = DataFacts(np.ones(1_000, np.int64), Utilization(8, 8, 2.5, 0.8), 0.3, 0.01)
     found = judged("vqvae", uneven, held_out_error=1.25)
