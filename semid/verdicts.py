@@ -11,6 +11,7 @@ from typing import Any
 
 from semid.data_facts import DataFacts, perplexity_ceiling
 from semid.fit_config import NETWORKS, FitConfig
+from semid.model_config import CodebookConfig
 
 # Perplexity over K below which k-means itself, or a ceiling, calls the data uneven.
 UNEVEN = 0.6
@@ -201,16 +202,8 @@ def _advice(
     last = level == len(config.levels) - 1
     if config.quantizer == "fsq" or (books.fsq == "last" and last):
         return "choose another codebooks.fsq_grid, or smaller levels"
-    default = type(books)()
-    for name in ("init", "layer_norm", "restart_below", "balance"):
-        wanted, value = getattr(default, name), getattr(books, name)
-        if value < wanted if isinstance(wanted, float) else value != wanted:
-            shown = str(wanted).lower()
-            return f"set codebooks.{name}={shown}, which is {str(value).lower()}"
-    for name in ("locality", "separation"):
-        wanted, value = getattr(default, name), getattr(books, name)
-        if value > wanted:
-            return f"set codebooks.{name}={wanted:g}, which is {value:g}"
+    if known := _worse_than_default(books):
+        return known
     if rows < FEW_ROWS * size:
         return f"use smaller levels: {rows:,} training rows are few for {size} codewords"
     said = [perplexity for _, perplexity in _perplexities(history, level)]
@@ -223,3 +216,16 @@ def _advice(
     if len(said) < 5 or said[-1] > 1.02 * said[-3]:
         return f"raise training.epochs, which is {config.training.epochs}: it still rises"
     return f"raise codebooks.balance, which is {books.balance:g}"
+
+
+def _worse_than_default(books: CodebookConfig) -> str | None:
+    """Name the first setting that was changed to where codebooks are used less evenly."""
+    default = CodebookConfig()
+    for name in ("init", "layer_norm", "restart_below", "balance", "locality", "separation"):
+        wanted, value = getattr(default, name), getattr(books, name)
+        worse = value != wanted
+        if isinstance(wanted, float):
+            worse = value > wanted if name in ("locality", "separation") else value < wanted
+        if worse:
+            return f"set codebooks.{name}={str(wanted).lower()}, which is {str(value).lower()}"
+    return None

@@ -124,7 +124,7 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"memory_gib": NAN}, "memory_gib is nan"),
     ({"memory_gib": INF}, "memory_gib is inf"),
     ({"model": {"latent_dim": 0}}, "model.latent_dim 0 and model.hidden [768, 384] must be"),
-    ({"model": {"hidden": [8, 0]}}, "model.latent_dim 96 and model.hidden [8, 0] must be"),
+    ({"model": {"hidden": [8, 0]}}, "model.latent_dim 128 and model.hidden [8, 0] must be"),
     ({"training": {"epochs": 0}}, "training.epochs is 0; it must be at least 1"),
     ({"training": {"max_steps": 0}}, "training.max_steps is 0"),
     ({"codebooks": {"init_rows": 0}}, "codebooks.init_rows is 0"),
