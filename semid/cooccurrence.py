@@ -147,6 +147,8 @@ def _opened(
         ) as connection,
     ):
         _load(connection, table, names)
+        if names[-1] == POSITION:
+            _refuse_ties(connection, table)
         rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
         connection.register("catalog", rows)
         try:
@@ -231,6 +233,17 @@ def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Seq
     with fed(connection, "raw", schema, checked()):
         connection.execute(
             'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
+        )
+
+
+def _refuse_ties(connection: duckdb.DuckDBPyConnection, table: ParquetTable) -> None:
+    """Refuse places that say nothing: what is left out for an evaluation depends on them."""
+    tied = 'SELECT "user", place, count(*) FROM met GROUP BY "user", place HAVING count(*) > 1'
+    found = connection.sql(f"{tied} ORDER BY ALL LIMIT 1").fetchall()
+    for user, place, times in found:
+        raise SemidError(
+            f"{display_path(table.name)}: user {user!r} has {times} rows with {POSITION} {place}; "
+            f"it must count up within a user, or give a column {TIMESTAMP!r}"
         )
 
 

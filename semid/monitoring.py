@@ -16,7 +16,7 @@ from torch import Tensor
 from semid.autoencoder import Autoencoder
 from semid.errors import SemidError
 from semid.fit_config import FitConfig
-from semid.metrics.codes import relative_error, utilization
+from semid.metrics.codes import mean_error, relative_error, utilization
 from semid.quantised import Quantised
 from semid.quantization import look_up, search
 from semid.training_data import TrainingData
@@ -137,9 +137,13 @@ class Monitor:
                 changed = codes_nl[:, :shared] != self._codes_nl[:, :shared]
                 churn[:shared] = changed.double().mean(0).tolist()
             self._codes_nl = codes_nl
-        error = (network.reconstruct(latent_nz) - x_nd).square().sum()
-        deviation = (x_nd - network.mean).square().sum()
-        return relative_error(float(error), float(deviation)), churn
+        error_nd = (network.reconstruct(latent_nz) - x_nd).square()
+        deviation_nd = (x_nd - network.mean).square()
+        columns = (
+            torch.split(of_nd, list(network.widths), 1) for of_nd in (error_nd, deviation_nd)
+        )
+        errors = (relative_error(*map(_sum, column)) for column in zip(*columns, strict=True))
+        return mean_error(errors), churn
 
     def state(self) -> Any:
         """Return what outlives an epoch, as plain values."""
@@ -149,6 +153,10 @@ class Monitor:
         """Put back what `state` returned."""
         device = self.network.mean.device
         self._codes_nl = None if state is None else torch.tensor(state, device=device)
+
+
+def _sum(x_nd: Tensor) -> float:
+    return float(x_nd.sum())
 
 
 def better(best: dict[str, Any] | None, metrics: dict[str, Any], config: FitConfig) -> bool:

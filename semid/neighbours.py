@@ -33,7 +33,7 @@ def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
     In squared distance, every row compared with every other; whatever the number of threads. k is
     `count`, or n - 1 where that is less.
     """
-    x, count = torch.from_numpy(np.ascontiguousarray(x_nd)), min(count, len(x_nd) - 1)
+    x, count = torch.from_numpy(np.require(x_nd, np.float32, ["C", "W"])), min(count, len(x_nd) - 1)
     half_n = 0.5 * x.square().sum(1)
     candidates, found = min(count + 1 + SPARE, len(x_nd)), []
     for query_b in torch.split(torch.from_numpy(query_q), QUERIES_AT_ONCE):

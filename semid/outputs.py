@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ from semid.manifests import (
     sidecar,
     write_json,
 )
+
+logger = logging.getLogger(__name__)
 
 PLAN = "plan.json"
 _LOCK = ".lock"
@@ -63,12 +66,18 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             _restore(output)
             mark = fingerprint(plan)
             if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
+                if not _is_bare(folder):
+                    logger.warning(
+                        "%s: what an interrupted run with other inputs or settings had finished "
+                        "is dropped",
+                        display_path(output),
+                    )
                 discard(folder)
                 (folder / PLAN).write_text(mark)
             try:
                 yield folder
             except BaseException:
-                if {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN}:
+                if _is_bare(folder):
                     _clear(folder)  # nothing was finished that the next run could go on with
                 raise
             _clear(folder)
@@ -88,6 +97,11 @@ def sweep(output: Path, plan: Mapping[str, Any]) -> None:
 
 def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
+
+
+def _is_bare(folder: Path) -> bool:
+    """Tell whether nothing is there that a run could go on with."""
+    return {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN}
 
 
 def _clear(folder: Path) -> None:

@@ -164,9 +164,13 @@ class Quantizer:
 
     def _require_width(self, x_nd: npt.NDArray[np.float32]) -> None:
         if x_nd.shape[1] != self.width:
+            advice = "use the encoder that the model was trained with"
+            if len(self.widths) > 1:
+                columns = ", ".join(f"{name} ({width})" for name, width in self.widths.items())
+                advice = f"give the columns {columns}, by name or side by side"
             raise SemidError(
                 f"the embeddings have {x_nd.shape[1]} dimensions but the model was trained on "
-                f"{self.width}; use the encoder that the model was trained with"
+                f"{self.width}; {advice}"
             )
 
     @cached_property

@@ -140,7 +140,7 @@ class Doubling:
 def test_figures_by_hand():
     x_nd = np.array([[2, 0], [0, 1], [1, 1], [1, 0]], np.float32)
     held_n = np.array([False, False, False, True])
-    found = measure(x_nd, x_nd.astype(np.int32), Doubling(), held_n)
+    found = measure(x_nd, x_nd.astype(np.int32), Doubling(), held_n, {"embedding": x_nd.shape[1]})
     # The training mean is (1, 2/3), the deviations 1 + 4/9, 1 + 1/9 and 1/9. The first column
     # alone misses one dim of the second and third items.
     assert found["train_error"] == [pytest.approx(2 / (2 + 6 / 9)), 0]

@@ -238,6 +238,10 @@ def test_counts_are_those_of_a_plain_count(
             "column 'timestamp' is list<.*>, but it must hold numbers",
         ),
         (
+            {"user_id": [1, 2, 2, 2], "item_id": list("abca"), "position": [7, 0.5, 1, 1]},
+            "met.parquet: user 2 has 2 rows with position 1.0; it must count up within a user",
+        ),
+        (
             {"user_id": [[1]], "item_id": ["a"], "position": [1]},
             "column 'user_id' is list<.*>, but it must hold text or integers",
         ),

@@ -25,6 +25,7 @@ from semid.id_table import read_ids
 from semid.jobs.job import produce
 from semid.jobs.mapping import write_table
 from semid.manifests import METADATA_KEY, digest, read_manifest
+from semid.outputs import staging
 
 
 def pipeline(folder, *, dim=16, seed=0, brand=False, workers=1):
@@ -627,6 +628,17 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, world):
         key: w.tobytes() for key, w in whole.items()
     }
     assert epochs_of(tmp_path / "model") == epochs_of(tmp_path / "whole") == list(range(1, 151))
+
+
+def test_what_other_settings_left_is_dropped_with_a_word(tmp_path, caplog):
+    for plan, said in (({"epochs": 8}, False), ({"epochs": 8}, False), ({"epochs": 9}, True)):
+        caplog.clear()
+        with contextlib.suppress(KeyboardInterrupt), staging(tmp_path / "model", plan) as stage:
+            kept = (stage / "checkpoint").exists()
+            (stage / "checkpoint").touch()
+            raise KeyboardInterrupt
+        assert ("other inputs or settings had finished is dropped" in caplog.text) == said
+    assert not kept
 
 
 # two at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,13 @@ def test_other_columns_are_refused(
         model.encode(rows)
 
 
+def test_one_column_of_several_is_too_little(model: Quantizer, both: dict[str, Matrix]) -> None:
+    alone = next(iter(both.values()))
+    widths = ", ".join(f"{column} ({x_nd.shape[1]})" for column, x_nd in both.items())
+    with pytest.raises(SemidError, match=re.escape(f"give the columns {widths}, by name")):
+        model.encode(alone)
+
+
 def test_no_columns_are_refused() -> None:
     with pytest.raises(SemidError, match=r"x holds the columns \(none\), but 'at least one'|none"):
         fit({})
@@ -167,10 +175,11 @@ def test_errors_of_columns_by_hand() -> None:
     codes, held_n = np.zeros((2, 1), np.int32), np.zeros(2, np.bool_)
     measurement.add(x, codes, x + off, held_n)
     found = measurement.result()
-    # a: 1 over (1 + 1); b: 1 over (4 + 4); together 2 over 10.
+    # a: 1 over (1 + 1); b: 1 over (4 + 4); their mean, whatever their sizes.
     assert found["columns"]["a"] == {"train_error": 0.5, "held_out_error": None}
     assert found["columns"]["b"] == {"train_error": 0.125, "held_out_error": None}
-    assert found["train_error"] == 0.2
+    assert found["train_error"] == 0.3125
+    assert found["held_out_error"] is None
 
 
 # through the command line

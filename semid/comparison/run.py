@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from semid.comparison.entries import RANDOM, Entry
 from semid.cooccurrence import Partners
+from semid.embedding_columns import Widths, spans
 from semid.fitting import MEASURED_BATCH, MEASURED_ROWS, fit_unmeasured
 from semid.metrics.measurement import Measurement
 from semid.metrics.neighbours import prefix_purity
@@ -109,7 +110,7 @@ def run_entry(
     x_nd = np.concatenate([train_nd, held_nd])
     codes_nl = fitted.encode(x_nd) if fitted.levels else None
     held_n = np.arange(len(x_nd)) >= len(train_nd)
-    figures = measure(x_nd, codes_nl, fitted, held_n)
+    figures = measure(x_nd, codes_nl, fitted, held_n, data.widths)
     if codes_nl is not None:
         query_q = queries(len(x_nd))
         found_qk = nearest_neighbours(x_nd, query_q, NEIGHBOURS)
@@ -149,6 +150,7 @@ def measure(
     codes_nl: Codes | None,
     fitted: Fitted,
     held_n: npt.NDArray[np.bool_],
+    widths: Widths,
 ) -> dict[str, Any]:
     """Measure codes and what every prefix of them decodes to.
 
@@ -157,6 +159,7 @@ def measure(
     x_nd, codes_nl : embeddings and their codes; None for a model without
     fitted : what decodes the prefixes
     held_n : who is held out, ``(n,)``
+    widths : of the columns of `x_nd`
 
     Returns
     -------
@@ -167,7 +170,7 @@ def measure(
     found: dict[str, Any] = {}
     levels = fitted.levels
     for depth in range(1, len(levels) + 1) if levels else (0,):
-        measurement = Measurement(levels[:depth], {"": slice(0, x_nd.shape[1])})
+        measurement = Measurement(levels[:depth], spans(widths))
         cosine_n = np.empty(len(x_nd))
         for start in range(0, len(x_nd), MEASURED_BATCH):
             rows = slice(start, start + MEASURED_BATCH)

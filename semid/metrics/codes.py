@@ -5,6 +5,7 @@ Shapes: n items, l levels, k codewords. Pure functions on arrays; counts may com
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,15 @@ def utilization(counts_k: npt.NDArray[np.integer]) -> Utilization:
     share_k = counts_k[counts_k > 0] / total
     perplexity = float(np.exp(-(share_k * np.log(share_k)).sum()))
     return Utilization(len(share_k), len(counts_k), perplexity, float(share_k.max()))
+
+
+def mean_error(errors: Iterable[float | None]) -> float | None:
+    """Return the mean of the errors of several embedding columns, for each to count alike.
+
+    Columns whose items do not differ have none; None when that is all of them.
+    """
+    known = [error for error in errors if error is not None]
+    return sum(known) / len(known) if known else None
 
 
 def relative_error(squared_error: float, squared_deviation: float) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.ids import pack_keys
-from semid.metrics.codes import relative_error, utilization
+from semid.metrics.codes import mean_error, relative_error, utilization
 
 # Below this share of its terms, a sum of squares in float64 is their rounding.
 _ROUNDING = 1e-13
@@ -105,8 +105,8 @@ class Measurement:
         ``items``; ``levels``, for each its size, used codewords, perplexity and largest share;
         ``raw_uniqueness``, distinct raw SIDs over items, None without codes; ``train_error`` and
         ``held_out_error``, squared error over squared deviation from the training items' mean,
-        None without items or when they do not differ. With several embedding columns also
-        ``columns``, the two errors of each.
+        None without items or when they do not differ. With several embedding columns these are
+        means over the columns, and ``columns`` has the two errors of each.
         """
         train = self._sides["train"]
         items = sum(side.rows for side in self._sides.values())
@@ -117,7 +117,10 @@ class Measurement:
             "items": items,
             "levels": [utilization(counts_k)._asdict() for counts_k in self._counts],
             "raw_uniqueness": None if distinct is None else distinct / items,
-            **self._errors(mean_d, slice(None)),
+            **{
+                f"{side}_error": mean_error(error[f"{side}_error"] for error in errors.values())
+                for side in self._sides
+            },
             **({"columns": errors} if len(errors) > 1 else {}),
         }
 
