@@ -11,14 +11,17 @@ two.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from measuring import machine, semid
+from products import products_ms
 
 from semid import load
 from semid.columns import as_matrix
@@ -26,6 +29,7 @@ from semid.metrics.neighbours import prefix_purity
 from semid.neighbours import nearest_neighbours
 
 LEVELS = "256,256,256"
+ROWS = 512  # of a step
 
 
 def embeddings(folder: Path) -> str:
@@ -51,6 +55,12 @@ class Neighbours:
         """Return the share with the same first code, and with the same first two."""
         codes_nl = load(model).encode(self.x_nd)
         return [float(share) for share in prefix_purity(codes_nl, self.rows, self.near_nk)[:2]]
+
+
+def step_ms(model: str, train_rows: int) -> float:
+    """Return what `ROWS` rows took: the median over epochs, their measurements included."""
+    lines = (Path(model) / "history.jsonl").read_text().splitlines()
+    return median(1e3 * json.loads(line)["seconds"] * ROWS / train_rows for line in lines)
 
 
 def row(
@@ -79,7 +89,7 @@ def main() -> None:
             f"{'':<10}{'seed':>5}{'seconds':>9}  {'perplexity per level':<20}{'dead':>7}"
             f"{'uniqueness':>12}{'held out':>11}{'training':>11}{'1st':>8}{'2 codes':>8}"
         )
-        errors: dict[str, list[float]] = {}
+        found: dict[str, list[list[float]]] = {}
         neighbours = Neighbours(source)
         for quantizer in ("rqvae", "rqkmeans"):
             for seed in seeds:
@@ -87,11 +97,18 @@ def main() -> None:
                 chosen = ("--quantizer", quantizer, "--levels", LEVELS, "--seed", str(seed))
                 run = semid("train", source, "--output", output, *chosen)
                 summary = run.output["summary"]
-                errors.setdefault(quantizer, []).append(summary["held_out_error"])
-                shares = neighbours.shares(output)
+                shares, train_rows = neighbours.shares(output), summary["train_rows"]
                 print(row(quantizer, seed, run.seconds, summary, shares), flush=True)
-    ratios = [ours / theirs for ours, theirs in zip(*errors.values(), strict=True)]
-    print(f"held-out error, rqvae over rqkmeans: {min(ratios):.3f} to {max(ratios):.3f}")
+                figures = (summary["held_out_error"], summary["raw_uniqueness"], *shares)
+                found.setdefault(quantizer, []).append(list(figures))
+        trained = str(folder / f"rqvae-{seeds[0]}")
+        step, alone = step_ms(trained, train_rows), products_ms(load(trained).network, ROWS)
+        share = f"its products alone {alone:.1f} ms ({alone / step:.0%})"
+        print(f"{ROWS} rows of training take {step:.1f} ms, {share}")
+    ours, theirs = (np.median(np.array(figures), axis=0) for figures in found.values())
+    names = ("held-out error", "uniqueness", "same first code", "same first two")
+    ratios = (f"{name} {ratio:.3f}" for name, ratio in zip(names, ours / theirs, strict=True))
+    print(f"medians, rqvae over rqkmeans: {', '.join(ratios)}")
 
 
 if __name__ == "__main__":
