@@ -116,7 +116,7 @@ class ContrastConfig:
         too; ``last`` those of the full codes
     """
 
-    weight: float = 1.0
+    weight: float = 4.0
     temperature: float = 0.1
     window: int = 2
     exclude_last: int = 2
