@@ -162,7 +162,7 @@ def test_cosine_reconstruction_by_hand() -> None:
     network, x_nd, loss = loss_of(model=model, loss=LossConfig(reconstruction="cosine"))
     codes_nl = loss.quantised.codes_nl
     total_nz = sum(book[codes_nl[:, level]] for level, book in enumerate(network.codebooks))
-    wanted = (1 - torch.cosine_similarity(network.decode(total_nz), x_nd)).mean()
+    wanted = (1 - torch.cosine_similarity(network.decode(total_nz), x_nd)).mean().detach()
     assert float(loss.terms["reconstruction"]) == pytest.approx(float(wanted), rel=1e-4)
 
 
