@@ -240,7 +240,8 @@ def _refuse_ties(connection: duckdb.DuckDBPyConnection, table: ParquetTable) -> 
     """Refuse places that say nothing: what is left out for an evaluation depends on them."""
     tied = 'SELECT "user", place, count(*) FROM met GROUP BY "user", place HAVING count(*) > 1'
     found = connection.sql(f"{tied} ORDER BY ALL LIMIT 1").fetchall()
-    for user, place, times in found:
+    if found:
+        user, place, times = found[0]
         raise SemidError(
             f"{display_path(table.name)}: user {user!r} has {times} rows with {POSITION} {place}; "
             f"it must count up within a user, or give a column {TIMESTAMP!r}"

@@ -81,12 +81,10 @@ def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
 
 
 def _probe(x_nd: Matrix, k: int, *, seed: int) -> tuple[Utilization, float]:
-    import torch
-
-    from semid.quantization import Level, nearest
+    from semid.neighbours import nearest_centroids
 
     centroid_kd = kmeans(x_nd, k, seed=seed, iterations=PROBE_ITERATIONS)
-    code_n = nearest(torch.from_numpy(x_nd), Level(torch.from_numpy(centroid_kd))).numpy()
+    code_n = nearest_centroids(x_nd, centroid_kd)
     square_n = np.square(x_nd - centroid_kd[code_n], dtype=np.float64).sum(1)
     used = utilization(np.bincount(code_n, minlength=k))
     return used, float((square_n < NEAR * square_n.mean()).mean())

@@ -33,7 +33,7 @@ def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
     In squared distance, every row compared with every other; whatever the number of threads. k is
     `count`, or n - 1 where that is less.
     """
-    x, count = torch.from_numpy(np.require(x_nd, np.float32, ["C", "W"])), min(count, len(x_nd) - 1)
+    x, count = _tensor(x_nd), min(count, len(x_nd) - 1)
     half_n = 0.5 * x.square().sum(1)
     candidates, found = min(count + 1 + SPARE, len(x_nd)), []
     for query_b in torch.split(torch.from_numpy(query_q), QUERIES_AT_ONCE):
@@ -45,6 +45,17 @@ def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
         order_bk = apart_bc.sort(dim=1, stable=True).indices[:, : count + 1]
         found.append(near_bc.gather(1, order_bk))
     return _without_itself(torch.cat(found).numpy(), query_q)
+
+
+def nearest_centroids(x_nd: Matrix, centroid_kd: Matrix) -> Rows:
+    """Return the nearest centroid of every row in squared distance, ``(n,)``, block by block."""
+    found_n: Rows = nearest(_tensor(x_nd), Level(_tensor(centroid_kd))).numpy()
+    return found_n
+
+
+def _tensor(x_nd: Matrix) -> torch.Tensor:
+    # Torch warns of arrays that cannot be written.
+    return torch.from_numpy(np.require(x_nd, np.float32, ["C", "W"]))
 
 
 def near_rows(x_nd: Matrix, count: int, *, seed: int) -> Rows:
@@ -69,7 +80,7 @@ def _cells(x_nd: Matrix, count: int, *, seed: int) -> Iterator[Rows]:
     n = len(x_nd)
     picked = np.random.default_rng(seed).choice(n, min(n, CELL_SAMPLE * count), replace=False)
     centre_kd = kmeans(x_nd[np.sort(picked)], count, seed=seed, iterations=5)
-    cell_n = nearest(torch.from_numpy(x_nd), Level(torch.from_numpy(centre_kd))).numpy()
+    cell_n = nearest_centroids(x_nd, centre_kd)
     order_n = np.argsort(cell_n, kind="stable")
     for row_c in np.split(order_n, np.cumsum(np.bincount(cell_n, minlength=count))[:-1]):
         for start in range(0, len(row_c), MOST_CELL_ROWS):

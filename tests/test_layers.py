@@ -37,8 +37,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
     ),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
-    ("mlp", "quantised", "locality", "data_facts", "neighbours"),
-    ("projection",),
+    ("mlp", "quantised", "locality", "neighbours"),
+    ("projection", "data_facts"),
     # columns and directories with their checks
     (
         "columns",

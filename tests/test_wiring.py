@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import semid
 from semid.codebooks import ResidualCodebooks
@@ -93,11 +93,10 @@ def test_gumbel_is_annealed() -> None:
     assert said[-1] == pytest.approx(0.05, rel=0.2)
 
 
-class Restarts(nn.Module):
+class Restarts:
     """Notes which codewords of the first level are restarted, and below which use."""
 
     def __init__(self, trainer: Trainer) -> None:
-        super().__init__()
         self.trainer, self.below, self.rows = trainer, list[float](), Tensor()
         codes = codebooks_of(trainer)
         restart = codes.restart
