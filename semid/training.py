@@ -143,6 +143,7 @@ class Trainer:
                     saved = time.monotonic()
         for name, tensor in state_of(self.network).items():
             tensor.data.copy_(self.best[name])
+        self.network.trained = True
         if self.network.codes is not None:
             with torch.no_grad():
                 revive(self.network.codes, self.network.project(self._sample()))

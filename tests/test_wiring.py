@@ -197,14 +197,17 @@ def test_contrast_is_of_every_prefix_or_of_the_last() -> None:
     assert found["all"] == pytest.approx(np.mean(by_prefix), rel=1e-4)
 
 
-def test_training_on_from_a_loaded_model_starts_nothing_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loaded", [True, False])
+def test_training_on_starts_nothing_again(tmp_path: Path, loaded: bool) -> None:
     x_nd = rows()
     sections: dict[str, Any] = {
         "model": {"latent_dim": 6, "hidden": [16]},
         "training": {"epochs": 6, "batch_size": 128},
     }
-    semid.fit(x_nd, levels=(16, 8), config=sections).save(tmp_path / "model")
-    model = semid.load(tmp_path / "model")
+    model = semid.fit(x_nd, levels=(16, 8), config=sections)
+    if loaded:
+        model.save(tmp_path / "model")
+        model = semid.load(tmp_path / "model")
     network, before_nl = model.network, model.encode(x_nd)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     data = ArrayData(x_nd, held_out(range(len(x_nd)), 0.1))

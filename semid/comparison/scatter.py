@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -61,8 +62,12 @@ class _Axis:
 
     @property
     def ticks(self) -> list[float]:
-        step = (self._high - self._low) / _STEPS
-        return [self._low + step * (number + 0.5) for number in range(_STEPS)]
+        """Multiples of 1, 2 or 5 times a power of ten, about `_STEPS` of them."""
+        wanted = (self._high - self._low) / _STEPS
+        power = 10.0 ** math.floor(math.log10(wanted))
+        step = min((1.0, 2.0, 5.0, 10.0), key=lambda factor: abs(factor * power - wanted)) * power
+        first, last = math.ceil(self._low / step), math.floor(self._high / step)
+        return [number * step for number in range(first, last + 1)]
 
     def place(self, value: float) -> float:
         share = (value - self._low) / (self._high - self._low)
