@@ -23,6 +23,7 @@ from semid.cli_options import (
     Overwrite,
     Set,
 )
+from semid.cli_tables import commands
 from semid.errors import SemidError
 from semid.terminal import (
     log,
@@ -376,6 +377,9 @@ def show(
         print_json(facts)
     else:
         typer.echo(describe(facts))
+
+
+app.add_typer(commands)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ stand for. Nothing here holds more than a few batches in memory.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from semid.errors import SemidError, display_path, first_few
+
+# The file of a store that names the version to read; see `semid.store`.
+CURRENT = "CURRENT"
+VERSION = re.compile(r"v\d{4,}")
 
 # What to do about a missing column of semid's own.
 _HINTS = {
@@ -156,7 +161,7 @@ def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:
     """Open a Parquet file, a folder of part files, a glob or a URI, reading only its footers.
 
     Folders are searched recursively for ``*.parquet``; names that begin with ``_`` or ``.`` are
-    left out.
+    left out. Of a store with versions, the one that its file ``CURRENT`` names is opened.
 
     Raises
     ------
@@ -235,6 +240,7 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
         raise SemidError(f"{display_path(name)} does not exist; check the path")
     if info.type == pafs.FileType.File:
         return filesystem, [base]
+    base = _current(filesystem, base)
     found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True))
     files = sorted(
         entry.path
@@ -248,6 +254,21 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
     if not files:
         raise SemidError(f"the folder {display_path(name)} holds no .parquet files; check the path")
     return filesystem, files
+
+
+def _current(filesystem: pafs.FileSystem, folder: str) -> str:
+    """Return the folder of a store's current version; any other folder is its own."""
+    pointer = f"{folder.rstrip('/')}/{CURRENT}"
+    if filesystem.get_file_info(pointer).type != pafs.FileType.File:
+        return folder
+    with filesystem.open_input_file(pointer) as source:
+        version = source.read(64).decode("utf-8", "replace").strip()
+    if not VERSION.fullmatch(version):
+        raise SemidError(
+            f"{display_path(pointer)} holds {version!r}, not the name of a version such as v0001; "
+            "semid rollback writes it anew"
+        )
+    return f"{folder.rstrip('/')}/{version}"
 
 
 def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:

@@ -227,8 +227,8 @@ def test_a_scatter_plot_is_svg():
     assert circles[0].get("fill") != "white"
     assert circles[1].get("fill") == "white"
     texts = [text.text for text in drawing.iter(f"{space}text")]
-    ticks = [*("0.1", "0.2", "0.3", "0.4", "0.5", "0.6"), *("0.4", "0.5", "0.6", "0.7", "0.8", "0.9")]
-    assert texts == [*ticks, "error", "unique", "a", "b & c"]
+    assert texts[:6] == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
+    assert texts[6:] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "error", "unique", "a", "b & c"]
     one = scatter(points[:1], x_label="x", y_label="y")
     assert "nan" not in one
 

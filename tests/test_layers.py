@@ -78,6 +78,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # the command line
     ("printing", "cli_options"),
     ("terminal",),
+    ("cli_tables",),
     ("cli",),
     ("__main__",),
 )

@@ -475,3 +475,21 @@ def test_rebatched_cuts_a_stream_anew(sizes: list[int], size: int) -> None:
     assert [batch.num_rows for batch in cut[:-1]] == [size] * (len(cut) - 1)
     assert all(0 < batch.num_rows <= size for batch in cut[-1:])
     assert pa.Table.from_batches(cut, SCHEMA) == rows(0, starts[-1])
+
+
+def test_a_store_is_its_current_version(tmp_path):
+    for version, value in (("v0001", 1), ("v0002", 2)):
+        (tmp_path / "ids" / version).mkdir(parents=True)
+        pq.write_table(pa.table({"a": [value]}), tmp_path / "ids" / version / "part-00000.parquet")
+        pq.write_table(pa.table({"a": [9]}), tmp_path / "ids" / version / "_retired.parquet")
+    pointer = tmp_path / "ids" / "CURRENT"
+    for version in ("v0001", "v0002", "v0001"):
+        pointer.write_text(f"{version}\n")
+        (batch,) = open_table(tmp_path / "ids").batches(["a"])
+        assert batch.column(0).to_pylist() == [int(version[-1])]
+    pointer.write_text("../elsewhere\n")
+    with pytest.raises(SemidError, match=r"CURRENT holds '../elsewhere', not the name of a ver"):
+        open_table(tmp_path / "ids")
+    pointer.write_text("v0003\n")
+    with pytest.raises(SemidError, match=r"v0003"):
+        open_table(tmp_path / "ids")
