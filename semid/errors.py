@@ -20,10 +20,14 @@ class SemidError(ValueError):
     exit_code = 2
 
 
-class FloorError(SemidError):
-    """A level is used less evenly than the floor that a strict training asks for."""
+class GateError(SemidError):
+    """What was made or looked at misses what was asked of it, though nothing went wrong."""
 
     exit_code = 3
+
+
+class FloorError(GateError):
+    """A level is used less evenly than the floor that a strict training asks for."""
 
 
 class RowError(SemidError):

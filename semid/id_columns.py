@@ -104,7 +104,7 @@ def code_matrix(
         When the column holds anything but lists of integers, a row is null, empty or has another
         length, or a code is null, negative or beyond int32.
     """
-    if not _is_code_list(column.type):
+    if not is_code_list(column.type):
         raise SemidError(
             f"{at(0)}: column '{name}' is {column.type}, but codes must be lists of int32; "
             "semid assign writes them"
@@ -131,7 +131,8 @@ def code_matrix(
     return codes_nl.astype(np.int32, copy=False)
 
 
-def _is_code_list(kind: pa.DataType) -> bool:
+def is_code_list(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds codes: lists of integers."""
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(is_kind(kind) for is_kind in is_list) and pa.types.is_integer(kind.value_type)
 

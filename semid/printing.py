@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_VERIFIED = ("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings", "excused")
+
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Lay out the figures of `semid evaluate`, the baseline in a second column."""
@@ -33,6 +35,27 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def verification(summary: Mapping[str, Any]) -> str:
+    """Lay out what `semid verify` found: every check with its violations, and the first of them."""
+    facts = {
+        "table": summary["table"],
+        **{
+            name.replace("_", " "): summary[name]
+            for name in (*_VERIFIED, "policy", "levels")
+            if summary.get(name) is not None
+        },
+    }
+    lines = [describe(facts)]
+    width = max(map(len, summary["checks"]))
+    for check, count in summary["checks"].items():
+        lines.append(f"  {check.ljust(width)}  {f'{count:,} wrong' if count else 'ok'}")
+        for one in summary["examples"].get(check, []):
+            item = "" if one["item_id"] is None else f", item {one['item_id']}"
+            place = "" if one["at"] is None else f"{one['at']}{item}: "
+            lines.append(f"    {place}{one['found']}, expected {one['expected']}")
+    return "\n".join([*lines, *(f"not checked: {what}" for what in summary["not_checked"])])
 
 
 def describe(facts: Mapping[str, Any], indent: str = "") -> str:
@@ -64,3 +87,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
+
+
+# How the figures of a command are laid out; those of the others are described.
+TABLES = {"evaluate": metrics_table, "verify": verification}

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import typer
 
 from semid import __version__
-from semid.errors import SemidError
+from semid.errors import GateError, SemidError
 
 _INTERRUPTED = 128 + signal.SIGINT  # what typer makes of Ctrl-C
 
@@ -23,7 +23,7 @@ _INTERRUPTED = 128 + signal.SIGINT  # what typer makes of Ctrl-C
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app and turn every failure into a sentence and an exit code.
 
-    0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect.
+    0, 2 for a user's mistake, 3 for a gate that is missed, 1 for a defect.
     """
     # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -94,19 +94,32 @@ def state(result: Any) -> str:
 
 
 def print_result(command: str, result: Any, as_json: bool) -> None:
-    """Print what a job did, for a person or as JSON; verdicts go to stderr."""
+    """Print what a job did, for a person or as JSON; verdicts go to stderr.
+
+    Raises
+    ------
+    GateError
+        With the sentence of the gate that the result misses, if it does.
+    """
     log_verdicts(result)
     if as_json:
         print_json(result_fields(command, result))
-        return
-    from semid.printing import describe, metrics_table
+    else:
+        _print_for_people(command, result)
+    if result.failure is not None:
+        raise GateError(result.failure)
 
-    if command == "evaluate":
-        typer.echo(metrics_table(result.summary))
+
+def _print_for_people(command: str, result: Any) -> None:
+    from semid.printing import TABLES, describe
+
+    if command in TABLES:
+        typer.echo(TABLES[command](result.summary))
     elif result.summary:
         shown = {name: fact for name, fact in result.summary.items() if name != "verdicts"}
         typer.echo(describe(shown))
-    typer.echo(f"{result.output}: {state(result)}")
+    if result.output is not None:
+        typer.echo(f"{result.output}: {state(result)}")
 
 
 def log_verdicts(result: Any) -> None:
@@ -119,7 +132,7 @@ def result_fields(command: str, result: Any) -> dict[str, Any]:
     """Return a result as plain values."""
     return {
         "command": command,
-        "output": str(result.output),
+        "output": None if result.output is None else str(result.output),
         "up_to_date": result.up_to_date,
         "summary": result.summary,
     }

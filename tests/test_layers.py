@@ -64,15 +64,19 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
     ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
-    ("assignment", "embedding", "collisions", "id_table"),
+    ("assignment", "embedding", "collisions", "id_table", "violations"),
+    ("row_checks",),
+    ("set_checks", "note_checks"),
+    ("verification",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
+    ("jobs.encoding",),
     (
         *("jobs.assign", "jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
-        *("jobs.inspect", "jobs.train"),
+        *("jobs.inspect", "jobs.train", "jobs.verify", "jobs.drift"),
     ),
     ("jobs.run",),
     # the command line

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
-from semid.columns import id_type
 from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import CODES, code_matrix
 from semid.id_table import read_metadata
 from semid.ids import validate_codes
-from semid.jobs.job import Result, output_path, produce, require_widths
+from semid.jobs.job import Result, output_path, produce, require_like_ids, require_widths
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
 from semid.streams import prefetch, rebatched
@@ -69,11 +68,12 @@ def evaluate(
     ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
     ids_table.require([CODES])
     require_widths(table, header["columns"], folder)
-    _refuse_other_ids(ids_table, table, item_id)
+    need = "evaluate needs the embeddings that the IDs were assigned from"
+    require_like_ids(ids_table, table, item_id, need)
     if ids_table.num_rows != table.num_rows:
         raise SemidError(
             f"{display_path(ids)} has {ids_table.num_rows:,} rows but {display_path(embeddings)} "
-            f"has {table.num_rows:,}; evaluate needs the embeddings that the IDs were assigned from"
+            f"has {table.num_rows:,}; {need}"
         )
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -99,16 +99,6 @@ def evaluate(
         overwrite=overwrite,
         owner=owner,
     )
-
-
-def _refuse_other_ids(ids: ParquetTable, table: ParquetTable, item_id: str) -> None:
-    there, here = id_type(ids, item_id), id_type(table, item_id)
-    if there != here:
-        raise SemidError(
-            f"column '{item_id}' is {there} in {display_path(ids.name)} but {here} in "
-            f"{display_path(table.name)}; evaluate needs the embeddings that the IDs were "
-            "assigned from"
-        )
 
 
 def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:

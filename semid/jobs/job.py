@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semid import __version__
-from semid.columns import embedding_width
+from semid.columns import embedding_width, id_type
 from semid.duplicates import check_ids
 from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path
@@ -35,16 +36,18 @@ class Result:
 
     Attributes
     ----------
-    output : the path it wrote
+    output : the path it wrote; None when it was asked for figures alone
     summary : its figures, as plain values
     up_to_date : True when nothing had to be done
     reason : why an output that was there was made again, if it was
+    failure : the sentence of a gate that was missed, though the output is there
     """
 
-    output: Path
+    output: Path | None
     summary: dict[str, Any] = field(default_factory=dict)
     up_to_date: bool = False
     reason: str | None = None
+    failure: str | None = None
 
 
 # A folder may be called anything, but nobody calls one so.
@@ -113,6 +116,12 @@ def produce(
     return Result(output, summary, reason=reason)
 
 
+def look(build: Build) -> Result:
+    """Run the `build` of a job that is asked for its figures alone; what it writes goes again."""
+    with tempfile.TemporaryDirectory(prefix="semid-") as stage, translate_os_errors(Path(stage)):
+        return Result(None, build(Path(stage), {})[1])
+
+
 def _is_owned(manifest: Manifest, owner: str | None) -> bool:
     return owner is not None and manifest.get("owner") == owner
 
@@ -175,6 +184,22 @@ def require_unique_ids(table: ParquetTable, item_id: str, *, show: bool) -> None
     """Raise `SemidError` when an id is null or occurs twice; shows a bar if it takes a while."""
     with bar("check ids", table.num_rows, "rows", show=show, delay=1.0) as shown:
         check_ids(table, item_id, on_rows=shown.update)
+
+
+def require_like_ids(ids: ParquetTable, table: ParquetTable, item_id: str, need: str) -> None:
+    """Raise `SemidError` unless the item ids of both tables have one type; `need` is the advice."""
+    there, here = id_type(ids, item_id), id_type(table, item_id)
+    if there != here:
+        raise SemidError(
+            f"column '{item_id}' is {there} in {display_path(ids.name)} but {here} in "
+            f"{display_path(table.name)}; {need}"
+        )
+
+
+def require_memory(memory_gib: float) -> None:
+    """Raise `SemidError` for a memory that cannot be."""
+    if not 0 < memory_gib < float("inf"):
+        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
 
 
 def require_workers(workers: int, *, least: int) -> None:

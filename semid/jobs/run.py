@@ -17,7 +17,7 @@ from typing import Any
 
 from semid.collisions import POLICIES
 from semid.config import parse, parse_value, read_toml
-from semid.errors import FloorError, SemidError, display_path
+from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign, check_resources
@@ -27,6 +27,7 @@ from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.job import Result, output_path, require_workers, table_path
 from semid.jobs.train import check_requests, train
+from semid.jobs.verify import verify
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "export": export,
     "evaluate": evaluate,
     "compare": compare,
+    "verify": verify,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
@@ -174,7 +176,8 @@ def run(
     Raises
     ------
     SemidError
-        Before the first step for what can be seen in the file, else from a step.
+        Before the first step for what can be seen in the file, else from a step; `GateError` after
+        a step whose output is there but misses what was asked of it.
     """
     steps = read_pipeline(pipeline)
     _refuse_missing_inputs(steps, display_path(pipeline))
@@ -187,9 +190,11 @@ def run(
         try:
             result = COMMANDS[step.command](**named, overwrite=overwrite, owner=owner, show=show)
         except SemidError as error:
-            kind = FloorError if isinstance(error, FloorError) else SemidError
+            kind = GateError if isinstance(error, GateError) else SemidError
             raise kind(f"{where}: {error}") from error
         yield step, result
+        if result.failure is not None:
+            raise GateError(f"{where}: {result.failure}")
 
 
 def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:

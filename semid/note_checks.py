@@ -1,0 +1,112 @@
+"""What an ids table says of itself, in its files' metadata and its folder's manifest, verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from semid.errors import display_path
+from semid.id_columns import CODES, SID
+from semid.id_table import METADATA_KEY, read_metadata
+from semid.ids import MAX_CODES
+from semid.manifests import PARTS_MANIFEST, read_manifest
+from semid.row_checks import POLICIES, Rules
+from semid.tables import ParquetTable
+from semid.violations import Violations
+
+
+def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
+    """Return what a table's metadata says of its rows; no levels, or no policy, where nothing."""
+    summary = metadata.get("summary")
+    summary = summary if isinstance(summary, dict) else {}
+    levels, policy = summary.get("levels"), summary.get("policy")
+    levels = levels if isinstance(levels, list) else []
+    known = all(isinstance(size, int) and 1 <= size <= MAX_CODES for size in levels)
+    return Rules(tuple(levels) if known else (), policy if policy in POLICIES else None, item_id)
+
+
+def check_notes(
+    table: ParquetTable,
+    violations: Violations,
+    *,
+    item_id: str = "item_id",
+    fingerprint: str | None = None,
+    levels: tuple[int, ...] = (),
+) -> Rules:
+    """Check the notes of a table; return what its rows must keep to.
+
+    Parameters
+    ----------
+    table : an ids table
+    violations : where to add what does not agree
+    item_id : name of the id column
+    fingerprint, levels : of the model that must have assigned it, where there is one; without, the
+        files must agree with the first, and levels that are not noted are as long as the first
+        rows' codes
+
+    Raises
+    ------
+    SemidError
+        When the metadata is not a JSON object.
+    """
+    noted = read_metadata(table)
+    rules = noted_rules(noted, item_id)
+    expected = fingerprint or noted.get("model_fingerprint")
+    if expected is not None:
+        violations.made("model fingerprint")
+        for file in table.files:
+            found = _fingerprint(table, file)
+            if found != expected:
+                shown = f"{found or 'none'} in {display_path(file)}"
+                violations.add("model fingerprint", None, None, shown, str(expected))
+    if levels and noted:
+        violations.made("levels")
+        if rules.levels != levels:
+            violations.add("levels", None, None, _listed(rules.levels), _listed(levels))
+    if noted:
+        violations.made("policy")
+        if rules.policy is None:
+            found = str((noted.get("summary") or {}).get("policy", "none"))
+            violations.add("policy", None, None, found, f"one of {_listed(POLICIES)}")
+    _check_manifest(table, violations)
+    codes, sid = _lengths(table)
+    levels = levels or rules.levels or (MAX_CODES,) * codes
+    policy = rules.policy or ("suffix" if sid > codes else None)
+    return replace(rules, levels=levels, policy=policy)
+
+
+def _fingerprint(table: ParquetTable, file: str) -> str | None:
+    schema = pq.read_schema(file, filesystem=table.filesystem)
+    try:
+        note = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return None
+    found = note.get("model_fingerprint") if isinstance(note, dict) else None
+    return None if found is None else str(found)
+
+
+def _check_manifest(table: ParquetTable, violations: Violations) -> None:
+    folder = Path(table.files[0]).parent
+    if not Path(table.name).is_dir() or not (folder / PARTS_MANIFEST).is_file():
+        return
+    violations.made("manifest")
+    if read_manifest(folder) is None:
+        found = f"files of {display_path(folder)} were changed, added or removed"
+        violations.add("manifest", None, None, found, f"as {PARTS_MANIFEST} has them")
+
+
+def _lengths(table: ParquetTable) -> tuple[int, int]:
+    """Return how long codes and SIDs are in the first rows that have any."""
+    first = next(table.batches([CODES, SID]))
+    codes, sid = (pc.max(pc.list_value_length(first.column(c))).as_py() or 1 for c in (CODES, SID))
+    return codes, sid
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values)) or "none"

@@ -1,0 +1,136 @@
+"""Verifying an ids table: its rows one by one, against each other, and against codes made anew.
+
+DuckDB groups and joins on disk what does not fit in memory. This file knows neither models nor how
+embeddings become codes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from semid.database import out_of_core
+from semid.id_table import IdTable
+from semid.ids import MAX_CODES
+from semid.note_checks import noted_rules
+from semid.row_checks import Rules
+from semid.set_checks import Rows, SetChecks
+from semid.violations import Violations
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a table is verified against; each may be left out.
+
+    Attributes
+    ----------
+    again : item id, ``codes``, ``distance`` and ``margin`` of unique items, made anew from their
+        embeddings, codes in the range of `Rules.levels`
+    retired : item id, ``codes`` and ``sid`` of items that are gone and whose SIDs stay taken
+    drifted : item id of items known to have other codes than their present embedding
+    """
+
+    again: Rows | None = None
+    retired: Rows | None = None
+    drifted: Rows | None = None
+
+
+def verify_table(
+    table: IdTable,
+    *,
+    levels: tuple[int, ...] | None = None,
+    policy: str | None = None,
+    again: IdTable | None = None,
+    retired: IdTable | None = None,
+) -> Violations:
+    """Verify an ids table in memory.
+
+    Parameters
+    ----------
+    table : the table
+    levels, policy : of the model and of the collisions; from the table's metadata if not given
+    again : the same items as their embeddings are quantised now
+    retired : items that are gone
+
+    Returns
+    -------
+    violations : `Violations.total` is 0 when all is well
+
+    Raises
+    ------
+    SemidError
+        When memory or disk run out.
+    """
+
+    def rows(of: IdTable | None) -> Rows | None:
+        return None if of is None else of.to_arrow().to_batches()
+
+    noted = noted_rules(table.metadata, table.item_id)
+    levels = levels or noted.levels or (MAX_CODES,) * table.codes.shape[1]
+    longer = table.sids.shape[1] > table.codes.shape[1]
+    policy = policy or noted.policy or ("suffix" if longer else None)
+    violations = Violations()
+    with tempfile.TemporaryDirectory(prefix="semid-") as folder:
+        verify(
+            rows(table) or [],
+            Rules(levels, policy, table.item_id),
+            violations,
+            beside=Beside(rows(again), rows(retired)),
+            temp_dir=Path(folder),
+        )
+    return violations
+
+
+def verify(
+    rows: Rows,
+    rules: Rules,
+    violations: Violations,
+    *,
+    beside: Beside,
+    temp_dir: Path,
+    memory_bytes: int = 1 << 30,
+) -> dict[str, int]:
+    """Verify the rows of an ids table, of any number.
+
+    Parameters
+    ----------
+    rows : item ids, ``codes``, ``sid`` and, where there are any, ``distance`` and ``margin``
+    rules : what they must keep to
+    violations : where to add what does not
+    beside : what to verify them against
+    temp_dir : an existing folder for what does not fit in memory
+    memory_bytes : DuckDB's budget; batches in flight come on top
+
+    Returns
+    -------
+    facts : ``rows``; ``retired``, where given; and of a comparison ``compared`` rows, items that
+        are ``not_in_embeddings`` or ``only_in_embeddings``, and ``excused`` ones
+
+    Raises
+    ------
+    SemidError
+        When a column holds something else than it must, or memory or disk run out.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="verify-", dir=temp_dir) as folder,
+        out_of_core(
+            "verifying",
+            Path(folder),
+            memory_bytes=memory_bytes,
+            relief="allow more with --memory",
+            file="verify.duckdb",
+            preserve_insertion_order="false",
+        ) as connection,
+    ):
+        checks = SetChecks(connection, Path(folder), rules, violations)
+        facts = {"rows": checks.load_rows("live", rows)}
+        checks.find_repeated("live")
+        if beside.retired is not None:
+            facts["retired"] = checks.load_rows("gone", beside.retired, about="tombstone ")
+            if facts["retired"]:
+                checks.find_repeated("gone", about="tombstone ")
+                checks.find_returned()
+        if beside.again is not None:
+            facts |= checks.compare(beside.again, beside.drifted or [])
+    return facts
