@@ -1,7 +1,8 @@
 """The command line: each command parses, calls one job, and prints what came of it.
 
 Progress and log lines go to stderr; stdout carries the result, as JSON with ``--json``. Exit code
-0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect of semid's.
+0, 2 for a user's mistake, 3 for a gate that was missed (a strict training's floor, say), 1 for a
+defect of semid's.
 """
 
 from __future__ import annotations

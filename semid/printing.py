@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _VERIFIED = ("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings", "excused")
+
+_USE = ("divergence", "divergence_by_chance", "variation", "perplexity_now", "perplexity_before")
+_SUPPORT = ("support", "known_support", "new_support", "table_support", "new_prefix_rate")
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -26,14 +29,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     ):
         figures = (column[key] for column in columns)
         rows.append((name, *(missing if f is None else f"{f:.4f}" for f in figures)))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    ]
+    lines = _aligned(rows)
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
@@ -56,6 +52,48 @@ def verification(summary: Mapping[str, Any]) -> str:
             place = "" if one["at"] is None else f"{one['at']}{item}: "
             lines.append(f"    {place}{one['found']}, expected {one['expected']}")
     return "\n".join([*lines, *(f"not checked: {what}" for what in summary["not_checked"])])
+
+
+def drift(summary: Mapping[str, Any]) -> str:
+    """Lay out what `semid drift` measured, with the verdict and the findings below it."""
+    items, error = summary["items"], summary["error"]
+    used = [
+        ("", "divergence", "by chance", "variation", "perplexity", "before"),
+        *((f"level {level}", *_figures(of, _USE)) for level, of in enumerate(summary["levels"])),
+    ]
+    there = [
+        ("prefixes that the table has", "fresh", "known", "new", "table's own", "new prefixes"),
+        *((f"depth {of['depth']}", *_figures(of, _SUPPORT)) for of in summary["prefixes"]),
+    ]
+    lines = [", ".join(f"{name} {count:,}" for name, count in items.items())]
+    lines += ["", *_aligned(used), "", *_aligned(there), ""]
+    for name in ("ratio", "fresh", "expected", "known", "known_before", "new", "table_held_out"):
+        if error[name] is not None:
+            lines.append(f"error: {name.replace('_', ' ')} {error[name]:.4g}")
+    for name in ("explained", "explained_before"):
+        if summary[name] is not None:
+            lines.append(f"{name.replace('_', ' ')}: {summary[name]:.1%} of the variance")
+    if summary["changed"]:
+        shares = ", ".join(f"{share:.1%}" for share in summary["changed"])
+        lines.append(f"known items whose first codes changed, by depth: {shares}")
+    lines += ["", *(f"- {finding['sentence']}" for finding in summary["findings"])]
+    return "\n".join([*lines, summary["verdict"]])
+
+
+def _figures(of: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("-" if of[name] is None else f"{of[name]:.3f}" for name in names)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay out rows of cells, the first column to the left and the others to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
 
 
 def describe(facts: Mapping[str, Any], indent: str = "") -> str:
@@ -90,4 +128,4 @@ def _plain(value: Any) -> str:
 
 
 # How the figures of a command are laid out; those of the others are described.
-TABLES = {"evaluate": metrics_table, "verify": verification}
+TABLES = {"evaluate": metrics_table, "verify": verification, "drift": drift}

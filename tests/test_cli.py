@@ -18,6 +18,7 @@ from semid.id_table import read_ids
 from semid.terminal import run_app
 
 COMMANDS = ("embed", "train", "assign", "export", "evaluate", "run", "check", "show")
+COMMANDS += ("verify", "drift")
 
 
 def assign(embeddings, model, output, *more):

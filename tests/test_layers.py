@@ -48,6 +48,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "fsq",
         "metrics",
         "metrics.measurement",
+        "metrics.drift",
     ),
     ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
     # encoders, from the ground up
@@ -66,7 +67,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # what jobs map over tables, and the tables that come out
     ("assignment", "embedding", "collisions", "id_table", "violations"),
     ("row_checks",),
-    ("set_checks", "note_checks"),
+    ("set_checks", "note_checks", "drift", "drift_verdicts"),
     ("verification",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),

@@ -17,15 +17,17 @@ from typing import Any
 
 from semid.collisions import POLICIES
 from semid.config import parse, parse_value, read_toml
+from semid.drift_verdicts import Limits
 from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
+from semid.jobs.drift import drift
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
-from semid.jobs.job import Result, output_path, require_workers, table_path
+from semid.jobs.job import Result, output_path, require_memory, require_workers, table_path
 from semid.jobs.train import check_requests, train
 from semid.jobs.verify import verify
 
@@ -37,6 +39,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "evaluate": evaluate,
     "compare": compare,
     "verify": verify,
+    "drift": drift,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
@@ -98,6 +101,10 @@ def _check_settings(step: Step, where: str) -> None:
             compared_by(**_those_of(compared_by, given))
         if step.command == "assign":
             check_resources(**_those_of(check_resources, given))
+        if step.command == "drift":
+            Limits(**_those_of(Limits, given))
+        if step.command in ("verify", "drift"):
+            require_memory(given.get("memory_gib", 1.0))
         (table_path if step.command in _TABLES else output_path)(given["output"])
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
@@ -124,7 +131,9 @@ def _read_step(where: str, name: str, keys: Any) -> Step:
     valid = [name for name in parameters if name not in _GIVEN_BY_RUN]
     _refuse_unknown(keys, ("command", *valid), f"{where}: unknown key")
     for key in valid:
-        if parameters[key].default is inspect.Parameter.empty and key not in keys:
+        # What prints its figures elsewhere must write them here, where nobody looks on.
+        needed = parameters[key].default is inspect.Parameter.empty or key == "output"
+        if needed and key not in keys:
             raise SemidError(f"{where}: '{key}' is missing; {command} needs it")
     types = typing.get_type_hints(COMMANDS[command])
     given = {

@@ -1,0 +1,211 @@
+"""Fresh embeddings held against an ids table and its model: is a retrain due, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from semid.artifact import CONFIG, METRICS, WEIGHTS, model_fingerprint, read_header, read_json
+from semid.assignment import Assigner
+from semid.drift import Coded, measure_drift
+from semid.drift_verdicts import Limits, judge_drift, verdict
+from semid.embedding_columns import side_by_side, spans
+from semid.errors import SemidError, display_path
+from semid.id_columns import CODES, DISTANCE, code_matrix
+from semid.id_table import read_metadata
+from semid.jobs.encoding import encode
+from semid.jobs.job import (
+    Result,
+    look,
+    output_path,
+    produce,
+    require_like_ids,
+    require_memory,
+    require_unique_ids,
+    require_widths,
+)
+from semid.jobs.progress import Bar, bar
+from semid.manifests import Manifest, write_json
+from semid.metrics.measurement import Measurement
+from semid.streams import rebatched
+from semid.tables import ParquetTable, open_table
+
+if TYPE_CHECKING:
+    from semid.quantizer import Quantizer
+
+BATCH_ROWS = 16_384
+# Rows of the table whose codes are decoded for the mean of what the model was fitted to.
+MEAN_ROWS = 65_536
+
+
+def drift(
+    ids: str,
+    *,
+    model: str,
+    embeddings: str,
+    output: str | None = None,
+    max_error_ratio: float = Limits.max_error_ratio,
+    min_support: float = Limits.min_support,
+    max_shift: float = Limits.max_shift,
+    max_changed: float = Limits.max_changed,
+    strict: bool = False,
+    item_id: str = "item_id",
+    device: str = "cpu",
+    memory_gib: float = 1.0,
+    overwrite: bool = False,
+    show: bool = False,
+    owner: str | None = None,
+) -> Result:
+    """Measure how far fresh items have drifted from an ids table, and say if a retrain is due.
+
+    Parameters
+    ----------
+    ids : ids table
+    model : the model that assigned it
+    embeddings : of fresh items, new ones or known ones or both, by the encoder of the model
+    output : ``.json`` file to write the figures and the findings into
+    max_error_ratio, min_support, max_shift, max_changed : as `semid.drift_verdicts.Limits`
+    strict : call a retrain that is due a failure
+    item_id : name of the id column
+    device : ``cpu``, ``cuda`` or ``auto``
+    memory_gib : budget of what groups and joins rows; what does not fit spills to disk
+    overwrite : replace a file made by other settings
+    show : show progress bars
+    owner : the step of a pipeline that runs it, which may replace what it made before
+
+    Raises
+    ------
+    SemidError
+        For bad input or limits, or a table and a model that do not belong together.
+    """
+    limits = Limits(max_error_ratio, min_support, max_shift, max_changed)
+    require_memory(memory_gib)
+    table, fresh, folder = open_table(ids), open_table(embeddings), Path(model)
+    _refuse_strangers(table, fresh, folder, item_id)
+    assigner = Assigner(folder, item_id=item_id, device=device)
+
+    def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
+        figures = _measure(table, fresh, assigner, stage, memory_gib, show=show)
+        findings = judge_drift(figures, limits)
+        summary = {
+            "verdict": verdict(findings, figures),
+            "retrain_due": any(finding.due for finding in findings),
+            "findings": [asdict(finding) for finding in findings],
+            **figures,
+        }
+        write_json(stage / "drift.json", summary)
+        return stage / "drift.json", summary
+
+    if output is None:
+        result = look(build)
+    else:
+        result = produce(
+            "drift",
+            output_path(output),
+            inputs={
+                "ids": table,
+                "embeddings": fresh,
+                "model": folder / WEIGHTS,
+                "model config": folder / CONFIG,
+                "model metrics": folder / METRICS,
+            },
+            settings={"limits": asdict(limits), "item_id": item_id},
+            build=build,
+            overwrite=overwrite,
+            owner=owner,
+        )
+    due = strict and result.summary["retrain_due"]
+    return replace(result, failure=result.summary["verdict"]) if due else result
+
+
+def _refuse_strangers(table: ParquetTable, fresh: ParquetTable, folder: Path, item_id: str) -> None:
+    """Raise `SemidError` unless table, model and embeddings belong together."""
+    header = read_header(folder)
+    table.require([item_id, CODES, DISTANCE])
+    require_widths(fresh, header["columns"], folder)
+    require_like_ids(table, fresh, item_id, "drift needs fresh embeddings of the same catalog")
+    noted, own = read_metadata(table).get("model_fingerprint"), model_fingerprint(folder)
+    if noted not in (None, own):
+        raise SemidError(
+            f"{display_path(table.name)} was assigned by the model {noted} but "
+            f"{display_path(folder)} is {own}; name the model that assigned it"
+        )
+
+
+def _measure(
+    table: ParquetTable,
+    fresh: ParquetTable,
+    assigner: Assigner,
+    stage: Path,
+    memory_gib: float,
+    *,
+    show: bool,
+) -> dict[str, Any]:
+    header, item_id = read_header(assigner.model), assigner.item_id
+    raw = encode(fresh, assigner, stage / "raw", what="encode", show=show)
+    require_unique_ids(table, item_id, show=show)
+    columns = [item_id, CODES, DISTANCE]
+    with bar("drift", table.num_rows + raw.num_rows, "rows", show=show) as shown:
+        figures = measure_drift(
+            Coded(_counted(table.batches(columns, rows=BATCH_ROWS), shown), table),
+            Coded(_counted(raw.batches(columns, rows=BATCH_ROWS), shown), raw),
+            levels=header["levels"],
+            item_id=item_id,
+            holdout=float(header["config"].get("holdout", 0.0)),
+            temp_dir=stage,
+            memory_bytes=int(memory_gib * 2**30),
+        )
+    metrics = read_json(assigner.model / METRICS)
+    errors = (metrics.get(f"{side}_error") for side in ("held_out", "train"))
+    before = next((error for error in errors if error is not None), None)
+    now = _relative_error(table, fresh, raw, assigner.quantizer, show=show)
+    return figures | {
+        "explained": None if now is None else 1 - now,
+        "explained_before": None if before is None else 1 - before,
+    }
+
+
+def _relative_error(
+    table: ParquetTable, fresh: ParquetTable, raw: ParquetTable, model: Quantizer, *, show: bool
+) -> float | None:
+    """Return the squared error of fresh embeddings over their squared deviation from the mean.
+
+    As the held-out error of a model's metrics, whose mean is that of the training items: here of
+    what the codes of the table's items decode to.
+    """
+    measurement = Measurement((), spans(model.widths))
+    usual_nd = model.decode(_spread(table, MEAN_ROWS))
+    measurement.add(usual_nd, None, usual_nd, np.zeros(len(usual_nd), np.bool_))
+    row, width = 0, len(model.levels)
+    embedded = rebatched(fresh.batches(list(model.widths), rows=BATCH_ROWS), BATCH_ROWS)
+    assigned = rebatched(raw.batches([CODES], rows=BATCH_ROWS), BATCH_ROWS)
+    with bar("decode", fresh.num_rows, "rows", show=show) as shown:
+        for batch, beside in zip(embedded, assigned, strict=True):
+            x_nd = side_by_side(batch, model.widths, where=fresh, first_row=row)
+            decoded_nd = model.decode(code_matrix(beside[CODES], CODES, width=width))
+            measurement.add(x_nd, None, decoded_nd, np.ones(len(x_nd), np.bool_))
+            row += len(x_nd)
+            shown.update(len(x_nd))
+    error: float | None = measurement.result()["held_out_error"]
+    return error
+
+
+def _spread(table: ParquetTable, rows: int) -> npt.NDArray[np.int32]:
+    """Return the codes of at most `rows` rows that lie evenly over a table, ``(n, l)``."""
+    step, row, found = -(-table.num_rows // rows), 0, []
+    for batch in table.batches([CODES]):
+        found.append(code_matrix(batch[CODES], CODES, at=table.locator(row))[-row % step :: step])
+        row += batch.num_rows
+    return np.concatenate(found)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        shown.update(batch.num_rows)
