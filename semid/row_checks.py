@@ -94,7 +94,7 @@ class _Batch:
         self.violations.add(check, items, to_arrow(self.first_row + rows), found, expected)
 
 
-def require_types(schema: pa.Schema) -> None:
+def require_types(schema: pa.Schema, where: str = "the rows") -> None:
     """Raise `SemidError` for a column of codes or of distances that holds something else."""
     for name in (CODES, SID, DISTANCE, MARGIN):
         if name not in schema.names:
@@ -105,7 +105,8 @@ def require_types(schema: pa.Schema) -> None:
             good, wanted = is_code_list(kind), "lists of int32"
         if not good:
             raise SemidError(
-                f"column '{name}' is {kind}, but it must be {wanted}; semid assign writes it"
+                f"{where}: column '{name}' is {kind}, but it must be {wanted}; semid assign writes "
+                "it so"
             )
 
 

@@ -28,7 +28,7 @@ from semid.jobs.job import (
 from semid.jobs.progress import Bar, bar
 from semid.manifests import Manifest
 from semid.note_checks import check_notes
-from semid.row_checks import Rules
+from semid.row_checks import Rules, require_types
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
 from semid.verification import Beside
@@ -142,6 +142,7 @@ def _open(ids: str, model: str | None, embeddings: str | None, item_id: str) -> 
     table = open_table(ids)
     id_type(table, item_id)
     table.require([CODES, SID])
+    require_types(table.schema, display_path(ids))
     folder = None if model is None else Path(model)
     header = None if folder is None else read_header(folder)
     if folder is not None:
@@ -160,6 +161,7 @@ def _open(ids: str, model: str | None, embeddings: str | None, item_id: str) -> 
     for there, columns in ((retired, [item_id, CODES, SID]), (drifted, [item_id])):
         if there is not None:
             there.require(columns)
+            require_types(there.schema, display_path(there.name))
             require_like_ids(table, there, item_id, "write the table again")
     levels = () if header is None else tuple(header["levels"])
     return _Subject(table, item_id, folder, levels, embedded, retired, drifted)
