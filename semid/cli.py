@@ -326,11 +326,11 @@ def run(
     if as_json:
         print_json({step.name: result_fields(step.command, result) for step, result in done})
         return
-    from semid.printing import metrics_table
+    from semid.printing import TABLES
 
     for step, result in done:
-        if step.command == "evaluate":
-            typer.echo(metrics_table(result.summary))
+        if step.command in TABLES:
+            typer.echo(TABLES[step.command](result.summary))
     typer.echo("wrote:" if not all(r.up_to_date for _, r in done) else "everything is up to date:")
     for _, result in done:
         typer.echo(f"  {result.output}")

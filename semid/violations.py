@@ -85,9 +85,7 @@ class Violations:
 
 def _column(values: Any, field: pa.Field, n: int) -> pa.Array:
     if not isinstance(values, pa.Array):
-        values = pa.array([values] * min(n, 1), field.type).take(
-            to_arrow(np.zeros(n, dtype=np.int64))
-        )
+        values = pa.repeat(pa.scalar(values, field.type), n)
     values = values.cast(field.type)
     return values if field.nullable else pc.fill_null(values, "null")
 

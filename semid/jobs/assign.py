@@ -15,12 +15,12 @@ from semid.assignment import Assigner
 from semid.collisions import POLICIES, resolve
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
-from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import ids_schema
 from semid.jobs.encoding import encode
 from semid.jobs.job import (
     Result,
     produce,
+    require_codes,
     require_memory,
     require_widths,
     require_workers,
@@ -76,11 +76,7 @@ def assign(
     check_resources(memory_gib, workers)
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
-    if header["kind"] in WITHOUT_CODES:
-        raise SemidError(
-            f"{display_path(folder)} is a model of the kind {header['kind']}, which has no codes; "
-            "train one that has, such as rqvae"
-        )
+    require_codes(header, folder)
     schema = ids_schema(id_type(table, item_id), item_id)
     if len(set(schema.names)) < len(schema):
         raise SemidError(

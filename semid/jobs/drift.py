@@ -25,6 +25,7 @@ from semid.jobs.job import (
     look,
     output_path,
     produce,
+    require_codes,
     require_like_ids,
     require_memory,
     require_unique_ids,
@@ -33,6 +34,7 @@ from semid.jobs.job import (
 from semid.jobs.progress import Bar, bar
 from semid.manifests import Manifest, write_json
 from semid.metrics.measurement import Measurement
+from semid.row_checks import require_types
 from semid.streams import rebatched
 from semid.tables import ParquetTable, open_table
 
@@ -127,7 +129,9 @@ def drift(
 def _refuse_strangers(table: ParquetTable, fresh: ParquetTable, folder: Path, item_id: str) -> None:
     """Raise `SemidError` unless table, model and embeddings belong together."""
     header = read_header(folder)
+    require_codes(header, folder)
     table.require([item_id, CODES, DISTANCE])
+    require_types(table.schema, display_path(table.name))
     require_widths(fresh, header["columns"], folder)
     require_like_ids(table, fresh, item_id, "drift needs fresh embeddings of the same catalog")
     noted, own = read_metadata(table).get("model_fingerprint"), model_fingerprint(folder)

@@ -15,6 +15,7 @@ from semid.columns import embedding_width, id_type
 from semid.duplicates import check_ids
 from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path
+from semid.fit_config import WITHOUT_CODES
 from semid.jobs.progress import bar
 from semid.manifests import (
     Manifest,
@@ -206,6 +207,15 @@ def require_workers(workers: int, *, least: int) -> None:
     """Raise `SemidError` for a number of processes that cannot be."""
     if workers < least:
         raise SemidError(f"workers is {workers}; it must be at least {least}")
+
+
+def require_codes(header: Mapping[str, Any], model: Path) -> None:
+    """Raise `SemidError` for a model, of this header, that has no codes."""
+    if header["kind"] in WITHOUT_CODES:
+        raise SemidError(
+            f"{display_path(model)} is a model of the kind {header['kind']}, which has no codes; "
+            "train one that has, such as rqvae"
+        )
 
 
 def require_widths(table: ParquetTable, widths: Widths, model: Path) -> None:

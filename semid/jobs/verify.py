@@ -21,6 +21,7 @@ from semid.jobs.job import (
     look,
     output_path,
     produce,
+    require_codes,
     require_like_ids,
     require_memory,
     require_widths,
@@ -145,7 +146,8 @@ def _open(ids: str, model: str | None, embeddings: str | None, item_id: str) -> 
     require_types(table.schema, display_path(ids))
     folder = None if model is None else Path(model)
     header = None if folder is None else read_header(folder)
-    if folder is not None:
+    if folder is not None and header is not None:
+        require_codes(header, folder)
         refuse_changed(folder)
     embedded = None if embeddings is None else open_table(embeddings)
     if embedded is not None:
