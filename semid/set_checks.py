@@ -155,7 +155,7 @@ class SetChecks:
             for batch in drifted
         )
         if not self._load("drifted", drifted_items):
-            self._ask("CREATE TABLE drifted AS SELECT item FROM live LIMIT 0")
+            self._ask("CREATE TABLE IF NOT EXISTS drifted AS SELECT item FROM live LIMIT 0")
         counts = self._ask("""
             SELECT count(*) FILTER (again.item IS NOT NULL AND live.row IS NOT NULL),
                    count(*) FILTER (again.item IS NULL), count(*) FILTER (live.row IS NULL)
