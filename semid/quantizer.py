@@ -138,6 +138,26 @@ class Quantizer:
         self._in_blocks(quantize_again, len(again), AGAIN_ROWS)
         return codes
 
+    def latents(self, x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what checked embeddings ``(n, d)`` are quantised as: ``(n, z)``.
+
+        A row's do not depend on the other rows.
+
+        Raises
+        ------
+        SemidError
+            When the width is not the model's.
+        """
+        self._require_width(x_nd)
+        width = self.network.search_levels[0].codebook_kz.shape[1]
+        latent_nz = np.empty((len(x_nd), width), np.float32)
+
+        def encode(rows: slice) -> None:
+            latent_nz[rows] = self._single.latents(x_nd[rows])
+
+        self._in_blocks(encode, len(x_nd), BLOCK_ROWS)
+        return latent_nz
+
     def reconstruct(self, x: Any) -> npt.NDArray[np.float32]:
         """Return embeddings ``(n, d)`` after the way to their codes and back.
 

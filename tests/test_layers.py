@@ -64,7 +64,12 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
     ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
-    ("assignment", "embedding", "collisions", "id_table"),
+    ("collisions.settings", "collisions.space"),
+    ("collisions.crowds", "collisions.spill", "collisions.within"),
+    ("collisions.streams", "collisions.reassign", "collisions.suffix", "collisions.counting"),
+    ("collisions.overflow", "collisions.balanced", "collisions.merging"),
+    ("collisions",),
+    ("assignment", "embedding", "id_table"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.assignment import Assigner
-from semid.collisions import POLICIES, resolve
+from semid.collisions import POLICIES, CollisionConfig, Resources, Surroundings, resolve
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES
@@ -116,18 +116,17 @@ def assign(
         raw = open_parts(stage / "raw", table.num_rows)
         # Every row twice: once to be ranked, once to be given its SID.
         with bar("collisions", 2 * table.num_rows, "rows", show=show) as shown:
-            report, rows = resolve(
+            found = resolve(
                 lambda: _counted(raw.batches(raw.schema.names), shown),
-                policy=collisions,
+                CollisionConfig(collisions),
+                Resources(stage, int(memory_gib * 2**30)),
+                Surroundings(header["levels"]),
                 item_id=item_id,
-                temp_dir=stage,
-                levels=header["levels"],
-                memory_bytes=int(memory_gib * 2**30),
             )
-            summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
+            summary = {"policy": collisions, "levels": header["levels"], **asdict(found.report)}
             facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
             staged = stage / f"ids{target.suffix}"
-            write_table(prefetch(rows), staged, schema, {METADATA_KEY: json.dumps(facts)})
+            write_table(prefetch(found.rows), staged, schema, {METADATA_KEY: json.dumps(facts)})
         return staged, summary
 
     return produce(
