@@ -14,28 +14,23 @@ from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.assignment import Assigner
 from semid.collisions import POLICIES, CollisionConfig, Resources, Surroundings, resolve
 from semid.columns import id_type
-from semid.errors import SemidError, display_path, require_package
+from semid.errors import SemidError, display_path
 from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import ids_schema
+from semid.jobs.encoding import encode
 from semid.jobs.job import (
     Result,
     produce,
-    require_unique_ids,
+    require_memory,
     require_widths,
     require_workers,
     table_path,
 )
-from semid.jobs.mapping import Engine, map_table, open_parts, write_table
+from semid.jobs.mapping import Engine, map_table, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, Manifest
 from semid.streams import prefetch
 from semid.tables import open_table
-
-# Chunks are as large as the largest row groups that are usual, so none is decoded twice.
-CHUNK_ROWS = 1 << 20
-# Many blocks for every core between two waits; 32 MiB of embeddings for the wide ones.
-BATCH_ROWS = 16_384
-BATCH_BYTES = 32 << 20
 
 
 def assign(
@@ -96,24 +91,15 @@ def assign(
     assigner = Assigner(folder, item_id=item_id, device=device)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        require_package("torch", extra="cpu", purpose="assigning")
-        if device != "cpu":
-            from semid.devices import pick_device
-
-            pick_device(device)
-        require_unique_ids(table, item_id, show=show)
-        engine(
+        raw = encode(
             table,
             assigner,
             stage / "raw",
-            chunk_rows=CHUNK_ROWS,
-            batch_rows=max(min(BATCH_ROWS, BATCH_BYTES // (4 * header["width"])), 1_024),
             what="assign",
             workers=workers,
-            at_once=2,
             show=show,
+            engine=engine,
         )
-        raw = open_parts(stage / "raw", table.num_rows)
         # Every row twice: once to be ranked, once to be given its SID.
         with bar("collisions", 2 * table.num_rows, "rows", show=show) as shown:
             found = resolve(
@@ -147,8 +133,7 @@ def assign(
 
 def check_resources(memory_gib: float = 0.5, workers: int = 1) -> None:
     """Raise `SemidError` for a memory or a number of processes that cannot be."""
-    if not 0 < memory_gib < float("inf"):
-        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
+    require_memory(memory_gib)
     require_workers(workers, least=1)
 
 
