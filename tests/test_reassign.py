@@ -30,7 +30,7 @@ def quantised(latent_nz, codebooks):
 
 
 def error_of(latent_nz, sid_nl, codebooks):
-    total_nz = sum(np.asarray(b, np.float64)[sid_nl[:, l]] for l, b in enumerate(codebooks))
+    total_nz = sum(np.asarray(b, np.float64)[sid_nl[:, level]] for level, b in enumerate(codebooks))
     return float(np.square(np.asarray(latent_nz, np.float64) - total_nz).sum())
 
 
@@ -90,7 +90,7 @@ def test_equal_embeddings_are_counted_and_told_apart_by_id(tmp_path):
         space=space,
         levels=space.levels,
     )
-    rows = [batch["sid"].to_pylist() for batch in found.rows][0]
+    rows = next(batch["sid"].to_pylist() for batch in found.rows)
     assert found.facts["indistinguishable"] == 5
     assert len(set(map(tuple, rows))) == 6
 
@@ -227,7 +227,7 @@ def test_who_finds_no_room_is_refused_or_numbered(tmp_path):
     latents = [[0.0], [0.0], [1.0], [1.0], [1.0]]
     with pytest.raises(SemidError, match=r"5 items cannot each .* among 1 x 2 = 2; train a model"):
         reassign(latents, codebooks, tmp_path)
-    codes, sids, _ = reassign(latents, codebooks, tmp_path, overflow="suffix")
+    _, sids, _ = reassign(latents, codebooks, tmp_path, overflow="suffix")
     assert sids.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
     assert list(tmp_path.iterdir()) == []
 
