@@ -3,7 +3,8 @@
     python benchmarks/lookup.py --rows 10000000
 
 The table is that of suffix.py: random and seeded, string ids in shuffled order, three levels of 256
-codes and a suffix, in parts as semid assign writes them. Its pages are in the cache; the index is mapped anew by every call.
+codes and a suffix, in parts as semid assign writes them. Its pages are in the cache; every call of
+a "table opened" reads the footers and maps the index anew.
 """
 
 from __future__ import annotations

@@ -100,8 +100,7 @@ def measure(
     """Return the figures of `diff` without writing anything; parameters and errors as there."""
     check_limits(memory_gib=memory_gib)
     tables = _Tables.opened(old, new, items, title, item_id)
-    with tempfile.TemporaryDirectory(prefix="diff-") as folder:
-        return tables.compare(Path(folder), None, memory_gib, show=show)
+    return tables.compare(Path(tempfile.gettempdir()), None, memory_gib, show=show)
 
 
 def check_limits(max_churn: float | None = None, memory_gib: float = 1.0) -> None:
@@ -167,11 +166,15 @@ class _Tables:
         for table in (self.old, self.new):
             require_unique_ids(table, self.item_id, show=show)
         rows = self.old.num_rows + self.new.num_rows
-        with bar("diff", rows, "rows", show=show) as shown:
+        with (
+            # Of its own: what a kill leaves here is not taken up again.
+            tempfile.TemporaryDirectory(prefix="diff-", dir=folder) as own,
+            bar("diff", rows, "rows", show=show) as shown,
+        ):
             found = diff_tables(
                 self._side(self.old, shown.update),
                 self._side(self.new, shown.update),
-                folder=folder,
+                folder=Path(own),
                 changes=changes,
                 item_id=self.item_id,
                 memory_bytes=int(memory_gib * 2**30),
