@@ -74,7 +74,7 @@ def lookup(
     item: Annotated[list[str] | None, typer.Option(help="Item id; may be repeated.")] = None,
     sid: Annotated[str | None, typer.Option(help="Whole ID: 41,7,203,0.")] = None,
     prefix: Annotated[str | None, typer.Option(help="First codes: 41,7.")] = None,
-    limit: Annotated[int, typer.Option(help="Items to list of a prefix.")] = 20,
+    limit: Annotated[int, typer.Option(help="Items to list of an ID or a prefix.")] = 20,
     items: Items = None,
     title: Title = "title",
     item_id: ItemId = "item_id",

@@ -46,11 +46,12 @@ def found_items(found: Mapping[str, Any]) -> str:
         prefix, follow = spelled(found["prefix"]), found["next_codes"]
         more = f", {follow:,} next codes" if follow else ""
         lines = [f"prefix {prefix}: {found['count']:,} items{more}", *map(_in_short, items)]
-        rest = found["count"] - len(items)
-        return "\n".join([*lines, f"  … and {rest:,} more"] if rest else lines)
-    if not items:
-        return f"no item has the SID {spelled(found['sid'])}"
-    return "\n".join(map(_in_full, items))
+    elif items or "sid" not in found:
+        lines = list(map(_in_full, items))
+    else:
+        lines = [f"no item has the SID {spelled(found['sid'])}"]
+    rest = found.get("count", 0) - sum(item["state"] == "live" for item in items)
+    return "\n".join([*lines, f"  … and {rest:,} more"] if rest > 0 else lines)
 
 
 def _in_short(item: Mapping[str, Any]) -> str:

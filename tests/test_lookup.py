@@ -226,6 +226,18 @@ def test_a_prefix(folder, tmp_path):
     assert run_here("lookup", folder, "--prefix", "7").out == "prefix 7: 0 items\n"
 
 
+def test_a_sid_of_several_items(tmp_path):
+    made = write(tmp_path / "ids", small(sids=[[1, 1], [0, 1], [1, 1], [1, 1], [0, 0]]))
+    found = run_here("lookup", made, "--sid", "1,1", "--limit", "2", "--json").json
+    assert (found["count"], [item["item_id"] for item in found["items"]]) == (3, ["d", ""])
+    assert run_here("lookup", made, "--sid", "1,1", "--limit", "1").out.splitlines() == [
+        "d: 1,1",
+        "  raw codes 1",
+        "  items with the prefix 1: 3; 1,1: 3",
+        "  … and 2 more",
+    ]
+
+
 def test_retired_items_are_told(folder):
     at = datetime(2026, 3, 1, 12, tzinfo=UTC)
     tombs = pa.table(

@@ -49,7 +49,7 @@ def lookup(
     item : item ids, as text
     sid : a whole semantic ID
     prefix : the first codes of one
-    limit : how many of the items with a prefix to list, by SID
+    limit : how many of the items with a SID or prefix to list, by SID
     items : table with titles of the items
     title : its column with them
     item_id : name of the id column in both tables
@@ -58,9 +58,9 @@ def lookup(
     -------
     for `item`, ``items``: of each its ``item_id``, ``state`` (live, retired or absent) and, if
     there, ``sid``, ``codes``, ``title``, ``sharing`` (for every length of prefix how many items
-    have the same, itself included) or ``retired_at``; for `sid`, the ``sid`` and its ``items``,
-    retired ones too; for `prefix`, the ``prefix``, how many items have it (``count``), how many
-    codes follow it (``next_codes``), and the first ``items``
+    have the same, itself included) or ``retired_at``; for `sid`, the ``sid``, how many live items
+    have it (``count``), and the first ``items``, retired ones last; for `prefix`, the ``prefix``,
+    its ``count``, how many codes follow it (``next_codes``), and the first ``items``
 
     Raises
     ------
@@ -73,7 +73,7 @@ def lookup(
         raise SemidError(f"the limit is {limit}; it must be at least 0")
     found = _Lookup.opened(ids, items, title, item_id)
     if sid is not None:
-        return found.by_sid(list(sid))
+        return found.by_sid(list(sid), limit)
     if prefix is not None:
         return found.by_prefix(list(prefix), limit)
     return {"items": found.by_item(list(item or []))}
@@ -118,15 +118,16 @@ class _Lookup:
             for row, item in zip(row_q.tolist(), ids.to_pylist(), strict=True)
         ]
 
-    def by_sid(self, sid: list[int]) -> dict[str, Any]:
+    def by_sid(self, sid: list[int], limit: int) -> dict[str, Any]:
         self._refuse_length("--sid", sid, exactly=True)
-        rows = self.index.rows_within(*self.index.span(sid))
+        start, stop = self.index.span(sid)
+        live = self._described(self.index.rows_within(start, min(stop, start + limit)))
 
         def had_it(tombs: pa.RecordBatch) -> Rows:
             sids_ns = code_matrix(tombs.column(SID), SID, width=len(sid))
             return np.flatnonzero((sids_ns == sid).all(axis=1))
 
-        return {"sid": sid, "items": [*self._described(rows), *self._retired(had_it)]}
+        return {"sid": sid, "count": stop - start, "items": [*live, *self._retired(had_it)]}
 
     def by_prefix(self, prefix: list[int], limit: int) -> dict[str, Any]:
         self._refuse_length("--prefix", prefix, exactly=False)
