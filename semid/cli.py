@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one job, and prints what came of it.
 
 Progress and log lines go to stderr; stdout carries the result, as JSON with ``--json``. Exit code
-0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect of semid's.
+0, 2 for a user's mistake, 3 for a figure beyond the limit set for it, 1 for a defect of semid's.
 """
 
 from __future__ import annotations

@@ -2,6 +2,111 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from semid.cli_options import ItemId, Json, Overwrite
+from semid.errors import SemidError
+from semid.terminal import print_json, print_result
+
 commands = typer.Typer()
+
+Items = Annotated[str | None, typer.Option("--items", help="Items table to take titles from.")]
+Title = Annotated[str, typer.Option("--title", help="Its column with them.")]
+
+
+@commands.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="Ids table.")],
+    new: Annotated[str, typer.Argument(help="The ids table that followed it.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder for the changes and a page.")
+    ] = None,
+    max_churn: Annotated[
+        float | None, typer.Option(help="Exit with 3 if a larger share of items changed.")
+    ] = None,
+    items: Items = None,
+    title: Title = "title",
+    memory: Annotated[float, typer.Option(help="GiB for joining the tables.")] = 1.0,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Say what changed between two ids tables, from first codes to whole IDs.
+
+    Example: semid diff out/old.parquet out/ids.parquet --output out/changes --max-churn 0.02
+    """
+    from semid.jobs.diff import check_limits, measure, require_churn
+    from semid.jobs.diff import diff as job
+    from semid.printing import diff_table
+
+    check_limits(max_churn)
+    # The limit comes last, so that what is beyond it is printed.
+    if output is None:
+        summary = measure(
+            old, new, items=items, title=title, item_id=item_id, memory_gib=memory, show=True
+        )
+        if as_json:
+            print_json({"command": "diff", "summary": summary})
+        else:
+            typer.echo(diff_table(summary))
+    else:
+        result = job(
+            old,
+            new,
+            output=output,
+            items=items,
+            title=title,
+            item_id=item_id,
+            memory_gib=memory,
+            overwrite=overwrite,
+            show=True,
+        )
+        print_result("diff", result, as_json)
+        summary = result.summary
+    require_churn(summary, max_churn)
+
+
+@commands.command()
+def lookup(
+    table: Annotated[str, typer.Argument(help="Ids table.")],
+    item: Annotated[list[str] | None, typer.Option(help="Item id; may be repeated.")] = None,
+    sid: Annotated[str | None, typer.Option(help="Whole ID: 41,7,203,0.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First codes: 41,7.")] = None,
+    limit: Annotated[int, typer.Option(help="Items to list of an ID or a prefix.")] = 20,
+    items: Items = None,
+    title: Title = "title",
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Find the ID of an item, the item of an ID, or the items with a prefix.
+
+    Example: semid lookup out/ids.parquet --prefix 41,7 --items data/items.parquet
+    """
+    from semid.jobs.lookup import lookup as job
+    from semid.printing import found_items
+
+    found = job(
+        table,
+        item=item,
+        sid=None if sid is None else _codes("--sid", sid),
+        prefix=None if prefix is None else _codes("--prefix", prefix),
+        limit=limit,
+        items=items,
+        title=title,
+        item_id=item_id,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(found_items(found))
+
+
+def _codes(option: str, text: str) -> list[int]:
+    try:
+        return [int(code) for code in text.split(",")]
+    except ValueError as error:
+        raise SemidError(
+            f"{option} {text!r}: expected whole numbers separated by commas, such as 41,7,203"
+        ) from error

@@ -20,8 +20,8 @@ class SemidError(ValueError):
     exit_code = 2
 
 
-class FloorError(SemidError):
-    """A level is used less evenly than the floor that a strict training asks for."""
+class GateError(SemidError):
+    """A figure is beyond the limit that the user set for it, such as a share of changed IDs."""
 
     exit_code = 3
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from semid.diff_page import by_distance, counts, differing, lead, moves, spelled
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -24,12 +26,66 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     ):
         figures = (column[key] for column in columns)
         rows.append((name, *(missing if f is None else f"{f:.4f}" for f in figures)))
+    return aligned(rows)
+
+
+def diff_table(summary: Mapping[str, Any]) -> str:
+    """Lay out the summary of `semid diff`."""
+    parts = [aligned(counts(summary)), aligned(by_distance(summary))]
+    for depth in sorted({len(move["prefix"]) for move in summary["moves"]}):
+        of_depth = [move for move in summary["moves"] if len(move["prefix"]) == depth]
+        parts.append(aligned(moves({**summary, "moves": of_depth}, briefly=True), left=5))
+    parts.append("\n".join([*differing(summary), lead(summary)]))
+    return "\n\n".join(parts)
+
+
+def found_items(found: Mapping[str, Any]) -> str:
+    """Lay out what `semid lookup` found."""
+    items: Sequence[Mapping[str, Any]] = found["items"]
+    if "prefix" in found:
+        prefix, follow = spelled(found["prefix"]), found["next_codes"]
+        more = f", {follow:,} next codes" if follow else ""
+        lines = [f"prefix {prefix}: {found['count']:,} items{more}", *map(_in_short, items)]
+    elif items or "sid" not in found:
+        lines = list(map(_in_full, items))
+    else:
+        lines = [f"no item has the SID {spelled(found['sid'])}"]
+    rest = found.get("count", 0) - sum(item["state"] == "live" for item in items)
+    return "\n".join([*lines, f"  … and {rest:,} more"] if rest > 0 else lines)
+
+
+def _in_short(item: Mapping[str, Any]) -> str:
+    title = item.get("title")
+    return f"  {spelled(item['sid'])}  {item['item_id']}{'' if title is None else f'  {title}'}"
+
+
+def _in_full(item: Mapping[str, Any]) -> str:
+    name = str(item["item_id"])
+    if item["state"] == "absent":
+        return f"{name}: not in the table"
+    if item["state"] == "retired":
+        return f"{name}: retired at {item['retired_at']}; its SID was {spelled(item['sid'])}"
+    sid, sharing = item["sid"], item["sharing"]
+    title = item.get("title")
+    shared = (f"{spelled(sid[: d + 1])}: {count:,}" for d, count in enumerate(sharing))
+    return "\n".join(
+        [
+            f"{name}: {spelled(sid)}",
+            *([] if title is None else [f"  {title}"]),
+            f"  raw codes {spelled(item['codes'])}",
+            f"  items with the prefix {'; '.join(shared)}",
+        ]
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay out rows of text in columns, a header first; the column `left` ends ragged, if any."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [
         "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
+            cell.ljust(width) if place in (0, left - 1) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

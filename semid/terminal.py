@@ -23,7 +23,7 @@ _INTERRUPTED = 128 + signal.SIGINT  # what typer makes of Ctrl-C
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app and turn every failure into a sentence and an exit code.
 
-    0, 2 for a user's mistake, 3 for a strict training that missed its floor, 1 for a defect.
+    0, 2 for a user's mistake, 3 for a figure beyond the limit set for it, 1 for a defect.
     """
     # Threads that wait asleep: spinning ones make a run many times slower beside other jobs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -99,10 +99,12 @@ def print_result(command: str, result: Any, as_json: bool) -> None:
     if as_json:
         print_json(result_fields(command, result))
         return
-    from semid.printing import describe, metrics_table
+    from semid.printing import describe, diff_table, metrics_table
 
     if command == "evaluate":
         typer.echo(metrics_table(result.summary))
+    elif command == "diff":
+        typer.echo(diff_table(result.summary))
     elif result.summary:
         shown = {name: fact for name, fact in result.summary.items() if name != "verdicts"}
         typer.echo(describe(shown))

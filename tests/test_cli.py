@@ -17,7 +17,9 @@ from semid.fit_config import NETWORKS, WITHOUT_CODES
 from semid.id_table import read_ids
 from semid.terminal import run_app
 
-COMMANDS = ("embed", "train", "assign", "export", "evaluate", "run", "check", "show")
+COMMANDS = (
+    *("embed", "train", "assign", "export", "evaluate", "run", "check", "show", "diff", "lookup"),
+)
 
 
 def assign(embeddings, model, output, *more):

@@ -32,6 +32,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "devices",
         "kmeans",
         "outputs",
+        "pages",
+        "id_hashes",
         "metrics.codes",
         "metrics.neighbours",
         "metrics.vectors",
@@ -50,6 +52,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.measurement",
     ),
     ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
+    ("sid_batches", "table_rows"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -69,15 +72,17 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("collisions.streams", "collisions.reassign", "collisions.suffix", "collisions.counting"),
     ("collisions.overflow", "collisions.balanced", "collisions.merging"),
     ("collisions",),
-    ("assignment", "embedding", "id_table"),
+    ("assignment", "embedding", "table_diff", "table_index"),
+    ("id_table", "diff_page"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
+    ("jobs.assign",),
     (
-        *("jobs.assign", "jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
-        *("jobs.inspect", "jobs.train"),
+        *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
+        *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup"),
     ),
     ("jobs.run",),
     # the command line

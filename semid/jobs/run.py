@@ -17,11 +17,12 @@ from typing import Any
 
 from semid.collisions import POLICIES
 from semid.config import parse, parse_value, read_toml
-from semid.errors import FloorError, SemidError, display_path
+from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
 from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
+from semid.jobs.diff import check_limits, diff
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
@@ -35,11 +36,12 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "export": export,
     "evaluate": evaluate,
     "compare": compare,
+    "diff": diff,
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
-_INPUTS = ("items", "embeddings", "interactions", "model", "ids")
+_INPUTS = ("items", "embeddings", "interactions", "model", "ids", "old", "new")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -96,6 +98,8 @@ def _check_settings(step: Step, where: str) -> None:
             compared_by(**_those_of(compared_by, given))
         if step.command == "assign":
             check_resources(**_those_of(check_resources, given))
+        if step.command == "diff":
+            check_limits(**_those_of(check_limits, given))
         (table_path if step.command in _TABLES else output_path)(given["output"])
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
@@ -187,7 +191,7 @@ def run(
         try:
             result = COMMANDS[step.command](**named, overwrite=overwrite, owner=owner, show=show)
         except SemidError as error:
-            kind = FloorError if isinstance(error, FloorError) else SemidError
+            kind = GateError if isinstance(error, GateError) else SemidError
             raise kind(f"{where}: {error}") from error
         yield step, result
 

@@ -12,7 +12,7 @@ from typing import Any
 from semid.columns import id_type
 from semid.config import as_plain, parse
 from semid.embedding_columns import embedding_widths
-from semid.errors import FloorError, SemidError, display_path, require_package
+from semid.errors import GateError, SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.progress import TrainingBar, bar, say
@@ -73,7 +73,7 @@ def train(
     ------
     SemidError
         For bad input or settings; what stood at `output` stays.
-    FloorError
+    GateError
         When `strict` and a level misses the floor; what stood at `output` stays.
     """
     target = output_path(output)
@@ -166,7 +166,7 @@ def _require_floor(metrics: Mapping[str, Any], config: FitConfig, output: Path) 
         return
     names = [f"level {level}" for level in below] + ["data"]
     said = [f"{name}: {metrics['verdicts'][name]}" for name in names if name in metrics["verdicts"]]
-    raise FloorError(
+    raise GateError(
         f"{'; '.join(said)}; strict was asked for, so {display_path(output)} was not written"
     )
 
