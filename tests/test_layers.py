@@ -37,7 +37,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
     ),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
-    ("mlp", "quantised", "locality", "neighbours"),
+    ("mlp", "quantised", "locality", "neighbours", "training_on"),
     ("projection", "data_facts"),
     # columns and directories with their checks
     (
@@ -56,7 +56,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("encoders.lsa", "encoders.features", "encoders.sentence_transformers"),
     ("encoders",),
     # models and where their rows come from
-    ("autoencoder", "residual_kmeans", "block_search", "training_data"),
+    ("autoencoder", "residual_kmeans", "block_search", "training_data", "reordering"),
     ("quantizer", "losses", "feed", "monitoring", "checkpoints", "revival"),
     ("training", "verdicts", "trackers"),
     ("fitting",),
@@ -64,7 +64,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
     ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
-    ("assignment", "embedding", "collisions", "id_table"),
+    ("assignment", "alignment", "embedding", "collisions", "id_table"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
@@ -74,6 +74,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("jobs.assign", "jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
         *("jobs.inspect", "jobs.train"),
     ),
+    ("jobs.align",),
     ("jobs.run",),
     # the command line
     ("printing", "cli_options"),
@@ -109,6 +110,7 @@ LOADS = {
         "monitoring",
         "checkpoints",
         "revival",
+        "reordering",
         "residual_kmeans",
         "training",
         "quantizer",
