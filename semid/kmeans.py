@@ -28,7 +28,7 @@ def kmeans(
 
     Every row is used: a caller who wants a sample passes one. `library` is ``faiss`` or
     ``sklearn``; `init` is ``random`` rows, ``k-means++`` (Arthur & Vassilvitskii, 2007), or the
-    centroids to start from, ``(k, d)``, which keep their numbers.
+    centroids to start from, ``(k, d)``.
 
     Raises
     ------

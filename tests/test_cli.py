@@ -17,7 +17,7 @@ from semid.fit_config import NETWORKS, WITHOUT_CODES
 from semid.id_table import read_ids
 from semid.terminal import run_app
 
-COMMANDS = ("embed", "train", "assign", "export", "evaluate", "run", "check", "show")
+COMMANDS = ("embed", "train", "align", "assign", "export", "evaluate", "run", "check", "show")
 
 
 def assign(embeddings, model, output, *more):

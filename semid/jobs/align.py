@@ -25,7 +25,7 @@ from semid.id_columns import CODES, code_matrix
 from semid.jobs.assign import BATCH_BYTES, BATCH_ROWS, CHUNK_ROWS
 from semid.jobs.job import Result, output_path, produce, require_widths, require_workers
 from semid.jobs.mapping import map_table, open_parts
-from semid.jobs.progress import bar
+from semid.jobs.progress import bar, say
 from semid.jobs.train import LINES
 from semid.manifests import Manifest
 from semid.streams import prefetch
@@ -190,11 +190,13 @@ def _renumber(
     if (both.new.model / LINES).exists():
         shutil.copyfile(both.new.model / LINES, folder / LINES)
     grids = [level for level, fixed in enumerate(numbering.fixed) if fixed]
+    for level in grids:
+        say(f"align: level {level} is a grid, whose codes keep their numbers", show=show)
     return {
         "quantizer": model.kind,
         "items": codes.num_rows,
         "levels": list(model.levels),
-        **({"grids, which keep their codes": grids} if grids else {}),
+        **({"grids": grids} if grids else {}),
         "churn": [
             {"codes": depth, "before": was, "after": now}
             for depth, (was, now) in enumerate(zip(before, after, strict=True), 1)
