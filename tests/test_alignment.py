@@ -337,6 +337,7 @@ def test_the_aligned_model_is_the_new_one_otherwise(world: Path, retrained: Path
     ]
     assert list(manifest["aligned"].values()) == fingerprints
     assert manifest["model_fingerprint"] not in fingerprints
+    assert run_here("show", aligned, "--json").json["aligned"] == manifest["aligned"]
     x_nd = np.array(pq.read_table(world / "embeddings.parquet")["embedding"].to_pylist())
     one, other = (semid.load(folder) for folder in (new, aligned))
     assert one.reconstruct(x_nd).tobytes() == other.reconstruct(x_nd).tobytes()
