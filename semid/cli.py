@@ -123,6 +123,10 @@ def train(
             "contrast.exclude_last (2) of every user are left out."
         ),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Model to go on from, with its settings unless they are given."),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run exactly.")] = None,
@@ -153,6 +157,7 @@ def train(
         output=output,
         settings=settings,
         interactions=interactions,
+        init_from=init_from,
         item_id=item_id,
         device=device,
         strict=strict,

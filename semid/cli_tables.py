@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from semid.cli_options import ItemId, Json, Overwrite
+from semid.cli_options import Device, ItemId, Json, Output, Overwrite
 from semid.errors import SemidError
 from semid.terminal import print_json, print_result
 
@@ -101,6 +101,39 @@ def lookup(
         print_json(found)
     else:
         typer.echo(found_items(found))
+
+
+@commands.command()
+def align(
+    model: Annotated[str, typer.Argument(help="Model directory, of a new training.")],
+    to: Annotated[str, typer.Option(help="Model directory whose codes are to be kept.")],
+    embeddings: Annotated[str, typer.Option(help="Of items that both models know.")],
+    output: Output,
+    device: Device = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes; one uses all cores too.")] = 1,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Renumber a new model's codes to agree with an old model's; the model is the same otherwise.
+
+    Example: semid align out/new --to out/model --embeddings out/embeddings.parquet
+    --output out/aligned
+    """
+    from semid.jobs.align import align as job
+
+    result = job(
+        model,
+        to=to,
+        embeddings=embeddings,
+        output=output,
+        item_id=item_id,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("align", result, as_json)
 
 
 def _codes(option: str, text: str) -> list[int]:

@@ -18,7 +18,8 @@ from semid.id_table import read_ids
 from semid.terminal import run_app
 
 COMMANDS = (
-    *("embed", "train", "assign", "export", "evaluate", "run", "check", "show", "diff", "lookup"),
+    *("embed", "train", "align", "assign", "export", "evaluate", "run", "check", "show"),
+    *("diff", "lookup"),
 )
 
 

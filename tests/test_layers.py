@@ -39,7 +39,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.vectors",
     ),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
-    ("mlp", "quantised", "locality", "neighbours"),
+    ("mlp", "quantised", "locality", "neighbours", "training_on"),
     ("projection", "data_facts"),
     # columns and directories with their checks
     (
@@ -59,7 +59,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("encoders.lsa", "encoders.features", "encoders.sentence_transformers"),
     ("encoders",),
     # models and where their rows come from
-    ("autoencoder", "residual_kmeans", "block_search", "training_data"),
+    ("autoencoder", "residual_kmeans", "block_search", "training_data", "reordering"),
     ("quantizer", "losses", "feed", "monitoring", "checkpoints", "revival"),
     ("training", "verdicts", "trackers"),
     ("fitting",),
@@ -72,7 +72,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("collisions.streams", "collisions.reassign", "collisions.suffix", "collisions.counting"),
     ("collisions.overflow", "collisions.balanced", "collisions.merging"),
     ("collisions",),
-    ("assignment", "embedding", "table_diff", "table_index"),
+    ("assignment", "alignment", "embedding", "table_diff", "table_index"),
     ("id_table", "diff_page"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
@@ -84,6 +84,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup"),
     ),
+    ("jobs.align",),
     ("jobs.run",),
     # the command line
     ("printing", "cli_options"),
@@ -119,6 +120,7 @@ LOADS = {
         "monitoring",
         "checkpoints",
         "revival",
+        "reordering",
         "residual_kmeans",
         "training",
         "quantizer",
