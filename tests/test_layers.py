@@ -79,6 +79,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
+    ("jobs.encoding",),
     ("jobs.assign",),
     (
         *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),

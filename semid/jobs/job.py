@@ -177,6 +177,12 @@ def require_unique_ids(table: ParquetTable, item_id: str, *, show: bool) -> None
         check_ids(table, item_id, on_rows=shown.update)
 
 
+def require_memory(memory_gib: float) -> None:
+    """Raise `SemidError` for a memory that cannot be."""
+    if not 0 < memory_gib < float("inf"):
+        raise SemidError(f"the memory is {memory_gib} GiB; it must be above 0 and finite")
+
+
 def require_workers(workers: int, *, least: int) -> None:
     """Raise `SemidError` for a number of processes that cannot be."""
     if workers < least:
