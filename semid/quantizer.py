@@ -149,7 +149,7 @@ class Quantizer:
         SemidError
             When the width is not the model's.
         """
-        self._require_width(x_nd)
+        self.require_width(x_nd)
         width = self.network.search_levels[0].codebook_kz.shape[1]
         latent_nz = np.empty((len(x_nd), width), np.float32)
 
