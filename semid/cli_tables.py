@@ -136,6 +136,42 @@ def align(
     print_result("align", result, as_json)
 
 
+@commands.command()
+def retire(
+    ids: Annotated[str, typer.Argument(help="Store of an ids table.")],
+    items: Annotated[str, typer.Argument(help="Parquet table or .txt file of their ids.")],
+    keep: Annotated[int, typer.Option(help="Versions that stay in the store; 0: all.")] = 0,
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Take items out of a store; nobody else gets their IDs.
+
+    Example: semid retire out/ids out/gone.parquet
+    """
+    from semid.jobs.retire import retire as job
+
+    print_result("retire", job(ids, items, item_id=item_id, keep=keep, show=True), as_json)
+
+
+@commands.command()
+def rollback(
+    ids: Annotated[str, typer.Argument(help="Store of an ids table.")],
+    to: Annotated[str | None, typer.Option(help="Version, as v0007; else the one before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an earlier version of a store the current one again.
+
+    Example: semid rollback out/ids
+    """
+    from semid.jobs.retire import rollback as job
+
+    done = job(ids, to=to)
+    if as_json:
+        print_json({"command": "rollback", "summary": done})
+    else:
+        typer.echo(f"{ids}: {done['after']} is current again, was {done['before']}")
+
+
 def _codes(option: str, text: str) -> list[int]:
     try:
         return [int(code) for code in text.split(",")]

@@ -141,21 +141,38 @@ def resolve(
     around = around or Surroundings()
     folder = tempfile.TemporaryDirectory(prefix="collisions-", dir=resources.temp_dir)
     try:
-        settings = {} if resources.threads is None else {"threads": str(resources.threads)}
-        with out_of_core(
-            "resolving collisions",
-            Path(folder.name),
-            memory_bytes=resources.memory_bytes,
-            relief="allow more with --memory",
-            preserve_insertion_order="false",
-            **settings,
-        ) as connection:
+        with _database(resources, Path(folder.name)) as connection:
             task = _Task(batches, config, resources, around, item_id, Path(folder.name), connection)
             sids, report, facts = task.run()
         return Resolved(report, facts, merged(batches(), sids, task.rows, folder))
     except BaseException:
         folder.cleanup()
         raise
+
+
+def count(
+    batches: Batches, resources: Resources, levels: Sequence[int] | None = None
+) -> CollisionReport:
+    """Report on the raw SIDs of rows with ``codes``; raises as `resolve`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="counting-", dir=resources.temp_dir) as folder,
+        _database(resources, Path(folder)) as connection,
+    ):
+        return counting.of_rows(connection, streams.raw_keys(batches(), levels))
+
+
+def _database(
+    resources: Resources, folder: Path
+) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    settings = {} if resources.threads is None else {"threads": str(resources.threads)}
+    return out_of_core(
+        "resolving collisions",
+        folder,
+        memory_bytes=resources.memory_bytes,
+        relief="allow more with --memory",
+        preserve_insertion_order="false",
+        **settings,
+    )
 
 
 @dataclass

@@ -273,18 +273,9 @@ def _enter(
     codes_md = np.repeat(prefix_d[None], len(latent_mz), 0)
     costs = partial(_costs, space, space.residual(latent_mz, codes_md))
     chosen_m, after = place(costs, len(latent_mz), free_k)
-    before = float(_raw_cost(space, latent_mz, new.raw_ul).sum())
+    before = float(space.error(latent_mz, new.raw_ul).sum())
     sid_ml = np.concatenate([codes_md, chosen_m[:, None].astype(np.int32)], 1)
     placed.add(new.row_u, new.raw_ul, sid_ml, after - before)
-
-
-def _raw_cost(
-    space: Space, latent_mz: npt.NDArray[np.float32], raw_ml: Codes
-) -> npt.NDArray[np.float64]:
-    residual_mz = space.residual(latent_mz, raw_ml[:, :-1])
-    last_kz = space.codebooks[-1]
-    cost_m: npt.NDArray[np.float64] = np.square(residual_mz - last_kz[raw_ml[:, -1]]).sum(1)
-    return cost_m
 
 
 def _sorted(placed: _Placed, levels: int) -> tuple[Integers, Codes, Codes]:

@@ -55,6 +55,15 @@ class Space:
             residual_mz = self.enter(residual_mz - codebook_kz[code_m])
         return residual_mz
 
+    def error(
+        self, latent_mz: npt.NDArray[np.float32], codes_ml: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float64]:
+        """Return the squared error that codes leave of latents, ``(m,)``."""
+        residual_mz = self.residual(latent_mz, codes_ml[:, :-1])
+        last_mz = self.codebooks[-1][codes_ml[:, -1]]
+        error_m: npt.NDArray[np.float64] = np.square(residual_mz - last_mz).sum(1)
+        return error_m
+
     def costs(self, residual_mz: Matrix, level: int) -> Matrix:
         """Return the squared distances of residuals to the codewords of a level, ``(m, k)``."""
         codebook_kz = self.codebooks[level]
