@@ -49,23 +49,25 @@ def generate(source: Path, rows: int) -> None:
 def with_semid(source: Path, target: Path, memory_bytes: int) -> None:
     import pyarrow as pa
 
-    from semid.collisions import resolve
-    from semid.id_columns import ids_schema
+    from semid.collisions import CollisionConfig, Resources, Surroundings, resolve
+    from semid.collisions.checking import repeated
+    from semid.id_columns import SID, code_matrix, ids_schema
     from semid.streams import ROW_GROUP_ROWS, open_writer, prefetch
     from semid.tables import open_table
 
     table = open_table(source)
-    _, batches = resolve(
+    found = resolve(
         lambda: table.batches(table.schema.names),
-        policy="suffix",
-        item_id="item_id",
-        temp_dir=target.parent,
-        levels=LEVELS,
-        memory_bytes=memory_bytes,
+        CollisionConfig("suffix"),
+        Resources(target.parent, memory_bytes),
+        Surroundings(LEVELS),
     )
     with open_writer(target, ids_schema(pa.string())) as writer:
-        for batch in prefetch(batches):
+        for batch in prefetch(found.rows):
             writer.write_batch(batch, ROW_GROUP_ROWS)
+    written = open_table(target)
+    sids = (code_matrix(batch.column(0), SID) for batch in written.batches([SID]))
+    assert repeated(lambda: sids, LEVELS, written.num_rows) is None
 
 
 def with_pandas(source: Path, target: Path, _: int) -> None:
@@ -99,7 +101,7 @@ def in_own_process(*arguments: str) -> dict[str, float]:
     return result
 
 
-def compare(rows: int, memory_bytes: int) -> None:
+def compare(rows: int, memory_bytes: int, *, alone: bool) -> None:
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -107,12 +109,14 @@ def compare(rows: int, memory_bytes: int) -> None:
         in_own_process("--contender=generate", *common)
         size = Path(folder, "raw.parquet").stat().st_size
         print(f"{rows:,} rows, {len(LEVELS)} levels of {LEVELS[0]} codes, {size / 2**20:,.0f} MiB")
-        for name in CONTENDERS:
+        for name in ["semid"] if alone else CONTENDERS:
             results[name] = run = in_own_process(f"--contender={name}", *common)
             print(
                 f"{name:>8}: {run['seconds']:6.1f} s  {rows / run['seconds']:12,.0f} rows/s  "
                 f"peak {run['peak_gib']:.2f} GiB"
             )
+        if alone:
+            return
         same = subprocess.run(["cmp", f"{folder}/semid.parquet", f"{folder}/pandas.parquet"])
         print(f"outputs are {'identical' if same.returncode == 0 else 'DIFFERENT'}")
     ours, theirs = results["semid"], results["pandas"]
@@ -137,11 +141,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--memory-bytes", type=int, default=1 << 30, help="DuckDB's budget")
+    parser.add_argument("--alone", action="store_true", help="without pandas, for sizes it dies of")
     parser.add_argument("--contender", choices=["generate", *CONTENDERS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender is None:
-        compare(options.rows, options.memory_bytes)
+        compare(options.rows, options.memory_bytes, alone=options.alone)
     else:
         run_one(options.contender, options.folder, options.rows, options.memory_bytes)
 

@@ -7,15 +7,18 @@ that the local job, Ray and Spark map the same object and get the same rows.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_arrow
 from semid.artifact import read_header
+from semid.collisions.space import Space
 from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_column, id_column
@@ -105,6 +108,18 @@ class Assigner:
         }
         fields = [pa.field(name, array.type, nullable=False) for name, array in columns.items()]
         return type(rows).from_arrays(list(columns.values()), schema=pa.schema(fields))
+
+
+def space_of(
+    quantizer: Quantizer, rows: Callable[[npt.NDArray[np.int64]], Iterator[npt.NDArray[np.float32]]]
+) -> Space:
+    """Return the latent space of a model for collision policies that move items.
+
+    `rows` takes row numbers, ascending, and yields their checked embeddings ``(b, d)``.
+    """
+    levels = quantizer.network.search_levels
+    books = [level.codebook_kz.detach().cpu().numpy().astype(np.float64) for level in levels]
+    return Space(books, levels[0].layer_norm, lambda row_m: map(quantizer.latents, rows(row_m)))
 
 
 def _column(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -47,10 +49,21 @@ class BlockSearch:
     @torch.inference_mode()
     def __call__(self, x_bd: npt.NDArray[Any]) -> Search:
         """Search the codes of at most `rows` embeddings ``(b, d)``."""
+        with self._projection() as project:
+            found = search(project(x_bd), self.levels)
+        return Search(*(part[: len(x_bd)] for part in found))
+
+    @torch.inference_mode()
+    def latents(self, x_bd: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the latents ``(b, z)`` of at most `rows` embeddings ``(b, d)``."""
+        with self._projection() as project:
+            return project(x_bd)[: len(x_bd)].cpu().numpy().copy()
+
+    @contextmanager
+    def _projection(self) -> Iterator[Projection]:
         try:
             projection = self._idle.pop()
         except IndexError:
             projection = self.network.projection(self.rows)
-        found = search(projection(x_bd), self.levels)
+        yield projection
         self._idle.append(projection)
-        return Search(*(part[: len(x_bd)] for part in found))

@@ -124,6 +124,10 @@ def train(
             "contrast.exclude_last (2) of every user are left out."
         ),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Model to go on from, with its settings unless they are given."),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run exactly.")] = None,
@@ -154,6 +158,7 @@ def train(
         output=output,
         settings=settings,
         interactions=interactions,
+        init_from=init_from,
         item_id=item_id,
         device=device,
         strict=strict,
@@ -169,7 +174,35 @@ def assign(
     embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
     model: ModelDir,
     output: Output,
-    collisions: Annotated[str, typer.Option(help="suffix or none.")] = "suffix",
+    collisions: Annotated[
+        str, typer.Option(help="suffix, reassign, none, or sinkhorn.")
+    ] = "suffix",
+    suffix_order: Annotated[
+        str, typer.Option(help="Column for suffixes to go by: popularity:desc.")
+    ] = "",
+    max_suffix: Annotated[int, typer.Option(help="Most items of a raw ID; 0: any.")] = 0,
+    overflow: Annotated[
+        str, typer.Option(help="What reassign does without a free ID: error or suffix.")
+    ] = "error",
+    items: Annotated[
+        str | None, typer.Option(help="Items table that has the column of --suffix-order.")
+    ] = None,
+    previous: Annotated[
+        str | None, typer.Option(help="Ids table whose IDs stay; only new items get one.")
+    ] = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write the next version of the store --output.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Publish without keeping the version before.")
+    ] = False,
+    keep: Annotated[int, typer.Option(help="Versions that stay in the store; 0: all.")] = 0,
+    move_drifted: Annotated[
+        float | None, typer.Option(help="Drift from which an item gets another ID.")
+    ] = None,
+    reclaim_after: Annotated[
+        float | None, typer.Option(help="Days after which a retired ID is free again.")
+    ] = None,
     device: Device = "cpu",
     memory: Annotated[float, typer.Option(help="GiB for resolving collisions.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes; one uses all cores too.")] = 1,
@@ -188,6 +221,16 @@ def assign(
         model=model,
         output=output,
         collisions=collisions,
+        suffix_order=suffix_order,
+        max_suffix=max_suffix,
+        overflow=overflow,
+        items=items,
+        previous=previous,
+        publish=publish,
+        fresh=fresh,
+        keep=keep,
+        move_drifted=move_drifted,
+        reclaim_after=reclaim_after,
         item_id=item_id,
         device=device,
         memory_gib=memory,

@@ -6,10 +6,156 @@ from typing import Annotated
 
 import typer
 
-from semid.cli_options import Device, ItemId, Json, ModelDir, Overwrite
-from semid.terminal import print_result
+from semid.cli_options import Device, ItemId, Json, ModelDir, Output, Overwrite
+from semid.errors import SemidError
+from semid.terminal import print_json, print_result
 
 commands = typer.Typer()
+
+Items = Annotated[str | None, typer.Option("--items", help="Items table to take titles from.")]
+Title = Annotated[str, typer.Option("--title", help="Its column with them.")]
+
+
+@commands.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="Ids table.")],
+    new: Annotated[str, typer.Argument(help="The ids table that followed it.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder for the changes and a page.")
+    ] = None,
+    max_churn: Annotated[
+        float | None, typer.Option(help="Exit with 3 if a larger share of items changed.")
+    ] = None,
+    items: Items = None,
+    title: Title = "title",
+    memory: Annotated[float, typer.Option(help="GiB for joining the tables.")] = 1.0,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Say what changed between two ids tables, from first codes to whole IDs.
+
+    Example: semid diff out/old.parquet out/ids.parquet --output out/changes --max-churn 0.02
+    """
+    from semid.jobs.diff import diff as job
+
+    result = job(
+        old,
+        new,
+        output=output,
+        max_churn=max_churn,
+        items=items,
+        title=title,
+        item_id=item_id,
+        memory_gib=memory,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("diff", result, as_json)
+
+
+@commands.command()
+def lookup(
+    table: Annotated[str, typer.Argument(help="Ids table.")],
+    item: Annotated[list[str] | None, typer.Option(help="Item id; may be repeated.")] = None,
+    sid: Annotated[str | None, typer.Option(help="Whole ID: 41,7,203,0.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First codes: 41,7.")] = None,
+    limit: Annotated[int, typer.Option(help="Items to list of an ID or a prefix.")] = 20,
+    items: Items = None,
+    title: Title = "title",
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Find the ID of an item, the item of an ID, or the items with a prefix.
+
+    Example: semid lookup out/ids.parquet --prefix 41,7 --items data/items.parquet
+    """
+    from semid.jobs.lookup import lookup as job
+    from semid.printing import found_items
+
+    found = job(
+        table,
+        item=item,
+        sid=None if sid is None else _codes("--sid", sid),
+        prefix=None if prefix is None else _codes("--prefix", prefix),
+        limit=limit,
+        items=items,
+        title=title,
+        item_id=item_id,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(found_items(found))
+
+
+@commands.command()
+def align(
+    model: Annotated[str, typer.Argument(help="Model directory, of a new training.")],
+    to: Annotated[str, typer.Option(help="Model directory whose codes are to be kept.")],
+    embeddings: Annotated[str, typer.Option(help="Of items that both models know.")],
+    output: Output,
+    device: Device = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes; one uses all cores too.")] = 1,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Renumber a new model's codes to agree with an old model's; the model is the same otherwise.
+
+    Example: semid align out/new --to out/model --embeddings out/embeddings.parquet
+    --output out/aligned
+    """
+    from semid.jobs.align import align as job
+
+    result = job(
+        model,
+        to=to,
+        embeddings=embeddings,
+        output=output,
+        item_id=item_id,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("align", result, as_json)
+
+
+@commands.command()
+def retire(
+    ids: Annotated[str, typer.Argument(help="Store of an ids table.")],
+    items: Annotated[str, typer.Argument(help="Parquet table or .txt file of their ids.")],
+    keep: Annotated[int, typer.Option(help="Versions that stay in the store; 0: all.")] = 0,
+    item_id: ItemId = "item_id",
+    as_json: Json = False,
+) -> None:
+    """Take items out of a store; nobody else gets their IDs.
+
+    Example: semid retire out/ids out/gone.parquet
+    """
+    from semid.jobs.retire import retire as job
+
+    print_result("retire", job(ids, items, item_id=item_id, keep=keep, show=True), as_json)
+
+
+@commands.command()
+def rollback(
+    ids: Annotated[str, typer.Argument(help="Store of an ids table.")],
+    to: Annotated[str | None, typer.Option(help="Version, as v0007; else the one before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an earlier version of a store the current one again.
+
+    Example: semid rollback out/ids
+    """
+    from semid.jobs.retire import rollback as job
+
+    done = job(ids, to=to)
+    if as_json:
+        print_json({"command": "rollback", "summary": done})
+    else:
+        typer.echo(f"{ids}: {done['after']} is current again, was {done['before']}")
 
 
 @commands.command()
@@ -102,3 +248,12 @@ def drift(
         show=True,
     )
     print_result("drift", result, as_json)
+
+
+def _codes(option: str, text: str) -> list[int]:
+    try:
+        return [int(code) for code in text.split(",")]
+    except ValueError as error:
+        raise SemidError(
+            f"{option} {text!r}: expected whole numbers separated by commas, such as 41,7,203"
+        ) from error

@@ -131,6 +131,26 @@ def _without_dates(value: Any) -> Any:
     return str(value) if isinstance(value, date | time) else value
 
 
+def laid_over(
+    base: Mapping[str, Any], settings: Mapping[str, Any], *, where: str
+) -> dict[str, Any]:
+    """Return plain settings with others laid over them, those of a section one by one.
+
+    Raises
+    ------
+    SemidError
+        Naming `where`, when a key such as ``a.b`` goes through something that is not a table.
+    """
+    merged = copy.deepcopy(dict(base))
+    for key, value in _without_dots(settings, where).items():
+        section = merged.get(key)
+        if isinstance(section, Mapping) and isinstance(value, Mapping):
+            merged[key] = {**section, **value}
+        else:
+            merged[key] = value
+    return merged
+
+
 def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the settings with ``a.b=value`` overrides laid over them; values are TOML.
 

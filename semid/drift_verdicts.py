@@ -12,10 +12,7 @@ from math import sqrt
 from typing import Any
 
 from semid.errors import SemidError
-
-# Share of what the model explains of its own items below which fresh embeddings are taken for
-# another encoder's: items of an unheard-of kind still keep about half.
-ENCODER = 0.25
+from semid.explained import another_encoder
 
 
 @dataclass(frozen=True)
@@ -109,16 +106,10 @@ def verdict(findings: list[Finding], figures: Mapping[str, Any]) -> str:
 
 def _encoder(figures: Mapping[str, Any]) -> list[Finding]:
     now, before = figures.get("explained"), figures.get("explained_before")
-    if now is None or before is None or before <= 0 or now >= ENCODER * before:
+    sentence = another_encoder(now, before, figures["items"]["fresh"])
+    if sentence is None or now is None or before is None:
         return []
-    return [
-        Finding(
-            "encoder",
-            f"these embeddings look like another encoder's: the model explains {now:.0%} of their "
-            f"variance but {before:.0%} of its own items'",
-            before / max(now, 0.01),
-        )
-    ]
+    return [Finding("encoder", sentence, before / max(now, 0.01))]
 
 
 def _error(error: Mapping[str, Any], limit: float) -> list[Finding]:

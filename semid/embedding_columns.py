@@ -67,14 +67,22 @@ def side_by_side(
 
 def take_rows(table: ParquetTable, widths: Widths, row_m: npt.NDArray[np.int64]) -> Matrix:
     """Read the rows `row_m`, which ascend, of a table ``(m, d)``, streaming past the others."""
-    found, start = [], 0
-    for batch in table.batches(list(widths)):
+    return np.concatenate(list(stream_rows(table, widths, row_m)))
+
+
+def stream_rows(
+    table: ParquetTable, widths: Widths, row_m: npt.NDArray[np.int64]
+) -> Iterator[Matrix]:
+    """Yield the rows `row_m`, which ascend, of a table, some at a time."""
+    if not len(row_m):
+        return
+    start = int(row_m[0])
+    for batch in table.batches(list(widths), start=start, stop=int(row_m[-1]) + 1):
         stop = start + batch.num_rows
         chosen = row_m[slice(*np.searchsorted(row_m, (start, stop)))] - start
         if len(chosen):
-            found.append(side_by_side(batch.take(to_arrow(chosen)), widths))
+            yield side_by_side(batch.take(to_arrow(chosen)), widths)
         start = stop
-    return np.concatenate(found)
 
 
 def read_rows(

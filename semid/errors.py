@@ -21,13 +21,9 @@ class SemidError(ValueError):
 
 
 class GateError(SemidError):
-    """What was made or looked at misses what was asked of it, though nothing went wrong."""
+    """A figure is beyond the limit set for it, or a table breaks its contract."""
 
     exit_code = 3
-
-
-class FloorError(GateError):
-    """A level is used less evenly than the floor that a strict training asks for."""
 
 
 class RowError(SemidError):

@@ -65,11 +65,13 @@ def gumbel_choice(
 def sinkhorn_choice(score_nk: Tensor, *, epsilon: float, iterations: int) -> Tensor:
     """Choose codewords so that a batch uses all of them about alike (LC-Rec, 2311.09049).
 
-    `epsilon` is relative to the mean score above the row's best. Returns ``code_n``.
+    `epsilon` is relative to the mean score above the row's best. Returns ``code_n``; of batches
+    ``(b, n, k)`` at once, ``(b, n)``.
     """
-    above_nk = score_nk - score_nk.amin(1, keepdim=True)
-    log_nk = -above_nk / (epsilon * above_nk.mean()).clamp_min(torch.finfo(score_nk.dtype).tiny)
+    above_nk = score_nk - score_nk.amin(-1, keepdim=True)
+    mean = above_nk.mean((-2, -1), keepdim=True)
+    log_nk = -above_nk / (epsilon * mean).clamp_min(torch.finfo(score_nk.dtype).tiny)
     for _ in range(iterations):
-        log_nk = log_nk - log_nk.logsumexp(0, keepdim=True)  # every codeword the same mass
-        log_nk = log_nk - log_nk.logsumexp(1, keepdim=True)  # every row all of its own
-    return log_nk.argmax(1)
+        log_nk = log_nk - log_nk.logsumexp(-2, keepdim=True)  # every codeword the same mass
+        log_nk = log_nk - log_nk.logsumexp(-1, keepdim=True)  # every row all of its own
+    return log_nk.argmax(-1)

@@ -26,6 +26,7 @@ from semid.residual_kmeans import ResidualKMeans
 from semid.tables import open_table
 from semid.training import Callback, Trainer
 from semid.training_data import LEAST_ROWS, ArrayData, TrainingData, held_out, require_rows
+from semid.training_on import settings_on
 from semid.verdicts import verdicts
 
 # Rows that the closing measurement encodes at most, of training and of held-out items.
@@ -43,6 +44,7 @@ def fit(
     interactions: str | Path | None = None,
     item_id: str = "item_id",
     config: dict[str, Any] | None = None,
+    init_from: Quantizer | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
 ) -> Quantizer:
@@ -60,23 +62,33 @@ def fit(
         Parquet file, folder, glob or URI
     item_id : name of the id column of `interactions`
     config : further settings as in a ``--config`` file, such as ``{"training": {"epochs": 50}}``
+    init_from : a fitted quantizer of the same kind and levels to go on from, which stays as it is;
+        settings that `config` leaves out are then its own
     device : ``auto``, ``cpu`` or ``cuda``
     callbacks : told of steps and epochs, for progress and tracking
 
     Raises
     ------
     SemidError
-        For bad rows, unknown settings, or fewer training rows than codewords.
+        For bad rows, unknown settings, fewer training rows than codewords, or another model to go
+        on from than rows and settings ask for.
     """
-    x_nd, widths = read_rows(x)
-    own = ("quantizer", "levels", "columns", "seed")
-    if twice := [name for name in own if name in (config or {})]:
-        raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
+    x_nd, widths = read_rows(x, None if init_from is None else init_from.widths)
     if isinstance(levels, int):
         raise SemidError(f"levels is {levels}; give one number for each level, such as (256, 256)")
     arguments = {"levels": list(levels), "columns": list(widths), "seed": seed}
-    settings = {**(config or {}), "quantizer": quantizer, **arguments}
-    settings_for_fit = parse(FitConfig, settings, where="fit")
+    settings = _settings({"quantizer": quantizer, **arguments}, config or {})
+    if init_from is None:
+        settings_for_fit = parse(FitConfig, settings, where="fit")
+    else:
+        init_from.require_width(x_nd)
+        settings_for_fit = settings_on(
+            {**init_from.config, "quantizer": init_from.kind},
+            settings,
+            where="fit",
+            called="init_from",
+            interactions=interactions is not None,
+        )
     if interactions is not None and item_ids is None:
         raise SemidError("interactions name items by their ids; give item_ids, one for each row")
     ids = pa.array(range(len(x_nd))) if item_ids is None else id_column(item_ids, "item_ids")
@@ -92,16 +104,24 @@ def fit(
     return fit_data(
         ArrayData(x_nd, held_n, widths),
         settings_for_fit,
+        start=init_from,
         partners=partners,
         device=device,
         callbacks=callbacks,
     )
 
 
+def _settings(arguments: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    if twice := [name for name in arguments if name in config]:
+        raise SemidError(f"config holds {', '.join(twice)}, but these are arguments of fit itself")
+    return {**config, **arguments}
+
+
 def fit_data(
     data: TrainingData,
     config: FitConfig,
     *,
+    start: Quantizer | None = None,
     partners: Partners | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
@@ -109,17 +129,21 @@ def fit_data(
 ) -> Quantizer:
     """Fit a quantizer to any source of rows, and measure it.
 
-    `partners` belong to the training rows; `checkpoint` is a file that a network's training state
-    is kept in, to go on after a crash.
+    `start` is a quantizer to go on from, fitted with settings that make the same model; see
+    `semid.training_on`. It stays as it is, and nothing of it is initialised again. `partners`
+    belong to the training rows; `checkpoint` is a file that a network's training state is kept in,
+    to go on after a crash.
 
     Raises
     ------
     SemidError
-        When there are fewer training rows than codewords, or the device is not there.
+        When there are fewer training rows than codewords, the rows have other columns than `start`,
+        or the device is not there.
     """
     fitted = fit_unmeasured(
         data,
         config,
+        start=start,
         partners=partners,
         device=device,
         callbacks=callbacks,
@@ -139,6 +163,7 @@ def fit_unmeasured(
     data: TrainingData,
     config: FitConfig,
     *,
+    start: Quantizer | None = None,
     partners: Partners | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
@@ -148,7 +173,7 @@ def fit_unmeasured(
     require_package("faiss", extra="cpu", purpose="training")
     require_rows(data, config.levels)
     require_contrast(config, given=partners is not None)
-    network = make_network(config, data.widths)
+    network = _network(config, data, start)
     history: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"train_rows": data.train_rows, "held_out_rows": data.held_out_rows}
     if isinstance(network, Autoencoder):
@@ -161,6 +186,22 @@ def fit_unmeasured(
         facts["fitted_rows"] = _fit_kmeans(network, data, config, callbacks)
     network.eval().requires_grad_(False)
     return Quantizer(config.quantizer, network, data.widths, as_plain(config), history, facts)
+
+
+def _network(
+    config: FitConfig, data: TrainingData, start: Quantizer | None
+) -> Autoencoder | ResidualKMeans:
+    """Make the network of a fit: a new one, or one that has the state of a fitted quantizer."""
+    network = make_network(config, data.widths)
+    if start is not None:
+        if dict(start.widths) != dict(data.widths):
+            raise SemidError(
+                f"the rows have the columns {dict(data.widths)}, by width, but the model to go on "
+                f"from has {dict(start.widths)}; use the encoder that it was trained with"
+            )
+        network.load_state_dict(start.network.state_dict())
+        network.trained = True
+    return network
 
 
 @torch.no_grad()

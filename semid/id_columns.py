@@ -6,7 +6,7 @@ here opens a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,45 @@ def code_matrix(
     codes_nl: npt.NDArray[Any] = to_numpy(values).reshape(-1, width)
     validate_codes(codes_nl, at=lambda row: f"{at(row)}: column '{name}'")
     return codes_nl.astype(np.int32, copy=False)
+
+
+def as_codes(values: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """Turn integers ``(n, l)`` into checked codes; raises `SemidError` for anything else."""
+    codes_nl = np.asarray(values)
+    validate_codes(codes_nl)
+    return codes_nl.astype(np.int32, copy=False)
+
+
+def refuse_sid_width(
+    codes_nl: Any, sids_ns: Any, at: Callable[[int], str] = "row {}".format
+) -> None:
+    """Raise `SemidError` unless SIDs ``(n, s)`` are as long as their codes, or one longer."""
+    extra = sids_ns.shape[1] - codes_nl.shape[1]
+    if extra not in (0, 1):
+        raise SemidError(
+            f"{at(0)}: the sid has {sids_ns.shape[1]} levels and the codes {codes_nl.shape[1]}; "
+            "a sid is as long as its codes or one longer"
+        )
+
+
+def refuse_duplicates(ids: pa.Array) -> None:
+    """Raise `SemidError` when an item id occurs twice, naming the rows."""
+    if len(pc.unique(ids)) == len(ids):
+        return
+    counts = pc.value_counts(ids)
+    value = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
+    rows = np.flatnonzero(pc.equal(ids, value).to_numpy(zero_copy_only=False))
+    raise SemidError(
+        f"the item id {value.as_py()!r} occurs {len(rows)} times (rows {rows[0]} and {rows[1]}); "
+        "ids must be unique, remove the duplicates"
+    )
+
+
+def concat_ids(parts: Sequence[pa.Array]) -> pa.Array:
+    """Join arrays of item ids, of more than 2 GiB of text too."""
+    if pa.types.is_string(parts[0].type) and sum(a.nbytes for a in parts) > MAX_STRING_BYTES:
+        parts = [a.cast(pa.large_string()) for a in parts]
+    return pa.concat_arrays(parts)
 
 
 def is_code_list(kind: pa.DataType) -> bool:

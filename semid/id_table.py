@@ -7,33 +7,40 @@ things up. Nothing here assigns codes or resolves collisions.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from semid.arrays import to_arrow
 from semid.errors import SemidError, display_path
 from semid.id_columns import (
     CODES,
     DISTANCE,
     MARGIN,
-    MAX_STRING_BYTES,
     SID,
+    as_codes,
     code_column,
     code_matrix,
+    concat_ids,
     id_column,
     ids_schema,
+    refuse_duplicates,
+    refuse_sid_width,
 )
-from semid.ids import validate_codes
 from semid.tables import ParquetTable, open_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from semid.table_diff import TableDiff
+    from semid.table_index import Index
 
 METADATA_KEY = b"semid"
 
@@ -83,8 +90,8 @@ class IdTable:
         if len(item_ids) == 0:
             raise SemidError("the table has no rows")
         ids = id_column(item_ids, item_id)
-        codes_nl = _as_codes(codes)
-        sids_ns = codes_nl if sids is None else _as_codes(sids)
+        codes_nl = as_codes(codes)
+        sids_ns = codes_nl if sids is None else as_codes(sids)
         distance_n = None if distance is None else np.asarray(distance, dtype=np.float32)
         margin_n = None if margin is None else np.asarray(margin, dtype=np.float32)
         parts = {CODES: codes_nl, SID: sids_ns, DISTANCE: distance_n, MARGIN: margin_n}
@@ -94,12 +101,82 @@ class IdTable:
                     f"{name} has {len(values)} rows but there are {len(ids)} item ids; "
                     "pass arrays of one table"
                 )
-        _refuse_sid_width(codes_nl, sids_ns)
-        _refuse_duplicates(ids)
+        refuse_sid_width(codes_nl, sids_ns)
+        refuse_duplicates(ids)
         return cls(ids, codes_nl, sids_ns, distance_n, margin_n, dict(metadata or {}), item_id)
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @cached_property
+    def index(self) -> Index:
+        """Where items and SIDs are in the table; made when first asked for."""
+        from semid.table_index import index_of
+
+        return index_of([(self.item_ids, self.sids)])
+
+    def rows_of(self, item_ids: Any) -> npt.NDArray[np.int64]:
+        """Return the row of every item, shape ``(q,)``; -1 for those that the table lacks.
+
+        Raises
+        ------
+        SemidError
+            When an id is null, or of another type than the table's.
+        """
+        if len(item_ids) == 0:
+            return np.empty(0, np.int64)
+        ids = id_column(item_ids, self.item_id)
+        if pa.types.is_integer(ids.type) != pa.types.is_integer(self.item_ids.type):
+            raise SemidError(
+                f"the item ids asked for are {ids.type} but the table's are {self.item_ids.type}; "
+                "convert them"
+            )
+        return self.index.rows_of(ids, lambda row_c: self.item_ids.take(to_arrow(row_c)))
+
+    def lookup(self, item_ids: Any) -> npt.NDArray[np.int32]:
+        """Return the SID of every item, shape ``(q, s)``; -1 throughout for those of row -1."""
+        row_q = self.rows_of(item_ids)
+        return np.where(row_q[:, None] >= 0, self.sids[row_q], np.int32(-1))
+
+    def items_of(self, sid: Sequence[int]) -> pa.Array:
+        """Return the items that have a SID: one or none, under a policy that makes SIDs unique.
+
+        Raises `SemidError` when `sid` is not of the length of the table's.
+        """
+        if len(sid) != self.sids.shape[1]:
+            raise SemidError(
+                f"{','.join(map(str, sid))} has {len(sid)} codes but the IDs have "
+                f"{self.sids.shape[1]}; with_prefix takes fewer"
+            )
+        return self.with_prefix(sid)
+
+    def with_prefix(self, prefix: Sequence[int]) -> pa.Array:
+        """Return the items whose SID begins with `prefix`, sorted by SID.
+
+        Raises `SemidError` when `prefix` is longer than a SID.
+        """
+        row_m = self.index.rows_within(*self.index.span(prefix))
+        return self.item_ids.take(to_arrow(row_m))
+
+    def diff(self, new: IdTable, *, changes: str | Path | None = None) -> TableDiff:
+        """Say what became of this table's items in a newer one; `semid.table_diff` says how.
+
+        `changes` is a Parquet file to write, if any, with a row for every item that changed.
+        """
+        from semid.table_diff import Side, diff_tables
+
+        old_side, new_side = (
+            Side(name, t.item_ids.type, t.sids.shape[1], iter([(t.item_ids, t.sids)]), t.metadata)
+            for name, t in (("the old table", self), ("the new table", new))
+        )
+        with tempfile.TemporaryDirectory(prefix="diff-") as folder:
+            return diff_tables(
+                old_side,
+                new_side,
+                folder=Path(folder),
+                changes=None if changes is None else Path(changes),
+                item_id=self.item_id,
+            )
 
     def to_arrow(self) -> pa.Table:
         """Return the table as its Parquet file holds it, less the columns that it lacks."""
@@ -144,7 +221,7 @@ def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
 
     try:
         return IdTable.from_arrays(
-            _concat_ids([part.item_ids for part in parts]),
+            concat_ids([part.item_ids for part in parts]),
             joined("codes"),
             joined("sids"),
             distance=joined("distance"),
@@ -184,7 +261,7 @@ def id_batches(
         ids = id_column(batch.column(item_id), item_id, at=at)
         codes_nl = code_matrix(batch.column(CODES), CODES, width=width, at=at)
         sids_ns = code_matrix(batch.column(SID), SID, width=sid_width, at=at)
-        _refuse_sid_width(codes_nl, sids_ns, at)
+        refuse_sid_width(codes_nl, sids_ns, at)
         width, sid_width = codes_nl.shape[1], sids_ns.shape[1]
         floats = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in extra}
         yield IdTable(
@@ -219,38 +296,3 @@ def read_metadata(table: ParquetTable) -> dict[str, Any]:
             f"object but begins {text[:40]!r}; write the table again with semid assign"
         )
     return found
-
-
-def _as_codes(values: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    codes_nl = np.asarray(values)
-    validate_codes(codes_nl)
-    return codes_nl.astype(np.int32, copy=False)
-
-
-def _refuse_sid_width(
-    codes_nl: Any, sids_ns: Any, at: Callable[[int], str] = "row {}".format
-) -> None:
-    extra = sids_ns.shape[1] - codes_nl.shape[1]
-    if extra not in (0, 1):
-        raise SemidError(
-            f"{at(0)}: the sid has {sids_ns.shape[1]} levels and the codes {codes_nl.shape[1]}; "
-            "a sid is as long as its codes or one longer"
-        )
-
-
-def _refuse_duplicates(ids: pa.Array) -> None:
-    if len(pc.unique(ids)) == len(ids):
-        return
-    counts = pc.value_counts(ids)
-    value = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
-    rows = np.flatnonzero(pc.equal(ids, value).to_numpy(zero_copy_only=False))
-    raise SemidError(
-        f"the item id {value.as_py()!r} occurs {len(rows)} times (rows {rows[0]} and {rows[1]}); "
-        "ids must be unique, remove the duplicates"
-    )
-
-
-def _concat_ids(parts: Sequence[pa.Array]) -> pa.Array:
-    if pa.types.is_string(parts[0].type) and sum(a.nbytes for a in parts) > MAX_STRING_BYTES:
-        parts = [a.cast(pa.large_string()) for a in parts]
-    return pa.concat_arrays(parts)

@@ -22,12 +22,13 @@ def kmeans(
     seed: int,
     iterations: int = 25,
     library: str = "faiss",
-    init: str = "random",
+    init: str | Matrix = "random",
 ) -> Matrix:
     """Return k centroids of all rows of `x_nd`, shape ``(k, d)``.
 
     Every row is used: a caller who wants a sample passes one. `library` is ``faiss`` or
-    ``sklearn``; `init` is ``random`` rows or ``k-means++`` (Arthur & Vassilvitskii, 2007).
+    ``sklearn``; `init` is ``random`` rows, ``k-means++`` (Arthur & Vassilvitskii, 2007), or the
+    centroids to start from, ``(k, d)``.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def kmeans(
     return (_by_sklearn if library == "sklearn" else _by_faiss)(x_nd, k, seed, iterations, init)
 
 
-def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Matrix:
+def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str | Matrix) -> Matrix:
     import faiss
 
     n, d = x_nd.shape
@@ -54,6 +55,7 @@ def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Ma
         "random": faiss.ClusteringInitMethod_RANDOM,
         "k-means++": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
     }
+    given = None if isinstance(init, str) else np.ascontiguousarray(init, dtype=np.float32)
     clustering = faiss.Kmeans(
         d,
         k,
@@ -62,13 +64,13 @@ def _by_faiss(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Ma
         # Neither the silent sampling above 256 rows a centroid nor the warning below 39.
         max_points_per_centroid=n,
         min_points_per_centroid=1,
-        init_method=methods[init],
+        init_method=methods[init if isinstance(init, str) else "random"],
     )
-    clustering.train(x_nd)
+    clustering.train(x_nd, init_centroids=given)
     return np.asarray(clustering.centroids, dtype=np.float32)
 
 
-def _by_sklearn(x_nd: Matrix, k: int, seed: int, iterations: int, init: str) -> Matrix:
+def _by_sklearn(x_nd: Matrix, k: int, seed: int, iterations: int, init: str | Matrix) -> Matrix:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 

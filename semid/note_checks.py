@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from semid.collisions import POLICIES
 from semid.errors import display_path
 from semid.id_columns import CODES, SID
 from semid.id_table import METADATA_KEY, read_metadata
 from semid.ids import MAX_CODES
 from semid.manifests import PARTS_MANIFEST, read_manifest
-from semid.row_checks import POLICIES, Rules
+from semid.row_checks import Rules
 from semid.tables import ParquetTable
 from semid.violations import Violations
 
@@ -25,10 +26,13 @@ def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
     """Return what a table's metadata says of its rows; no levels, or no policy, where nothing."""
     summary = metadata.get("summary")
     summary = summary if isinstance(summary, dict) else {}
-    levels, policy = summary.get("levels"), summary.get("policy")
+    levels, policy, length = (summary.get(name) for name in ("levels", "policy", "sid_length"))
     levels = levels if isinstance(levels, list) else []
     known = all(isinstance(size, int) and 1 <= size <= MAX_CODES for size in levels)
-    return Rules(tuple(levels) if known else (), policy if policy in POLICIES else None, item_id)
+    overflow = policy == "reassign" and bool(levels) and length == len(levels) + 1
+    policy = policy if policy in POLICIES else None
+    goes_on = "kept" in summary
+    return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on)
 
 
 def check_notes(
@@ -37,6 +41,7 @@ def check_notes(
     *,
     item_id: str = "item_id",
     fingerprint: str | None = None,
+    encoder: str | None = None,
     levels: tuple[int, ...] = (),
 ) -> Rules:
     """Check the notes of a table; return what its rows must keep to.
@@ -49,6 +54,7 @@ def check_notes(
     fingerprint, levels : of the model that must have assigned it, where there is one; without, the
         files must agree with the first, and levels that are not noted are as long as the first
         rows' codes
+    encoder : fingerprint of the encoder whose embeddings it is held against, where that is known
 
     Raises
     ------
@@ -57,14 +63,9 @@ def check_notes(
     """
     noted = read_metadata(table)
     rules = noted_rules(noted, item_id)
-    expected = fingerprint or noted.get("model_fingerprint")
-    if expected is not None:
-        violations.made("model fingerprint")
-        for file in table.files:
-            found = _fingerprint(table, file)
-            if found != expected:
-                shown = f"{found or 'none'} in {display_path(file)}"
-                violations.add("model fingerprint", None, None, shown, str(expected))
+    _check_fingerprint(table, violations, "model", fingerprint or noted.get("model_fingerprint"))
+    if noted.get("encoder_fingerprint") is not None:  # older tables, and others, do not say
+        _check_fingerprint(table, violations, "encoder", encoder or noted["encoder_fingerprint"])
     if levels and noted:
         violations.made("levels")
         if rules.levels != levels:
@@ -78,16 +79,30 @@ def check_notes(
     codes, sid = _lengths(table)
     levels = levels or rules.levels or (MAX_CODES,) * codes
     policy = rules.policy or ("suffix" if sid > codes else None)
-    return replace(rules, levels=levels, policy=policy)
+    overflow = rules.overflow or ("sid_length" not in (noted.get("summary") or {}) and sid > codes)
+    return replace(rules, levels=levels, policy=policy, overflow=overflow)
 
 
-def _fingerprint(table: ParquetTable, file: str) -> str | None:
+def _check_fingerprint(
+    table: ParquetTable, violations: Violations, of: str, expected: str | None
+) -> None:
+    if expected is None:
+        return
+    violations.made(f"{of} fingerprint")
+    for file in table.files:
+        found = _fingerprint(table, file, of)
+        if found != expected:
+            shown = f"{found or 'none'} in {display_path(file)}"
+            violations.add(f"{of} fingerprint", None, None, shown, str(expected))
+
+
+def _fingerprint(table: ParquetTable, file: str, of: str) -> str | None:
     schema = pq.read_schema(file, filesystem=table.filesystem)
     try:
         note = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except ValueError:
         return None
-    found = note.get("model_fingerprint") if isinstance(note, dict) else None
+    found = note.get(f"{of}_fingerprint") if isinstance(note, dict) else None
     return None if found is None else str(found)
 
 

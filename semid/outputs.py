@@ -131,7 +131,7 @@ def _lock(folder: Path, output: Path) -> TextIO:
                 ) from None
             continue  # the job before has just removed the folder
         try:
-            _hold(lock.fileno(), output)
+            hold(lock.fileno(), output)
             if os.path.samestat(os.fstat(lock.fileno()), place.stat()):
                 return lock
         except FileNotFoundError:
@@ -142,7 +142,8 @@ def _lock(folder: Path, output: Path) -> TextIO:
         lock.close()
 
 
-def _hold(file: int, output: Path) -> None:
+def hold(file: int, output: Path) -> None:
+    """Lock an open file for the writer of `output`; raises `SemidError` when another one has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -212,10 +213,10 @@ def publish(staged: Path, output: Path, manifest: Manifest | None = None) -> Non
     if staged.is_dir():
         if manifest is not None:
             note_files(staged, manifest)
-        _sync(staged)
+        sync(staged)
         _replace(staged, output)
         return
-    _sync(staged)
+    sync(staged)
     if manifest is None:
         sidecar(output).unlink(missing_ok=True)
         _replace(staged, output)
@@ -239,7 +240,7 @@ def _previous(output: Path) -> Manifest:
 def _write_beside(staged: Path, output: Path, manifest: Manifest) -> None:
     aside = staged.with_name(".manifest.writing")
     write_json(aside, manifest)
-    _sync(aside)
+    sync(aside)
     aside.replace(sidecar(output))
 
 
@@ -248,15 +249,17 @@ def _replace(staged: Path, output: Path) -> None:
         _exchange(staged, output)
     else:
         staged.replace(output)
-    _sync_one(output.parent)
+    sync_one(output.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make sure that a file, or a folder and all in it, is on the disk."""
     for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        _sync_one(entry)
+        sync_one(entry)
 
 
-def _sync_one(path: Path) -> None:
+def sync_one(path: Path) -> None:
+    """Make sure that a file, or a folder's list of entries, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_VERIFIED = ("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings", "excused")
+from semid.diff_page import by_distance, counts, differing, lead, moves, spelled
+
+_VERIFIED = (
+    *("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings"),
+    *("excused", "outdated"),
+)
 
 _USE = ("divergence", "divergence_by_chance", "variation", "perplexity_now", "perplexity_before")
 _SUPPORT = ("support", "known_support", "new_support", "table_support", "new_prefix_rate")
@@ -29,8 +34,56 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     ):
         figures = (column[key] for column in columns)
         rows.append((name, *(missing if f is None else f"{f:.4f}" for f in figures)))
-    lines = _aligned(rows)
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return aligned(rows)
+
+
+def diff_table(summary: Mapping[str, Any]) -> str:
+    """Lay out the summary of `semid diff`."""
+    parts = [aligned(counts(summary)), aligned(by_distance(summary))]
+    for depth in sorted({len(move["prefix"]) for move in summary["moves"]}):
+        of_depth = [move for move in summary["moves"] if len(move["prefix"]) == depth]
+        parts.append(aligned(moves({**summary, "moves": of_depth}, briefly=True), left=5))
+    parts.append("\n".join([*differing(summary), lead(summary)]))
+    return "\n\n".join(parts)
+
+
+def found_items(found: Mapping[str, Any]) -> str:
+    """Lay out what `semid lookup` found."""
+    items: Sequence[Mapping[str, Any]] = found["items"]
+    if "prefix" in found:
+        prefix, follow = spelled(found["prefix"]), found["next_codes"]
+        more = f", {follow:,} next codes" if follow else ""
+        lines = [f"prefix {prefix}: {found['count']:,} items{more}", *map(_in_short, items)]
+    elif items or "sid" not in found:
+        lines = list(map(_in_full, items))
+    else:
+        lines = [f"no item has the SID {spelled(found['sid'])}"]
+    rest = found.get("count", 0) - sum(item["state"] == "live" for item in items)
+    return "\n".join([*lines, f"  … and {rest:,} more"] if rest > 0 else lines)
+
+
+def _in_short(item: Mapping[str, Any]) -> str:
+    title = item.get("title")
+    return f"  {spelled(item['sid'])}  {item['item_id']}{'' if title is None else f'  {title}'}"
+
+
+def _in_full(item: Mapping[str, Any]) -> str:
+    name = str(item["item_id"])
+    if item["state"] == "absent":
+        return f"{name}: not in the table"
+    if item["state"] == "retired":
+        return f"{name}: retired at {item['retired_at']}; its SID was {spelled(item['sid'])}"
+    sid, sharing = item["sid"], item["sharing"]
+    title = item.get("title")
+    shared = (f"{spelled(sid[: d + 1])}: {count:,}" for d, count in enumerate(sharing))
+    return "\n".join(
+        [
+            f"{name}: {spelled(sid)}",
+            *([] if title is None else [f"  {title}"]),
+            f"  raw codes {spelled(item['codes'])}",
+            f"  items with the prefix {'; '.join(shared)}",
+        ]
+    )
 
 
 def verification(summary: Mapping[str, Any]) -> str:
@@ -66,7 +119,7 @@ def drift(summary: Mapping[str, Any]) -> str:
         *((f"depth {of['depth']}", *_figures(of, _SUPPORT)) for of in summary["prefixes"]),
     ]
     lines = [", ".join(f"{name} {count:,}" for name, count in items.items())]
-    lines += ["", *_aligned(used), "", *_aligned(there), ""]
+    lines += ["", aligned(used), "", aligned(there), ""]
     for name in ("ratio", "fresh", "expected", "known", "known_before", "new", "table_held_out"):
         if error[name] is not None:
             lines.append(f"error: {name.replace('_', ' ')} {error[name]:.4g}")
@@ -84,16 +137,17 @@ def _figures(of: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("-" if of[name] is None else f"{of[name]:.3f}" for name in names)
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lay out rows of cells, the first column to the left and the others to the right."""
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay out rows of text in columns, a header first; the column `left` ends ragged, if any."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
+    lines = [
         "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
+            cell.ljust(width) if place in (0, left - 1) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def describe(facts: Mapping[str, Any], indent: str = "") -> str:
@@ -128,4 +182,9 @@ def _plain(value: Any) -> str:
 
 
 # How the figures of a command are laid out; those of the others are described.
-TABLES = {"evaluate": metrics_table, "verify": verification, "drift": drift}
+TABLES = {
+    "evaluate": metrics_table,
+    "diff": diff_table,
+    "verify": verification,
+    "drift": drift,
+}

@@ -7,7 +7,8 @@ it, and searches near-ties again in float64. It knows nothing about training or 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from semid.errors import SemidError, display_path
 from semid.fit_config import BASELINES, KINDS, WITHOUT_CODES, FitConfig
 from semid.ids import validate_codes
 from semid.quantization import Search, look_up
+from semid.reordering import Numbering, Order, numbering, reorder
 from semid.residual_kmeans import ResidualKMeans
 
 # Matrix products pick their kernels by shape: always this many rows, the last block padded, and a
@@ -115,9 +117,8 @@ class Quantizer:
         SemidError
             When the width is not the model's.
         """
-        self._require_width(x_nd)
-        if not self.levels:
-            raise SemidError(f"a model of the kind {self.kind} has no codes; reconstruct shows it")
+        self.require_width(x_nd)
+        self._coded()
         n = len(x_nd)
         codes = Codes(
             np.empty((n, len(self.levels)), np.int32),
@@ -138,6 +139,26 @@ class Quantizer:
         self._in_blocks(quantize_again, len(again), AGAIN_ROWS)
         return codes
 
+    def latents(self, x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what checked embeddings ``(n, d)`` are quantised as: ``(n, z)``.
+
+        A row's do not depend on the other rows.
+
+        Raises
+        ------
+        SemidError
+            When the width is not the model's.
+        """
+        self.require_width(x_nd)
+        width = self.network.search_levels[0].codebook_kz.shape[1]
+        latent_nz = np.empty((len(x_nd), width), np.float32)
+
+        def encode(rows: slice) -> None:
+            latent_nz[rows] = self._single.latents(x_nd[rows])
+
+        self._in_blocks(encode, len(x_nd), BLOCK_ROWS)
+        return latent_nz
+
     def reconstruct(self, x: Any) -> npt.NDArray[np.float32]:
         """Return embeddings ``(n, d)`` after the way to their codes and back.
 
@@ -151,7 +172,7 @@ class Quantizer:
         x_nd, _ = read_rows(x, self.widths)
         if self.levels:
             return self.decode(self.quantize(x_nd).codes_nl)
-        self._require_width(x_nd)
+        self.require_width(x_nd)
         out_nd = np.empty_like(x_nd)
 
         @torch.inference_mode()
@@ -162,7 +183,8 @@ class Quantizer:
         self._in_blocks(there_and_back, len(x_nd), BLOCK_ROWS)
         return out_nd
 
-    def _require_width(self, x_nd: npt.NDArray[np.float32]) -> None:
+    def require_width(self, x_nd: npt.NDArray[np.float32]) -> None:
+        """Raise `SemidError` unless embeddings ``(n, d)`` have the model's width."""
         if x_nd.shape[1] != self.width:
             advice = "use the encoder that the model was trained with"
             if len(self.widths) > 1:
@@ -184,6 +206,31 @@ class Quantizer:
     @cached_property
     def _double(self) -> BlockSearch:
         return BlockSearch(copy.deepcopy(self.network).double(), AGAIN_ROWS)
+
+    @property
+    def numbering(self) -> Numbering:
+        """What may be renumbered of its codes."""
+        return numbering(self._coded().codes)
+
+    def permuted(self, orders: Sequence[Order]) -> Quantizer:
+        """Return a quantizer that is the same but for the numbers of its codes.
+
+        What is coded c on level l has the code ``orders[l][c]`` there, and decodes to the same
+        bits. Ties between codewords go to the lower number, as ever; see `Numbering.twins`.
+
+        Raises
+        ------
+        SemidError
+            When the orders do not fit the levels; see `semid.reordering.reorder`.
+        """
+        network = copy.deepcopy(self._coded())
+        reorder(network.codes, orders)
+        return replace(self, network=network)
+
+    def _coded(self) -> Any:
+        if not self.levels:
+            raise SemidError(f"a model of the kind {self.kind} has no codes; reconstruct shows it")
+        return self.network
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model directory, whole or not at all; where this very model stands, nothing.
@@ -298,6 +345,5 @@ def load(folder: str | Path, *, device: str = "cpu") -> Quantizer:
         ) from error
     refuse_changed(Path(folder))
     network.to(pick_device(device)).eval().requires_grad_(False)
-    if isinstance(network, Autoencoder):
-        network.trained = True
+    network.trained = True
     return Quantizer(found.kind, network, found.widths, found.config, found.history, found.metrics)

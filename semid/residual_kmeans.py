@@ -39,6 +39,11 @@ class ResidualKMeans(nn.Module):
     levels : codewords per level
     config : how they are fitted
 
+    Attributes
+    ----------
+    trained : whether map and codebooks are those of a model; a fit keeps the map and starts k-means
+        from the codebooks
+
     Raises
     ------
     SemidError
@@ -57,7 +62,7 @@ class ResidualKMeans(nn.Module):
                 f"{len(levels)} levels are more than the {width} dimensions of the embeddings, but "
                 f"{kind} gives every level dimensions of its own; use fewer --levels"
             )
-        self.kind, self.config = kind, config
+        self.kind, self.config, self.trained = kind, config, False
         latent_dim = min(config.pca, width) or width
         if kind == "opq":  # whose levels are all of one width
             latent_dim = -(-width // len(levels)) * len(levels)
@@ -107,7 +112,7 @@ class ResidualKMeans(nn.Module):
 
         `on_level` hears how many levels are done after each.
         """
-        if self.is_mapped:
+        if self.is_mapped and not self.trained:
             self.mean.copy_(sample_nd.mean(0))
             self.map.copy_(self._fit_map(sample_nd - self.mean, seed))
         residual_nz = self.project(sample_nd).clone()
@@ -116,6 +121,7 @@ class ResidualKMeans(nn.Module):
             level = self.search_levels[number]
             residual_nz -= level.codebook_kz[nearest(residual_nz, level)]
             on_level(number + 1)
+        self.trained = True
 
     def _fit_map(self, centred_nd: Tensor, seed: int) -> Tensor:
         if self.kind != "opq":
@@ -125,7 +131,7 @@ class ResidualKMeans(nn.Module):
 
     def _start(self, number: int, rows_nz: Tensor, *, seed: int) -> None:
         """Fit the codebook of a level to those dims of the residuals that are its own."""
-        config = self.config
+        config, own_kz = self.config, self.codebooks[number][:, self.spans[number]]
         found_kz = torch.from_numpy(
             kmeans(
                 rows_nz.numpy(),
@@ -133,7 +139,7 @@ class ResidualKMeans(nn.Module):
                 seed=seed,
                 iterations=config.iterations,
                 library=config.library,
-                init=config.init,
+                init=own_kz.numpy() if self.trained else config.init,
             )
         )
         if config.size_limit:
@@ -141,4 +147,4 @@ class ResidualKMeans(nn.Module):
                 rows_nz, found_kz, size_limit=config.size_limit, iterations=config.iterations
             )
             self.codes.get_buffer(f"offset_{number}").copy_(offset_k)
-        self.codebooks[number][:, self.spans[number]] = found_kz
+        own_kz.copy_(found_kz)

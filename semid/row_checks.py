@@ -24,11 +24,8 @@ from semid.violations import Violations, as_text, codes_text
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# How many levels at the end of a SID need not be those of the codes.
-_FREE_LEVELS = {"none": 0, "suffix": 1, "sinkhorn": 1}
-POLICIES = (*_FREE_LEVELS, "reassign")
-# Policies under which no two items share a SID.
-UNIQUE = ("suffix", "reassign")
+# How many of the last codes may be others in the SID; all of them under the other policies.
+_FREE_LEVELS = {"none": 0, "suffix": 0, "sinkhorn": 1}
 
 
 @dataclass(frozen=True)
@@ -41,22 +38,26 @@ class Rules:
     policy : the collision policy; None when it is not known, and nothing is asked of the SIDs but
         to be in range
     item_id : name of the id column
+    overflow : whether SIDs have a level more than codes though the policy is ``reassign``
+    goes_on : whether rows are those of an earlier table, whose embeddings may have changed since
     """
 
     levels: tuple[int, ...]
     policy: str | None
     item_id: str = "item_id"
+    overflow: bool = False
+    goes_on: bool = False
 
     @property
     def sid_sizes(self) -> tuple[int, ...]:
         """Values that every level of a SID can take."""
-        return (*self.levels, MAX_CODES) if self.policy == "suffix" else self.levels
+        longer = self.policy == "suffix" or (self.policy == "reassign" and self.overflow)
+        return (*self.levels, MAX_CODES) if longer else self.levels
 
     @property
     def kept(self) -> int:
         """How many levels at the beginning of a SID are those of the codes."""
-        free = _FREE_LEVELS.get(self.policy or "", len(self.sid_sizes))
-        return len(self.sid_sizes) - free
+        return len(self.levels) - _FREE_LEVELS.get(self.policy or "", len(self.levels))
 
 
 class Rows(NamedTuple):

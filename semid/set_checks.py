@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.arrays import to_arrow, to_numpy
+from semid.collisions.settings import UNIQUE
 from semid.database import fed
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_matrix
 from semid.ids import pack_keys, unpack_keys
-from semid.row_checks import UNIQUE, Mask, Rules, check_rows, require_types
+from semid.row_checks import Mask, Rules, check_rows, require_types
 from semid.tables import open_table
+from semid.tombstones import MOVED, REASON
 from semid.violations import Violations, codes_text
 
 Rows = Iterable[pa.RecordBatch]
@@ -73,6 +75,7 @@ class SetChecks:
             "item": _items(batch.column(self._rules.item_id)),
             "c_ok": to_arrow(found.codes_ok_n.astype(np.int8)),
             "s_ok": to_arrow(found.sids_ok_n.astype(np.int8)),
+            "moved": _moved(batch),
         }
         for letter, codes_nl, ok_n, sizes in (
             ("c", found.codes_nl, found.codes_ok_n, self._rules.levels),
@@ -103,7 +106,7 @@ class SetChecks:
 
     def find_repeated(self, name: str, *, about: str = "") -> None:
         """Find items, and SIDs under a policy that makes them unique, that occur again."""
-        kinds = [("item_id", ["item"], "item IS NOT NULL", "once")]
+        kinds = [("item_id", ["item"], "item IS NOT NULL AND moved = 0", "once")]
         if self._rules.policy in UNIQUE:
             kinds.append(("sid", self._keys["s"], "s_ok = 1", "a SID of its own"))
         for what, columns, where, expected in kinds:
@@ -118,8 +121,11 @@ class SetChecks:
             self._add(f"{about}repeated {what}", what, found, "as in row", expected)
 
     def find_returned(self) -> None:
-        """Find retired items that are live, and retired SIDs that a live item has."""
-        kinds = [("item_id", ["item"], "TRUE", "live or retired")]
+        """Find retired items that are live, and retired SIDs that a live item has.
+
+        An item that was moved left its SID only.
+        """
+        kinds = [("item_id", ["item"], "gone.moved = 0", "live or retired")]
         if self._rules.policy in UNIQUE:
             good = "live.s_ok = 1 AND gone.s_ok = 1"
             kinds.append(("sid", self._keys["s"], good, "a SID that no retired item had"))
@@ -162,13 +168,17 @@ class SetChecks:
             FROM live FULL JOIN again ON live.item = again.item
         """)[0]
         names = ("compared", "not_in_embeddings", "only_in_embeddings")
-        facts = dict(zip(names, counts, strict=True)) | {"excused": 0}
-        self._violations.made("codes", *floats)
+        facts = dict(zip(names, counts, strict=True)) | {"excused": 0, "outdated": 0}
+        # What a row that was kept says of its distance may have been true once.
+        strict = [] if self._rules.goes_on else floats
+        self._violations.made("codes", *strict)
         for batch in self._select(_differing(self._keys["c"], floats)):
             excused_n = to_numpy(batch.column("excused")) == 1
             other_n = to_numpy(batch.column("other_codes")) == 1
             facts["excused"] += int((excused_n & other_n).sum())
-            self._add_differing(batch, ~excused_n & other_n, ~excused_n & ~other_n, floats)
+            if self._rules.goes_on:
+                facts["outdated"] += int((~excused_n & ~other_n).sum())
+            self._add_differing(batch, ~excused_n & other_n, ~excused_n & ~other_n, strict)
         return facts
 
     def _load_again(self, again: Rows) -> list[str]:
@@ -240,6 +250,13 @@ def _keys(before: str, sizes: tuple[int, ...]) -> list[str]:
 
 def _items(items: pa.Array) -> pa.Array:
     return items.cast(pa.int64() if pa.types.is_integer(items.type) else pa.string())
+
+
+def _moved(batch: pa.RecordBatch) -> pa.Array:
+    """Return 1 for retired rows whose items were given other SIDs, else 0, ``(n,)``."""
+    if REASON not in batch.schema.names:
+        return to_arrow(np.zeros(len(batch), dtype=np.int8))
+    return pc.fill_null(pc.equal(batch.column(REASON), MOVED), False).cast(pa.int8())
 
 
 def _floats(batch: pa.RecordBatch) -> dict[str, pa.Array]:

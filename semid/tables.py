@@ -134,7 +134,7 @@ class ParquetTable:
         at: int,
         span: tuple[int, int],
     ) -> Iterator[pa.RecordBatch]:
-        try:
+        with damage_explained(file):
             # A read buffer keeps a column chunk of a huge row group from being loaded whole. Small,
             # it stays in the cache; large, it spares remote file systems requests.
             buffer = 1 << (16 if self.is_local else 20)
@@ -148,13 +148,20 @@ class ParquetTable:
                     at += batch.num_rows
                     if at >= span[1]:
                         return
-        except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
-            if isinstance(error, SemidError):
-                raise
-            raise SemidError(
-                f"{display_path(file)} is damaged and cannot be read ({_first_line(error)}); "
-                "write it again"
-            ) from error
+
+
+@contextmanager
+def damage_explained(file: str) -> Iterator[None]:
+    """Turn what reading the rows of `file` raises into a sentence."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        if isinstance(error, SemidError):
+            raise
+        raise SemidError(
+            f"{display_path(file)} is damaged and cannot be read ({_first_line(error)}); "
+            "write it again"
+        ) from error
 
 
 def open_table(path: str | Path, *, allow_empty: bool = False) -> ParquetTable:

@@ -27,7 +27,8 @@ class Beside:
     ----------
     again : item id, ``codes``, ``distance`` and ``margin`` of unique items, made anew from their
         embeddings, codes in the range of `Rules.levels`
-    retired : item id, ``codes`` and ``sid`` of items that are gone and whose SIDs stay taken
+    retired : item id, ``codes`` and ``sid`` of rows that are gone and whose SIDs stay taken; with
+        a ``reason``, those of items that were moved may be of live items, and of one more than once
     drifted : item id of items known to have other codes than their present embedding
     """
 
@@ -70,11 +71,12 @@ def verify_table(
     levels = levels or noted.levels or (MAX_CODES,) * table.codes.shape[1]
     longer = table.sids.shape[1] > table.codes.shape[1]
     policy = policy or noted.policy or ("suffix" if longer else None)
+    rules = Rules(levels, policy, table.item_id, overflow=longer)
     violations = Violations()
     with tempfile.TemporaryDirectory(prefix="semid-") as folder:
         verify(
             rows(table) or [],
-            Rules(levels, policy, table.item_id),
+            rules,
             violations,
             beside=Beside(rows(again), rows(retired)),
             temp_dir=Path(folder),
@@ -105,7 +107,8 @@ def verify(
     Returns
     -------
     facts : ``rows``; ``retired``, where given; and of a comparison ``compared`` rows, items that
-        are ``not_in_embeddings`` or ``only_in_embeddings``, and ``excused`` ones
+        are ``not_in_embeddings`` or ``only_in_embeddings``, ``excused`` ones, and rows that are
+        ``outdated``, with the codes of their embeddings but the distance or margin of earlier ones
 
     Raises
     ------

@@ -130,6 +130,18 @@ def make_embeddings(rows=ROWS, width=WIDTH, *, seed=0, ids=None):
     return pa.table({"item_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(values, width)})
 
 
+def rewrite(path, name, changes):
+    """Put other values into rows of a column, leaving the metadata as it is."""
+    was = pq.read_table(path)
+    values = was[name].to_pylist()
+    for row, value in changes.items():
+        values[row] = value
+    place = was.schema.get_field_index(name)
+    kind = was.schema.field(name).type
+    kind = pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
+    pq.write_table(was.set_column(place, name, pa.array(values, kind)), path)
+
+
 @pytest.fixture(scope="session")
 def catalog() -> Callable[..., pa.Table]:
     """Make a small catalog: ``catalog(rows, seed=0)``."""

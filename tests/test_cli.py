@@ -17,8 +17,10 @@ from semid.fit_config import NETWORKS, WITHOUT_CODES
 from semid.id_table import read_ids
 from semid.terminal import run_app
 
-COMMANDS = ("embed", "train", "assign", "export", "evaluate", "run", "check", "show")
-COMMANDS += ("verify", "drift")
+COMMANDS = (
+    *("embed", "train", "align", "assign", "export", "evaluate", "run", "check", "show"),
+    *("diff", "lookup", "retire", "rollback", "verify", "drift"),
+)
 
 
 def assign(embeddings, model, output, *more):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -231,6 +232,15 @@ def test_a_scatter_plot_is_svg():
     assert texts[6:] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "error", "unique", "a", "b & c"]
     one = scatter(points[:1], x_label="x", y_label="y")
     assert "nan" not in one
+
+
+def test_names_of_points_side_by_side_do_not_cover_each_other():
+    points = [Point(f"point {n}", 0.5, 0.5, (0.5, 0.5), (0.5, 0.5), False) for n in range(4)]
+    far = Point("far", 0.9, 0.9, (0.9, 0.9), (0.9, 0.9), False)
+    drawing = ElementTree.fromstring(scatter([*points, far], x_label="x", y_label="y"))
+    texts = drawing.iter("{http://www.w3.org/2000/svg}text")
+    heights = sorted(float(t.get("y")) for t in texts if t.text.startswith("point"))
+    assert all(below - above >= 13 for above, below in pairwise(heights))
 
 
 # the command

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from semid.comparison.scatter import Point, scatter
 from semid.comparison.summary import Spread, error_side
+from semid.pages import html_list, html_page, html_table
 
 Summary = Mapping[str, Any]
 Table = list[list[str]]
@@ -108,12 +108,18 @@ def _in_markdown(table: Table) -> str:
 
 def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a comparison as one HTML page that loads nothing."""
-    said = "".join(f"<li>{escape(note)}</li>" for note in notes(summaries, facts))
-    return _PAGE.format(
-        plot=plot(summaries),
-        overview=_in_html(overview(summaries)),
-        levels=_in_html(by_level(summaries)),
-        notes=said,
+    return html_page(
+        "Quantizers side by side",
+        [
+            "<p>Filled: no other quantizer is better both ways. Right and down is worse.</p>",
+            plot(summaries),
+            "<h2>Overview</h2>",
+            html_table(overview(summaries)),
+            "<h2>By level and prefix (medians)</h2>",
+            html_table(by_level(summaries)),
+            "<h2>What the figures are</h2>",
+            html_list(notes(summaries, facts)),
+        ],
     )
 
 
@@ -129,38 +135,3 @@ def plot(summaries: Sequence[Summary]) -> str:
     if not points:
         return ""
     return scatter(points, x_label=f"{_SIDE[side]} error", y_label="raw uniqueness")
-
-
-def _in_html(table: Table) -> str:
-    header, *rows = table
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Quantizers side by side</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto;
-  padding: 0 1rem }}
-table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }}
-th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
-  white-space: nowrap }}
-th:first-child, td:first-child {{ text-align: left }}
-svg {{ max-width: 760px; width: 100% }}
-</style></head><body>
-<h1>Quantizers side by side</h1>
-<p>Filled: no other quantizer is better both ways. Right and down is worse.</p>
-{plot}
-<h2>Overview</h2>
-{overview}
-<h2>By level and prefix (medians)</h2>
-{levels}
-<h2>What the figures are</h2>
-<ul>{notes}</ul>
-</body></html>
-"""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 150, 20, 55
 _STEPS = 5
+_MARK, _ASIDE, _LINE, _LETTER = 5, 9, 13, 6.5  # pixels: a point, its name's place and size
 
 
 class Point(NamedTuple):
@@ -46,9 +47,36 @@ def scatter(points: Sequence[Point], *, x_label: str, y_label: str) -> str:
         f'<text transform="translate(16 {middle:.1f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_label)}</text>'
     )
-    for point in points:
+    places = [(x_axis.place(point.x), y_axis.place(point.y)) for point in points]
+    lines = _label_lines([(x, y, point.name) for (x, y), point in zip(places, points, strict=True)])
+    for point, (x, y), line in zip(points, places, lines, strict=True):
         parts += _draw(point, x_axis, y_axis)
+        if abs(line - y) > 2 * _LINE:  # too far to be seen to belong together
+            parts.append(f'<path d="M{x:.1f} {y:.1f}L{x + _ASIDE:.1f} {line:.1f}" stroke="#aaa"/>')
+        parts.append(_text(x + _ASIDE, line, point.name, "start", _colour(point)))
     return "\n".join([*parts, "</svg>"])
+
+
+def _label_lines(points: Sequence[tuple[float, float, str]]) -> list[float]:
+    """Choose the height of every name beside its point: the nearest where it covers no other."""
+    boxes = [(x - _MARK, x + _MARK, y) for x, y, _ in points]
+    lines = []
+    for x, y, name in points:
+        left, right = x + _ASIDE, x + _ASIDE + _LETTER * len(name)
+
+        def is_free(line: float, left: float = left, right: float = right) -> bool:
+            middle = line - _LINE / 3
+            return not any(
+                abs(middle - other) < _LINE and left < stop and start < right
+                for start, stop, other in boxes
+            )
+
+        steps = sorted(range(-len(points), len(points) + 1), key=lambda step: (abs(step), step))
+        heights = [y - 6 + step * _LINE for step in steps]
+        line = next((height for height in heights if is_free(height)), heights[0])
+        lines.append(line)
+        boxes.append((left, right, line - _LINE / 3))
+    return lines
 
 
 class _Axis:
@@ -78,15 +106,18 @@ def _draw(point: Point, x_axis: _Axis, y_axis: _Axis) -> list[str]:
     x, y = x_axis.place(point.x), y_axis.place(point.y)
     left, right = map(x_axis.place, point.x_range)
     low, high = map(y_axis.place, point.y_range)
-    colour = "#b3261e" if point.marked else "#5f6b7a"
+    colour = _colour(point)
     fill = colour if point.marked else "white"
     return [
         f'<path d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {low:.1f}V{high:.1f}" '
         f'stroke="{colour}"/>',
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{colour}" '
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_MARK}" fill="{fill}" stroke="{colour}" '
         'stroke-width="1.5"/>',
-        _text(x + 9, y - 6, point.name, "start", colour),
     ]
+
+
+def _colour(point: Point) -> str:
+    return "#b3261e" if point.marked else "#5f6b7a"
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "#333") -> str:

@@ -1,36 +1,39 @@
-"""Embeddings and a model to an ids table."""
+"""Embeddings and a model to an ids table, or to the next version of one: what may be asked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
+from semid.appending import Rules
+from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.assignment import Assigner
-from semid.collisions import POLICIES, resolve
+from semid.collisions import CollisionConfig
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.id_columns import ids_schema
+from semid.jobs.building import Task
 from semid.jobs.encoding import encode
 from semid.jobs.job import (
     Result,
+    output_path,
     produce,
     require_codes,
+    require_like_ids,
     require_memory,
     require_widths,
     require_workers,
     table_path,
 )
-from semid.jobs.mapping import Engine, map_table, write_table
-from semid.jobs.progress import Bar, bar
-from semid.manifests import METADATA_KEY, Manifest
-from semid.streams import prefetch
-from semid.tables import open_table
+from semid.jobs.mapping import Engine, map_table
+from semid.jobs.publishing import produce_version
+from semid.store import is_store, resolve_table
+from semid.tables import ParquetTable, open_table
+from semid.tombstones import open_retired
 
 
 def assign(
@@ -39,6 +42,16 @@ def assign(
     model: str,
     output: str,
     collisions: str = "suffix",
+    suffix_order: str = "",
+    max_suffix: int = 0,
+    overflow: str = "error",
+    items: str | None = None,
+    previous: str | None = None,
+    move_drifted: float | None = None,
+    reclaim_after: float | None = None,
+    publish: bool = False,
+    fresh: bool = False,
+    keep: int = 0,
     item_id: str = "item_id",
     device: str = "cpu",
     memory_gib: float = 0.5,
@@ -47,6 +60,7 @@ def assign(
     show: bool = False,
     owner: str | None = None,
     engine: Engine = map_table,
+    now: datetime | None = None,
 ) -> Result:
     """Assign a semantic ID to every row of an embeddings table.
 
@@ -54,8 +68,15 @@ def assign(
     ----------
     embeddings : Parquet file, folder, glob or URI
     model : model directory
-    output : ids table to write, a ``.parquet`` file or a folder of parts
-    collisions : ``suffix`` or ``none``
+    output : ids table to write, a ``.parquet`` file or a folder of parts; with `publish` a store
+    collisions, suffix_order, max_suffix, overflow : see `semid.collisions.CollisionConfig`
+    items : table that has the column of `suffix_order`, if the embeddings do not
+    previous : ids table whose rows stay as they are; new items get SIDs that are free in it
+    move_drifted : drift from which an item of `previous` gets another SID; never when not given
+    reclaim_after : days after which a retired SID is free again; never when not given
+    publish : write the next version of a store, with its current version as `previous`
+    fresh : publish a version that keeps nothing of the one before
+    keep : how many versions stay; 0 keeps all
     item_id : name of the id column
     device : ``cpu``, ``cuda`` or ``auto``
     memory_gib : budget for resolving collisions; what does not fit spills to disk
@@ -64,67 +85,76 @@ def assign(
     show : show progress bars
     owner : the step of a pipeline that runs it, which may replace what it made before
     engine : maps the rows; on this machine, unless a driver brings a cluster's
+    now : when a SID is left, with a time zone; this moment when not given
 
     Raises
     ------
     SemidError
         For bad input or settings; what stood at `output` stays.
     """
-    target, folder = table_path(output), Path(model)
-    if collisions not in POLICIES:
-        raise SemidError(f"unknown collision policy {collisions!r}; use {' or '.join(POLICIES)}")
+    folder = Path(model)
+    config = CollisionConfig(collisions, suffix_order, max_suffix, overflow)
+    rules = Rules(now or datetime.now(UTC), move_drifted, reclaim_after)
     check_resources(memory_gib, workers)
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     require_codes(header, folder)
-    schema = ids_schema(id_type(table, item_id), item_id)
-    if len(set(schema.names)) < len(schema):
-        raise SemidError(
-            f"the id column of {display_path(embeddings)} is called {item_id!r}, as one of the "
-            f"columns of an ids table ({', '.join(schema.names[1:])}); rename it"
+    _require_id_column(table, item_id)
+    target = output_path(output) if publish else table_path(output)
+    _require_sense(target, publish=publish, fresh=fresh, keep=keep, previous=previous, rules=rules)
+    ordered = _ordered(table, items, config, item_id)
+    task = Task(
+        table,
+        Assigner(folder, item_id=item_id, device=device),
+        header,
+        config,
+        rules,
+        ordered,
+        partial(encode, workers=workers, show=show, engine=engine),
+        int(memory_gib * 2**30),
+        show,
+    )
+    inputs: dict[str, ParquetTable | Path] = {
+        "embeddings": table,
+        "model": folder / WEIGHTS,
+        "model config": folder / CONFIG,
+    }
+    if ordered is not None and ordered is not table:
+        inputs["items"] = ordered
+    settings = {
+        **asdict(config),
+        "item_id": item_id,
+        "move_drifted": move_drifted,
+        "reclaim_after": reclaim_after,
+    }
+    if publish:
+        return produce_version(
+            "assign",
+            target,
+            inputs=inputs,
+            settings=settings,
+            build=lambda stage, manifest, before: task.version(
+                stage, manifest, None if fresh else before
+            ),
+            keep=keep,
+            owner=owner,
         )
-
-    assigner = Assigner(folder, item_id=item_id, device=device)
-
-    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        raw = encode(
-            table,
-            assigner,
-            stage / "raw",
-            what="assign",
-            workers=workers,
-            show=show,
-            engine=engine,
-        )
-        # Every row twice: once to be ranked, once to be given its SID.
-        with bar("collisions", 2 * table.num_rows, "rows", show=show) as shown:
-            report, rows = resolve(
-                lambda: _counted(raw.batches(raw.schema.names), shown),
-                policy=collisions,
-                item_id=item_id,
-                temp_dir=stage,
-                levels=header["levels"],
-                memory_bytes=int(memory_gib * 2**30),
-            )
-            summary = {"policy": collisions, "levels": header["levels"], **asdict(report)}
-            facts = manifest | {"model_fingerprint": model_fingerprint(folder), "summary": summary}
-            staged = stage / f"ids{target.suffix}"
-            write_table(prefetch(rows), staged, schema, {METADATA_KEY: json.dumps(facts)})
-        return staged, summary
-
+    before = None if previous is None else resolve_table(Path(previous))
+    if before is not None:
+        inputs["previous"] = open_table(before)
+        if (retired := open_retired(before)) is not None:
+            inputs["retired"] = retired
     return produce(
         "assign",
         target,
-        inputs={
-            "embeddings": table,
-            "model": folder / WEIGHTS,
-            "model config": folder / CONFIG,
-        },
-        settings={"collisions": collisions, "item_id": item_id},
-        build=build,
+        inputs=inputs,
+        settings=settings,
+        build=lambda stage, manifest: task.build(stage, manifest, before, target.suffix),
         overwrite=overwrite,
         owner=owner,
-        prepare=(lambda: assigner.quantizer) if workers == 1 and engine is map_table else None,
+        prepare=(
+            (lambda: task.assigner.quantizer) if workers == 1 and engine is map_table else None
+        ),
     )
 
 
@@ -134,7 +164,65 @@ def check_resources(memory_gib: float = 0.5, workers: int = 1) -> None:
     require_workers(workers, least=1)
 
 
-def _counted(rows: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in rows:
-        yield batch
-        shown.update(batch.num_rows)
+def _require_id_column(table: ParquetTable, item_id: str) -> None:
+    names = ids_schema(id_type(table, item_id), item_id).names
+    if len(set(names)) < len(names):
+        raise SemidError(
+            f"the id column of {display_path(table.name)} is called {item_id!r}, as one of the "
+            f"columns of an ids table ({', '.join(names[1:])}); rename it"
+        )
+
+
+def _require_sense(
+    target: Path, *, publish: bool, fresh: bool, keep: int, previous: str | None, rules: Rules
+) -> None:
+    """Refuse options that do not go together."""
+    if publish and previous is not None:
+        raise SemidError(
+            "publish goes on from the store's current version; leave out previous, or write to "
+            "another output without publish"
+        )
+    if publish and target.suffix == ".parquet":
+        raise SemidError(
+            f"the output {display_path(target)} is a file, but publish writes versions into a "
+            "folder; leave out the ending"
+        )
+    if not publish and is_store(target):
+        raise SemidError(
+            f"{display_path(target)} is a store of versions; add --publish to write the next one"
+        )
+    for name, given in (("fresh", fresh), ("keep", keep)):
+        if given and not publish:
+            raise SemidError(f"{name} is for versions of a store; add publish or leave it out")
+    if keep < 0:
+        raise SemidError(f"keep is {keep}; it must be 0, for all versions, or more")
+    alone = previous is None and not publish
+    for name, value in (
+        ("move_drifted", rules.move_drifted),
+        ("reclaim_after", rules.reclaim_after),
+    ):
+        if value is not None and (alone or fresh):
+            raise SemidError(
+                f"{name} is for a table that goes on from a previous one; give previous, or leave "
+                "it out"
+            )
+
+
+def _ordered(
+    table: ParquetTable, items: str | None, config: CollisionConfig, item_id: str
+) -> ParquetTable | None:
+    """Return the table with the column that suffixes go by."""
+    if config.order_column is None:
+        if items is not None:
+            raise SemidError("items are only read for suffix_order; give it, or leave them out")
+        return None
+    found = table if items is None else open_table(items)
+    found.require([item_id, config.order_column])
+    kind = found.schema.field(config.order_column).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
+        raise SemidError(
+            f"{display_path(found.name)}: column '{config.order_column}' is {kind}, but suffixes "
+            "go by numbers or times; name another in suffix_order"
+        )
+    require_like_ids(table, found, item_id, "convert one of them")
+    return found

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from semid.artifact import CONFIG, METRICS, WEIGHTS, model_fingerprint, read_header, read_json
 from semid.assignment import Assigner
 from semid.drift import Coded, measure_drift
 from semid.drift_verdicts import Limits, judge_drift, verdict
-from semid.embedding_columns import side_by_side, spans
+from semid.embedding_columns import side_by_side
 from semid.errors import SemidError, display_path
+from semid.explained import Codes, Matrix, explained, explained_before
 from semid.id_columns import CODES, DISTANCE, code_matrix
 from semid.id_table import read_metadata
-from semid.jobs.encoding import encode
+from semid.jobs.encoding import encode, usual_codes
 from semid.jobs.job import (
     Result,
     look,
@@ -33,17 +32,11 @@ from semid.jobs.job import (
 )
 from semid.jobs.progress import Bar, bar
 from semid.manifests import Manifest, write_json
-from semid.metrics.measurement import Measurement
 from semid.row_checks import require_types
 from semid.streams import rebatched
 from semid.tables import ParquetTable, open_table
 
-if TYPE_CHECKING:
-    from semid.quantizer import Quantizer
-
 BATCH_ROWS = 16_384
-# Rows of the table whose codes are decoded for the mean of what the model was fitted to.
-MEAN_ROWS = 65_536
 
 
 def drift(
@@ -165,48 +158,25 @@ def _measure(
             temp_dir=stage,
             memory_bytes=int(memory_gib * 2**30),
         )
-    metrics = read_json(assigner.model / METRICS)
-    errors = (metrics.get(f"{side}_error") for side in ("held_out", "train"))
-    before = next((error for error in errors if error is not None), None)
-    now = _relative_error(table, fresh, raw, assigner.quantizer, show=show)
-    return figures | {
-        "explained": None if now is None else 1 - now,
-        "explained_before": None if before is None else 1 - before,
-    }
-
-
-def _relative_error(
-    table: ParquetTable, fresh: ParquetTable, raw: ParquetTable, model: Quantizer, *, show: bool
-) -> float | None:
-    """Return the squared error of fresh embeddings over their squared deviation from the mean.
-
-    As the held-out error of a model's metrics, whose mean is that of the training items: here of
-    what the codes of the table's items decode to.
-    """
-    measurement = Measurement((), spans(model.widths))
-    usual_nd = model.decode(_spread(table, MEAN_ROWS))
-    measurement.add(usual_nd, None, usual_nd, np.zeros(len(usual_nd), np.bool_))
-    row, width = 0, len(model.levels)
-    embedded = rebatched(fresh.batches(list(model.widths), rows=BATCH_ROWS), BATCH_ROWS)
-    assigned = rebatched(raw.batches([CODES], rows=BATCH_ROWS), BATCH_ROWS)
     with bar("decode", fresh.num_rows, "rows", show=show) as shown:
-        for batch, beside in zip(embedded, assigned, strict=True):
-            x_nd = side_by_side(batch, model.widths, where=fresh, first_row=row)
-            decoded_nd = model.decode(code_matrix(beside[CODES], CODES, width=width))
-            measurement.add(x_nd, None, decoded_nd, np.ones(len(x_nd), np.bool_))
-            row += len(x_nd)
-            shown.update(len(x_nd))
-    error: float | None = measurement.result()["held_out_error"]
-    return error
+        pairs = _pairs(fresh, raw, assigner, shown)
+        now = explained(assigner.quantizer, usual_codes(table), pairs)
+    before = explained_before(read_json(assigner.model / METRICS))
+    return figures | {"explained": now, "explained_before": before}
 
 
-def _spread(table: ParquetTable, rows: int) -> npt.NDArray[np.int32]:
-    """Return the codes of at most `rows` rows that lie evenly over a table, ``(n, l)``."""
-    step, row, found = -(-table.num_rows // rows), 0, []
-    for batch in table.batches([CODES]):
-        found.append(code_matrix(batch[CODES], CODES, at=table.locator(row))[-row % step :: step])
-        row += batch.num_rows
-    return np.concatenate(found)
+def _pairs(
+    fresh: ParquetTable, raw: ParquetTable, assigner: Assigner, shown: Bar
+) -> Iterator[tuple[Matrix, Codes]]:
+    """Yield the embeddings with the codes that they were given."""
+    row, widths = 0, assigner.widths
+    embedded = rebatched(fresh.batches(list(widths), rows=BATCH_ROWS), BATCH_ROWS)
+    assigned = rebatched(raw.batches([CODES], rows=BATCH_ROWS), BATCH_ROWS)
+    for batch, beside in zip(embedded, assigned, strict=True):
+        x_nd = side_by_side(batch, widths, where=fresh, first_row=row)
+        yield x_nd, code_matrix(beside[CODES], CODES)
+        row += len(x_nd)
+        shown.update(len(x_nd))
 
 
 def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:

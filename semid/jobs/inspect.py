@@ -147,7 +147,7 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
             "width": header["width"],
             "columns": header["columns"],
             "levels": header["levels"],
-            **_pick(manifest, "model_fingerprint", "semid", "seed", "versions"),
+            **_pick(manifest, "model_fingerprint", "semid", "seed", "aligned", "versions"),
             "metrics": read_json(folder / METRICS),
             "settings": header["config"],
         }

@@ -89,18 +89,13 @@ def produce(
         When `output` holds something else and `overwrite` is not given, is one of the inputs, or
         cannot be written.
     """
-    _refuse_input(output, inputs)
+    refuse_input(output, inputs)
     with translate_os_errors(output), ThreadPoolExecutor(1) as beside:
         if prepare is not None and not output.exists():
             beside.submit(prepare)
         previous = read_manifest(output) if output.exists() else None
-        described = _describe(inputs, (previous or {}).get("inputs", {}))
-        plan = {
-            "command": command,
-            "semid": __version__,
-            "inputs": {name: facts["digest"] for name, facts in described.items()},
-            "settings": dict(settings),
-        }
+        described = describe(inputs, (previous or {}).get("inputs", {}))
+        plan = plan_of(command, described, settings)
         if previous and previous.get("fingerprint") == fingerprint(plan) and complete(previous):
             sweep(output, plan)
             return Result(output, previous.get("summary", {}), up_to_date=True)
@@ -123,11 +118,24 @@ def look(build: Build) -> Result:
         return Result(None, build(Path(stage), {})[1])
 
 
+def plan_of(
+    command: str, described: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what makes an output what it is: the command, the inputs' contents, the settings."""
+    return {
+        "command": command,
+        "semid": __version__,
+        "inputs": {name: facts["digest"] for name, facts in described.items()},
+        "settings": dict(settings),
+    }
+
+
 def _is_owned(manifest: Manifest, owner: str | None) -> bool:
     return owner is not None and manifest.get("owner") == owner
 
 
-def _refuse_input(output: Path, inputs: Mapping[str, ParquetTable | Path]) -> None:
+def refuse_input(output: Path, inputs: Mapping[str, ParquetTable | Path]) -> None:
+    """Raise `SemidError` when an input stands where the output is to be written."""
     target = output.resolve()
     for name, source in inputs.items():
         files = [source] if isinstance(source, Path) else map(Path, source.files)
@@ -139,7 +147,7 @@ def _refuse_input(output: Path, inputs: Mapping[str, ParquetTable | Path]) -> No
                 )
 
 
-def _describe(
+def describe(
     inputs: Mapping[str, ParquetTable | Path], known: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Identify every input by its contents, read again only where size or time changed."""

@@ -16,35 +16,49 @@ from pathlib import Path
 from typing import Any
 
 from semid.collisions import POLICIES
-from semid.config import parse, parse_value, read_toml
+from semid.config import parse_value, read_toml, refuse_unknown
 from semid.drift_verdicts import Limits
 from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
+from semid.jobs.align import align
 from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
+from semid.jobs.diff import check_limits, diff
 from semid.jobs.drift import drift
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
-from semid.jobs.job import Result, output_path, require_memory, require_workers, table_path
-from semid.jobs.train import check_requests, train
+from semid.jobs.job import Result, output_path, require_workers, table_path
+from semid.jobs.train import check_requests, read_settings, train
 from semid.jobs.verify import verify
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
     "train": train,
+    "align": align,
     "assign": assign,
     "export": export,
     "evaluate": evaluate,
     "compare": compare,
+    "diff": diff,
     "verify": verify,
     "drift": drift,
+}
+# What refuses settings that cannot be, by command; those of train and embed depend on each other.
+_CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
+    "assign": (check_resources,),
+    "compare": (compared_by,),
+    "diff": (check_limits,),
+    "verify": (check_resources,),
+    "drift": (Limits, check_resources),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
-_INPUTS = ("items", "embeddings", "interactions", "model", "ids")
+_INPUTS = (
+    *("items", "embeddings", "interactions", "init_from", "model", "to", "ids", "old", "new"),
+)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -91,26 +105,29 @@ def _check_settings(step: Step, where: str) -> None:
     given = step.parameters
     try:
         if step.command == "train":
-            config = parse(FitConfig, given.get("settings", {}), where="train")
-            require_contrast(config, given="interactions" in given)
-            check_requests(config, strict=given.get("strict", False), track=given.get("track", []))
+            _check_train(given)
         if step.command == "embed":
             choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
             require_workers(given.get("workers", 0), least=0)
-        if step.command == "compare":
-            compared_by(**_those_of(compared_by, given))
-        if step.command == "assign":
-            check_resources(**_those_of(check_resources, given))
-        if step.command == "drift":
-            Limits(**_those_of(Limits, given))
-        if step.command in ("verify", "drift"):
-            require_memory(given.get("memory_gib", 1.0))
+        for check in _CHECKS.get(step.command, ()):
+            check(**_those_of(check, given))
         (table_path if step.command in _TABLES else output_path)(given["output"])
     except SemidError as error:
         raise SemidError(f"{where}: {error}") from error
     for key, valid in _CHOICES.items():
         if given.get(key, valid[0]) not in valid:
             raise SemidError(f"{where}: {key} = {given[key]!r} is none of {', '.join(valid)}")
+
+
+def _check_train(given: dict[str, Any]) -> None:
+    settings, model = given.get("settings", {}), given.get("init_from")
+    if model is not None and not Path(model).exists():  # a step before makes it, perhaps
+        refuse_unknown(FitConfig, settings, where="train")
+        return
+    met = "interactions" in given
+    config = read_settings(settings, model, met=met)
+    require_contrast(config, given=met)
+    check_requests(config, strict=given.get("strict", False), track=given.get("track", []))
 
 
 def _those_of(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

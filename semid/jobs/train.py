@@ -9,16 +9,18 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from semid.artifact import CONFIG, WEIGHTS, read_header, write_artifact
 from semid.columns import id_type
 from semid.config import as_plain, parse
 from semid.embedding_columns import embedding_widths
-from semid.errors import FloorError, SemidError, display_path, require_package
+from semid.errors import GateError, SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
-from semid.jobs.job import Result, output_path, produce, require_unique_ids
+from semid.jobs.job import Result, output_path, produce, require_unique_ids, require_widths
 from semid.jobs.progress import TrainingBar, bar, say
 from semid.manifests import Manifest
-from semid.tables import open_table
+from semid.tables import ParquetTable, open_table
 from semid.trackers import Tracker, require_trackers, tracking
+from semid.training_on import settings_on
 from semid.verdicts import missed
 
 LINES = "history.jsonl"
@@ -45,6 +47,7 @@ def train(
     output: str,
     settings: dict[str, Any] | None = None,
     interactions: str | None = None,
+    init_from: str | None = None,
     item_id: str = "item_id",
     device: str = "auto",
     strict: bool = False,
@@ -61,6 +64,8 @@ def train(
     output : model directory to write
     settings : as `semid.fit_config.FitConfig`, such as ``{"levels": [256, 256], "seed": 1}``
     interactions : table of who met which item, for items met together to get like codes
+    init_from : model directory to go on from: its network and codebooks, nothing of them drawn
+        again, and its settings where `settings` leaves them out
     item_id : name of the id column, in both tables
     device : ``auto``, ``cpu`` or ``cuda``
     strict : refuse a model with a level below ``training.utilization_floor``: nothing is written
@@ -73,27 +78,30 @@ def train(
     ------
     SemidError
         For bad input or settings; what stood at `output` stays.
-    FloorError
+    GateError
         When `strict` and a level misses the floor; what stood at `output` stays.
     """
     target = output_path(output)
-    config = parse(FitConfig, settings or {}, where="train")
+    config = read_settings(settings or {}, init_from, met=interactions is not None)
     check_requests(config, strict=strict, track=track)
     table = open_table(embeddings)
     met = None if interactions is None else open_table(interactions)
     embedding_widths(table, config.columns)
+    if init_from is not None:
+        require_widths(table, read_header(Path(init_from))["columns"], Path(init_from))
     id_type(table, item_id)
     require_contrast(config, given=met is not None)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="training")
-        from semid.artifact import write_artifact
         from semid.cooccurrence import count_partners
         from semid.devices import pick_device
         from semid.fitting import fit_data
+        from semid.quantizer import load
         from semid.training_data import open_training_data, require_rows, training_ids
 
         pick_device(device)
+        start = None if init_from is None else load(init_from)
         require_unique_ids(table, item_id, show=show)
         data = open_training_data(
             table,
@@ -120,6 +128,7 @@ def train(
             model = fit_data(
                 data,
                 config,
+                start=start,
                 partners=partners,
                 device=device,
                 # The lines first: what they hold is not tracked again after a crash.
@@ -140,7 +149,7 @@ def train(
     result = produce(
         "train",
         target,
-        inputs={"embeddings": table} | ({} if met is None else {"interactions": met}),
+        inputs=_inputs(table, met, init_from),
         settings={**as_plain(config), "item_id": item_id},
         build=build,
         overwrite=overwrite,
@@ -149,6 +158,40 @@ def train(
     if strict:  # a model that was there already
         _require_floor(result.summary, config, target)
     return result
+
+
+def read_settings(settings: dict[str, Any], init_from: str | None, *, met: bool) -> FitConfig:
+    """Read the settings of a training, of which those of a model to go on from are the rest.
+
+    `met` says whether there is an interactions table.
+
+    Raises
+    ------
+    SemidError
+        For bad settings, or some that would make another model than `init_from`.
+    """
+    if init_from is None:
+        return parse(FitConfig, settings, where="train")
+    header = read_header(Path(init_from))
+    return settings_on(
+        {**header["config"], "quantizer": header["kind"]},
+        settings,
+        where="train",
+        called=display_path(init_from),
+        interactions=met,
+    )
+
+
+def _inputs(
+    table: ParquetTable, met: ParquetTable | None, init_from: str | None
+) -> dict[str, ParquetTable | Path]:
+    inputs: dict[str, ParquetTable | Path] = {"embeddings": table}
+    if met is not None:
+        inputs["interactions"] = met
+    if init_from is not None:
+        folder = Path(init_from)
+        inputs |= {"init model": folder / WEIGHTS, "init model config": folder / CONFIG}
+    return inputs
 
 
 def check_requests(config: FitConfig, *, strict: bool, track: Sequence[str]) -> None:
@@ -166,7 +209,7 @@ def _require_floor(metrics: Mapping[str, Any], config: FitConfig, output: Path) 
         return
     names = [f"level {level}" for level in below] + ["data"]
     said = [f"{name}: {metrics['verdicts'][name]}" for name in names if name in metrics["verdicts"]]
-    raise FloorError(
+    raise GateError(
         f"{'; '.join(said)}; strict was asked for, so {display_path(output)} was not written"
     )
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from semid.appending import open_drifted
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header, refuse_changed
 from semid.assignment import Assigner
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, DISTANCE, MARGIN, SID
 from semid.ids import MAX_CODES
-from semid.jobs.encoding import encode
+from semid.jobs.encoding import encode, encoder_fingerprint
 from semid.jobs.job import (
     Result,
     look,
@@ -32,12 +33,10 @@ from semid.note_checks import check_notes
 from semid.row_checks import Rules, require_types
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
+from semid.tombstones import REASON, open_retired
 from semid.verification import Beside
 from semid.verification import verify as verify_rows
 from semid.violations import SCHEMA, Violations
-
-# Beside the parts of a version: what was retired, and what is known to have drifted.
-RETIRED, DRIFTED = "_retired.parquet", "_drifted.parquet"
 
 
 def verify(
@@ -159,8 +158,8 @@ def _open(ids: str, model: str | None, embeddings: str | None, item_id: str) -> 
         require_widths(embedded, header["columns"], folder)
         need = "verify needs the embeddings that the IDs were assigned from"
         require_like_ids(table, embedded, item_id, need)
-    retired, drifted = _beside(table, RETIRED), _beside(table, DRIFTED)
-    for there, columns in ((retired, [item_id, CODES, SID]), (drifted, [item_id])):
+    retired, drifted = _beside(table)
+    for there, columns in ((retired, [item_id, CODES, SID, REASON]), (drifted, [item_id])):
         if there is not None:
             there.require(columns)
             require_types(there.schema, display_path(there.name))
@@ -169,12 +168,12 @@ def _open(ids: str, model: str | None, embeddings: str | None, item_id: str) -> 
     return _Subject(table, item_id, folder, levels, embedded, retired, drifted)
 
 
-def _beside(table: ParquetTable, name: str) -> ParquetTable | None:
-    """Open a table of semid's own that stands beside the parts of a folder, if it is there."""
+def _beside(table: ParquetTable) -> tuple[ParquetTable | None, ParquetTable | None]:
+    """Open what stands beside the parts of a folder: retired rows, and items that drifted."""
+    if not Path(table.name).is_dir():
+        return None, None
     folder = Path(table.files[0]).parent
-    if not Path(table.name).is_dir() or not (folder / name).is_file():
-        return None
-    return open_table(folder / name, allow_empty=True)
+    return open_retired(folder), open_drifted(folder)
 
 
 def _verify(
@@ -193,6 +192,7 @@ def _verify(
         violations,
         item_id=subject.item_id,
         fingerprint=fingerprint,
+        encoder=None if subject.embeddings is None else encoder_fingerprint(subject.embeddings),
         levels=subject.levels,
     )
     again = None
@@ -208,7 +208,7 @@ def _verify(
             violations,
             beside=Beside(
                 None if again is None else again.batches([subject.item_id, CODES, *floats]),
-                None if subject.retired is None else subject.retired.batches(names),
+                None if subject.retired is None else subject.retired.batches([*names, REASON]),
                 None if subject.drifted is None else subject.drifted.batches([subject.item_id]),
             ),
             temp_dir=stage,

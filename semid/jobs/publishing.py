@@ -1,0 +1,87 @@
+"""A job whose output is the next version of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from semid.errors import SemidError, display_path
+from semid.jobs.job import Result, describe, plan_of, refuse_input
+from semid.manifests import Manifest, fingerprint, manifest_for, read_manifest
+from semid.outputs import staging
+from semid.store import (
+    add_version,
+    current,
+    find_version,
+    point_to,
+    prune,
+    require_store,
+    versions,
+    writing,
+)
+from semid.table_index import INDEX, build_index
+from semid.tables import ParquetTable, open_table
+
+# Takes the staging folder, the manifest and the current version's folder, if there is one; returns
+# the folder to publish, or None when there is nothing to change, and the summary.
+BuildVersion = Callable[[Path, Manifest, Path | None], tuple[Path | None, dict[str, Any]]]
+
+
+def produce_version(
+    command: str,
+    store: Path,
+    *,
+    inputs: Mapping[str, ParquetTable | Path],
+    settings: Mapping[str, Any],
+    build: BuildVersion,
+    keep: int = 0,
+    owner: str | None = None,
+) -> Result:
+    """Make the next version of a store and publish it, unless the current one was made just so.
+
+    `keep` is how many versions stay; 0 keeps all. A job that was killed goes on where it was; one
+    that was killed between making its version and publishing it only has to publish it.
+
+    Raises
+    ------
+    SemidError
+        When the folder is no store, or another job writes to it.
+    """
+    require_store(store)
+    refuse_input(store, inputs)
+    with writing(store):
+        before = current(store)
+        if before is None and versions(store):
+            raise SemidError(
+                f"{display_path(store)} has versions but none is current; choose one with semid "
+                "rollback --to"
+            )
+        manifest = None if before is None else read_manifest(store / before)
+        if before is not None and manifest is None:
+            raise SemidError(
+                f"{display_path(store / before)} is damaged: its files are not those that its "
+                "manifest names; go back to another version with semid rollback"
+            )
+        described = describe(inputs, (manifest or {}).get("inputs", {}))
+        plan = plan_of(command, described, settings)
+        if manifest is not None and manifest.get("asked") == fingerprint(plan):
+            return Result(store / str(before), manifest.get("summary", {}), up_to_date=True)
+        # The same command makes another version of another table.
+        asked, plan = fingerprint(plan), plan | {"previous": before}
+        name = find_version(store, fingerprint(plan))
+        summary: dict[str, Any] = {}
+        if name is None:
+            with staging(store / "next", plan) as stage:
+                facts = manifest_for(plan, inputs=described, owner=owner, asked=asked)
+                folder = None if before is None else store / before
+                staged, summary = build(stage, facts, folder)
+                if staged is None:
+                    return Result(store / str(before), summary, up_to_date=True)
+                build_index(open_table(staged), staged / INDEX, str(settings["item_id"]))
+                name = add_version(store, staged, facts | {"summary": summary})
+        else:
+            summary = (read_manifest(store / name) or {}).get("summary", {})
+        point_to(store, name)
+        prune(store, keep)
+    return Result(store / name, summary)

@@ -1,0 +1,188 @@
+"""Items leave a store, and their IDs stay theirs; a store goes back to an earlier version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.appending import DRIFTED, open_drifted
+from semid.columns import id_type
+from semid.errors import SemidError, display_path, first_few
+from semid.id_columns import id_column, ids_schema
+from semid.id_table import read_metadata
+from semid.jobs.job import Result, require_like_ids
+from semid.jobs.mapping import write_table
+from semid.jobs.progress import Bar, bar
+from semid.jobs.publishing import produce_version
+from semid.manifests import METADATA_KEY, Manifest
+from semid.store import is_store
+from semid.store import rollback as roll_back
+from semid.tables import ParquetTable, open_table
+from semid.tombstones import (
+    GONE,
+    RETIRED,
+    Batches,
+    buried,
+    having,
+    open_retired,
+    retired_schema,
+)
+
+
+def retire(
+    ids: str,
+    items: str,
+    *,
+    item_id: str = "item_id",
+    keep: int = 0,
+    show: bool = False,
+    owner: str | None = None,
+    now: datetime | None = None,
+) -> Result:
+    """Publish a version of a store without some items; their SIDs are held.
+
+    Parameters
+    ----------
+    ids : store of an ids table
+    items : Parquet table with the ids of the items, or a .txt file with one on every line
+    item_id : name of the id column, in both tables
+    keep : how many versions stay; 0 keeps all
+    show : show progress bars
+    owner : the step of a pipeline that runs it
+    now : when they are retired, with a time zone; this moment when not given
+
+    Raises
+    ------
+    SemidError
+        When the table is no store, an item is not in it, or another job writes to it.
+    """
+    store, when = Path(ids), now or datetime.now(UTC)
+    if not is_store(store):
+        raise SemidError(
+            f"{display_path(ids)} is no store of versions, where retired IDs are kept; publish the "
+            "table first, with semid assign --publish"
+        )
+    source = Path(items) if items.endswith(".txt") else open_table(items)
+
+    def build(
+        stage: Path, manifest: Manifest, previous: Path | None
+    ) -> tuple[Path | None, dict[str, Any]]:
+        assert previous is not None
+        table, before = open_table(previous), open_retired(previous)
+        wanted = _wanted(source, table, item_id)
+        leaving = _leaving(table, before, wanted, item_id, items)
+        metadata = read_metadata(table)
+        summary = metadata.get("summary", {}) | {
+            "items": table.num_rows - len(leaving),
+            "retired_now": len(leaving),
+            "retired": len(leaving) + (0 if before is None else before.num_rows),
+        }
+        if not len(leaving):
+            return None, summary
+        if len(leaving) == table.num_rows:
+            raise SemidError(
+                f"{display_path(items)} names every item of {display_path(ids)}; a table cannot be "
+                "empty, keep one at least"
+            )
+        facts = metadata | manifest | {"summary": summary}
+        staged = stage / "ids"
+        with bar("retire", table.num_rows, "rows", show=show) as shown:
+
+            def rows() -> Iterator[pa.RecordBatch]:
+                return _told(table.batches(table.schema.names), shown)
+
+            kind = ids_schema(id_type(table, item_id), item_id)
+            stay = having(rows, leaving, item_id, inside=False)
+            write_table(stay(), staged, kind, {METADATA_KEY: json.dumps(facts)})
+        gone = _gone(table, before, leaving, item_id, when)
+        write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
+        _keep_drifted(previous, staged, leaving, item_id)
+        return staged, summary
+
+    return produce_version(
+        "retire",
+        store,
+        inputs={"items": source},
+        settings={"item_id": item_id},
+        build=build,
+        keep=keep,
+        owner=owner,
+    )
+
+
+def rollback(ids: str, *, to: str | None = None) -> dict[str, str]:
+    """Make an earlier version of a store the current one; raises as `semid.store.rollback`."""
+    before, after = roll_back(Path(ids), to)
+    return {"before": before, "after": after}
+
+
+def _wanted(source: ParquetTable | Path, table: ParquetTable, item_id: str) -> pa.Array:
+    """Read the ids of the items that are to leave, each once."""
+    kind = id_type(table, item_id)
+    if isinstance(source, ParquetTable):
+        require_like_ids(table, source, item_id, "convert the second")
+        parts = [id_column(b.column(0), item_id) for b in source.batches([item_id])]
+        return pc.unique(pa.chunked_array(parts, kind))
+    try:
+        lines = source.read_text("utf-8").splitlines()
+        return pc.unique(pa.array([line for line in lines if line], pa.string()).cast(kind))
+    except FileNotFoundError as error:
+        raise SemidError(f"{display_path(source)} does not exist; check the path") from error
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise SemidError(
+            f"{display_path(source)} cannot be read as item ids, one on every line ({error})"
+        ) from error
+
+
+def _leaving(
+    table: ParquetTable, before: ParquetTable | None, wanted: pa.Array, item_id: str, name: str
+) -> pa.Array:
+    """Return those of the items that are live; the others must be retired already."""
+
+    def there(source: ParquetTable) -> Batches:
+        return lambda: source.batches([item_id])
+
+    none = pa.array([], wanted.type)
+    found = [none, *(b.column(0) for b in having(there(table), wanted, item_id)())]
+    leaving = pa.concat_arrays([part.cast(wanted.type) for part in found])
+    known = [leaving]
+    if before is not None:
+        known += [batch.column(0) for batch in having(there(before), wanted, item_id)()]
+    unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=pa.concat_arrays(known))))
+    if len(unknown):
+        raise SemidError(
+            f"{display_path(name)} names items that {display_path(table.name)} does not have: "
+            f"{first_few([repr(item) for item in unknown.to_pylist()])}; take them out"
+        )
+    return leaving
+
+
+def _gone(
+    table: ParquetTable, before: ParquetTable | None, leaving: pa.Array, item_id: str, now: datetime
+) -> Iterator[pa.RecordBatch]:
+    """Stream all retired rows, those from before first."""
+    earlier = iter(()) if before is None else before.batches(before.schema.names)
+    rows = having(lambda: table.batches(table.schema.names), leaving, item_id)
+    return chain(earlier, (buried(batch, now=now, reason=GONE) for batch in rows()))
+
+
+def _keep_drifted(previous: Path, staged: Path, leaving: pa.Array, item_id: str) -> None:
+    """Write which of the items that stay are known to have drifted."""
+    drifted = open_drifted(previous)
+    if drifted is None:
+        return
+    rows = having(lambda: drifted.batches(drifted.schema.names), leaving, item_id, inside=False)
+    write_table(rows(), staged / DRIFTED, drifted.schema, {})
+
+
+def _told(rows: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
+    for batch in rows:
+        yield batch
+        shown.update(batch.num_rows)

@@ -1,0 +1,157 @@
+"""Which fresh rows a table knows already, and how far their embeddings moved since.
+
+Shapes: n fresh rows, m of them with other codes than the table has, l levels, z latent dims.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.arrays import to_arrow, to_numpy
+from semid.collisions import Resources, Space
+from semid.collisions.streams import keyed
+from semid.database import fed, out_of_core
+from semid.id_columns import DISTANCE
+from semid.ids import unpack_keys
+from semid.tombstones import GONE, REASON
+
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+Codes = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fresh rows held against a table.
+
+    known_n : rows whose item the table has, or gets back
+    row_m : rows whose codes are not those that the table has
+    kept_ml, fresh_ml : both codes
+    back_m : which of these items come back
+    back : places among the retired rows of items that come back
+    """
+
+    known_n: npt.NDArray[np.bool_]
+    row_m: Integers
+    kept_ml: Codes
+    fresh_ml: Codes
+    back_m: npt.NDArray[np.bool_]
+    back: Integers
+
+
+def compare(
+    fresh: Batches,
+    rows: Batches,
+    held: Batches,
+    levels: Sequence[int],
+    resources: Resources,
+    item_id: str,
+) -> Comparison:
+    """Look fresh rows up by their item ids in a table's rows, and in retired ones.
+
+    Raises
+    ------
+    SemidError
+        When a row is malformed, or memory or disk run out.
+    """
+    total = sum(len(batch) for batch in fresh())
+    with (
+        tempfile.TemporaryDirectory(prefix="known-", dir=resources.temp_dir) as folder,
+        out_of_core(
+            "looking for the items in the table before",
+            Path(folder),
+            memory_bytes=resources.memory_bytes,
+            relief="allow more with --memory",
+        ) as connection,
+    ):
+        keys = _load(connection, "fresh", keyed(fresh(), item_id, levels))
+        known = "SEMI JOIN fresh USING (item_id)"
+        _load(connection, "there", keyed(rows(), item_id, levels), known)
+        _load(connection, "gone", _gone(held(), item_id, levels), known)
+        named = ", ".join(keys)
+        both = ", ".join(f"known.{key}, fresh.{key} AS fresh_{key}" for key in keys)
+        joined = connection.sql(f"""
+            SELECT fresh.row, place, {both} FROM fresh JOIN (
+                SELECT item_id, -1 AS place, {named} FROM there
+                UNION ALL SELECT item_id, row, {named} FROM gone
+            ) known USING (item_id) ORDER BY fresh.row
+        """).to_arrow_table()
+    row_j, place_j = (to_numpy(joined[name].combine_chunks()) for name in ("row", "place"))
+    known_n = np.zeros(total, dtype=np.bool_)
+    known_n[row_j] = True
+    there, now = (
+        np.stack([to_numpy(joined[f"{name}{key}"].combine_chunks()) for key in keys], axis=1)
+        for name in ("", "fresh_")
+    )
+    changed = np.flatnonzero((there != now).any(1))
+    return Comparison(
+        known_n,
+        row_j[changed],
+        unpack_keys(there[changed], levels),
+        unpack_keys(now[changed], levels),
+        place_j[changed] >= 0,
+        np.sort(place_j[place_j >= 0]),
+    )
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    batches: Iterator[pa.RecordBatch],
+    only: str = "",
+) -> list[str]:
+    """Make a table of a stream, or of `only` some of it; returns its columns of keys."""
+    first = next(batches, None)
+    if first is None:
+        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM fresh LIMIT 0")
+        return []
+    with fed(connection, "stream", first.schema, chain([first], batches)):
+        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM stream {only}")
+    return [column for column in first.schema.names if column.startswith("key_")]
+
+
+def _gone(
+    batches: Iterator[pa.RecordBatch], item_id: str, levels: Sequence[int]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the numbered retired rows of items that were retired themselves."""
+    row = 0
+    for batch in batches:
+        rows = to_arrow(np.arange(row, row + len(batch)))
+        row += len(batch)
+        for numbered in keyed(iter([batch]), item_id, levels):
+            place = numbered.schema.get_field_index("row")
+            gone = numbered.set_column(place, "row", rows)
+            yield gone.filter(pc.equal(batch.column(REASON), GONE))
+
+
+def drift(found: Comparison, space: Space, rows: Batches) -> npt.NDArray[np.float64]:
+    """Return how much worse the kept codes of changed items describe them, ``(m,)``."""
+    if not len(found.row_m):
+        return np.empty(0)
+    mean = _mean(rows)
+    parts, start = [], 0
+    for latent_bz in space.latents(found.row_m):
+        span = slice(start, start + len(latent_bz))
+        kept_b = space.error(latent_bz, found.kept_ml[span])
+        fresh_b = space.error(latent_bz, found.fresh_ml[span])
+        parts.append((kept_b - fresh_b) / max(mean, np.finfo(np.float64).tiny))
+        start = span.stop
+    return np.concatenate(parts)
+
+
+def _mean(rows: Batches) -> float:
+    total, n = 0.0, 0
+    for batch in rows():
+        total += float(to_numpy(batch.column(DISTANCE)).sum(dtype=np.float64))
+        n += len(batch)
+    return total / max(n, 1)

@@ -1,0 +1,82 @@
+"""Retired items: rows that left a table, kept so that nobody else gets their IDs too soon.
+
+They stand in ``_retired.parquet`` beside the parts of a folder table, whole rows with the time and
+the reason, so that an item that comes back is given its ID again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.id_columns import ids_schema
+from semid.tables import ParquetTable, open_table
+
+RETIRED = "_retired.parquet"
+RETIRED_AT, REASON = "retired_at", "reason"
+# Why a row left: its item did, or its item was moved to another ID.
+GONE, MOVED = "retired", "moved"
+
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+
+
+def retired_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
+    """Return the schema of retired rows: those of an ids table, when they left, and why."""
+    return (
+        ids_schema(id_type, item_id)
+        .append(pa.field(RETIRED_AT, pa.timestamp("us", tz="UTC"), nullable=False))
+        .append(pa.field(REASON, pa.string(), nullable=False))
+    )
+
+
+def open_retired(folder: Path) -> ParquetTable | None:
+    """Open the retired rows of a folder table, or None when it has none."""
+    place = folder / RETIRED
+    return open_table(place, allow_empty=True) if place.is_file() else None
+
+
+def in_force(
+    batches: Iterator[pa.RecordBatch], *, now: datetime, reclaim_after: float | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows whose IDs may not be given away yet.
+
+    Parameters
+    ----------
+    now : with a time zone
+    reclaim_after : days after which they may; None for never
+    """
+    for batch in batches:
+        if reclaim_after is not None:
+            limit = pa.scalar(
+                now - timedelta(days=reclaim_after), batch.schema.field(RETIRED_AT).type
+            )
+            batch = batch.filter(pc.greater(batch.column(RETIRED_AT), limit))
+        if batch.num_rows:
+            yield batch
+
+
+def having(rows: Batches, ids: pa.Array, item_id: str, *, inside: bool = True) -> Batches:
+    """Return what streams the rows of some items, or those of all others."""
+    if not len(ids):
+        return (lambda: iter(())) if inside else rows
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        for batch in rows():
+            among = pc.is_in(batch.column(item_id), value_set=ids)
+            found = batch.filter(among if inside else pc.invert(among))
+            if len(found):
+                yield found
+
+    return stream
+
+
+def buried(batch: pa.RecordBatch, *, now: datetime, reason: str) -> pa.RecordBatch:
+    """Turn rows of an ids table into retired rows."""
+    schema = retired_schema(batch.schema.field(0).type, batch.schema.names[0])
+    n = len(batch)
+    when = pa.array([now] * n, schema.field(RETIRED_AT).type)
+    return pa.record_batch([*batch.columns, when, pa.array([reason] * n)], schema=schema)

@@ -1,0 +1,275 @@
+"""Reassignment: every item a SID of its own at the least cost, against enumeration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_collisions import EXAMPLES, plane, resolve, run, to_batch
+
+from semid.collisions import CollisionConfig
+from semid.collisions.spill import NOWHERE, settle
+from semid.errors import SemidError
+
+LINE = [[0.0], [1.0], [2.0], [4.0]]
+
+
+def quantised(latent_nz, codebooks):
+    """The raw codes of residual quantisation, by brute force."""
+    residual_nz, codes = np.asarray(latent_nz, np.float64), []
+    for book in codebooks:
+        book_kz = np.asarray(book, np.float64)
+        code_n = np.square(residual_nz[:, None] - book_kz).sum(2).argmin(1)
+        residual_nz = residual_nz - book_kz[code_n]
+        codes.append(code_n)
+    return np.stack(codes, 1).astype(np.int32)
+
+
+def error_of(latent_nz, sid_nl, codebooks):
+    total_nz = sum(np.asarray(b, np.float64)[sid_nl[:, level]] for level, b in enumerate(codebooks))
+    return float(np.square(np.asarray(latent_nz, np.float64) - total_nz).sum())
+
+
+def reassign(latents, codebooks, folder, *, ids=None, **options):
+    latents = np.asarray(latents, np.float32)
+    ids = ids or list(range(len(latents)))
+    codes = quantised(latents, codebooks)
+    batch = to_batch(ids, codes)
+    space = plane(latents, codebooks)
+    report, table = run(
+        *(batch, folder),
+        policy="reassign",
+        space=space,
+        levels=space.levels,
+        **options,
+    )
+    return codes, np.array(table["sid"].to_pylist(), np.int32), report
+
+
+def test_by_hand(tmp_path):
+    # Three at 0 (one level): the free codewords 1, 2 and 4 lie above, so those nearest them move.
+    codes, sids, report = reassign([[0.1], [0.3], [-0.2], [3.9]], [LINE], tmp_path)
+    assert codes.tolist() == [[0], [0], [0], [3]]
+    assert sids.tolist() == [[1], [2], [0], [3]] or sids.tolist() == [[2], [1], [0], [3]]
+    # 0.1 -> 1 and 0.3 -> 2 costs .81 + 2.89, 0.3 -> 1 and 0.1 -> 2 costs .49 + 3.61: the first.
+    assert sids.tolist() == [[1], [2], [0], [3]]
+    assert (report.items, report.raw_unique, report.largest_group) == (4, 2, 3)
+
+
+def test_facts_by_hand(tmp_path):
+    latents = np.array([[0.1], [0.3], [-0.2], [3.9]], np.float32)
+    space = plane(latents, [LINE])
+    found = resolve(
+        lambda: iter([to_batch([4, 5, 6, 7], quantised(latents, [LINE]))]),
+        tmp_path,
+        {"policy": "reassign"},
+        space=space,
+        levels=space.levels,
+    )
+    assert found.facts["moved"] == 2
+    assert found.facts["moved_at_level"] == [2]
+    assert found.facts["unplaced"] == found.facts["left_full_prefixes"] == 0
+    assert found.facts["indistinguishable"] == 0
+    added = 0.81 + 2.89 - 0.01 - 0.09
+    assert found.facts["added_squared_error"] == pytest.approx(added, rel=1e-6)
+    list(found.rows)
+
+
+def test_equal_embeddings_are_counted_and_told_apart_by_id(tmp_path):
+    latents = np.array([[0.0]] * 3 + [[0.1], [4.0], [4.0]], np.float32)
+    space = plane(latents, [[*LINE, [9.0], [8.0], [5.0]]])
+    codes = quantised(latents, space.codebooks)
+    found = resolve(
+        lambda: iter([to_batch(["c", "b", "a", "d", "e", "f"], codes)]),
+        tmp_path,
+        {"policy": "reassign"},
+        space=space,
+        levels=space.levels,
+    )
+    rows = next(batch["sid"].to_pylist() for batch in found.rows)
+    assert found.facts["indistinguishable"] == 5
+    assert len(set(map(tuple, rows))) == 6
+
+
+def best_by_enumeration(latents, codes, codebooks):
+    """The fewest moves and their least total error inside the prefixes, trying everything."""
+    last = len(codebooks[-1])
+    moves, error = 0, 0.0
+    for prefix in set(map(tuple, codes[:, :-1].tolist())):
+        items = np.flatnonzero((codes[:, :-1] == prefix).all(1))
+        best = None
+        for chosen in permutations(range(last), len(items)):
+            sids = np.array([[*prefix, code] for code in chosen], np.int32)
+            moved = int((sids[:, -1] != codes[items, -1]).sum())
+            cost = error_of(latents[items], sids, codebooks)
+            best = min(best or (moved, cost), (moved, cost))
+        moves, error = moves + best[0], error + best[1]
+    return moves, error
+
+
+@settings(EXAMPLES, max_examples=60)
+@given(st.data())
+def test_least_cost_against_enumeration(tmp_path, data):
+    """Groups no larger than their level: fewest moves, and of these the cheapest."""
+    last = data.draw(st.integers(2, 5))
+    number = st.integers(-40, 40).map(lambda n: n / 8)
+    codebooks = [[[-100.0], [0.0], [100.0]], [[data.draw(number)] for _ in range(last)]]
+    sizes = data.draw(st.lists(st.integers(0, last), min_size=3, max_size=3))
+    latents = np.array(
+        [
+            [base + data.draw(number)]
+            for base, n in zip((-100, 0, 100), sizes, strict=True)
+            for _ in range(n)
+        ],
+        np.float32,
+    ).reshape(-1, 1)
+    if not len(latents):
+        return
+    codes, sids, _ = reassign(latents, codebooks, tmp_path)
+    assert len(np.unique(sids, axis=0)) == len(sids)
+    assert (sids[:, 0] == codes[:, 0]).all()
+    moves, error = best_by_enumeration(latents, codes, codebooks)
+    assert int((sids != codes).any(1).sum()) == moves
+    assert error_of(latents, sids, codebooks) == pytest.approx(error, rel=1e-9, abs=1e-9)
+
+
+@st.composite
+def crowded(draw):
+    """A catalog with few codes: full prefixes, items that spill, sometimes exactly as many SIDs."""
+    levels = draw(st.sampled_from([(6,), (2, 3), (3, 2, 2), (1, 4), (2, 1, 5), (4, 4)]))
+    room = int(np.prod(levels))
+    n = draw(st.integers(1, room))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    codebooks = [random.standard_normal((k, 2)) * 0.5**level for level, k in enumerate(levels)]
+    latents = (random.standard_normal((n, 2)) * draw(st.sampled_from([0.01, 0.5, 2]))).astype("f")
+    if draw(st.booleans()):
+        latents[random.integers(n, size=n // 2)] = latents[0]
+    return codebooks, latents
+
+
+@EXAMPLES
+@given(crowded(), st.data())
+def test_contract(tmp_path, catalog, data):
+    """Unique and whole whatever the order of rows, batches and threads; raw codes stay."""
+    codebooks, latents = catalog
+    n = len(latents)
+    codes, sids, report = reassign(latents, codebooks, tmp_path, threads=1)
+    assert len(np.unique(sids, axis=0)) == n
+    assert (sids >= 0).all()
+    assert (sids < [len(book) for book in codebooks]).all()
+    counts = Counter(map(tuple, codes.tolist()))
+    assert report.raw_unique == len(counts)
+    assert report.largest_group == max(counts.values())
+    kept = {tuple(s) for s, c in zip(sids.tolist(), codes.tolist(), strict=True) if s == c}
+    assert kept == set(counts)  # one item has every raw SID
+    order = np.array(data.draw(st.permutations(range(n))))
+    cuts = data.draw(st.lists(st.integers(0, n), max_size=3))
+    _, again, same = reassign(
+        *(latents[order], codebooks, tmp_path),
+        ids=[int(i) for i in order],
+        cuts=cuts,
+        threads=2,
+    )
+    assert again.tolist() == sids[order].tolist()
+    assert same == report
+    assert list(tmp_path.iterdir()) == []
+
+
+@EXAMPLES
+@given(crowded(), st.integers(0, 2**32 - 1))
+def test_appending_in_steps_keeps_every_row(tmp_path, catalog, seed):
+    codebooks, latents = catalog
+    random, n = np.random.default_rng(seed), len(latents)
+    step_n = random.integers(0, 3, n)
+    codes = quantised(latents, codebooks)
+    taken: list[list[int]] = []
+    for step in range(3):
+        at = np.flatnonzero(step_n == step)
+        if not len(at):
+            continue
+        before = list(taken)
+        previous = to_batch(list(range(len(before))), codes[: len(before)]) if before else None
+        if previous is not None:
+            from semid.id_columns import code_column
+
+            previous = previous.append_column("sid", code_column(np.array(before, np.int32)))
+        space = plane(latents[at], codebooks)
+        _, table = run(
+            *(to_batch((1000 + at).tolist(), codes[at]), tmp_path),
+            policy="reassign",
+            space=space,
+            levels=space.levels,
+            previous=(lambda previous=previous: iter([previous])) if before else None,
+        )
+        new = table["sid"].to_pylist()
+        for raw, sid in zip(codes[at].tolist(), new, strict=True):
+            alone = sum(c == raw for c in codes[at].tolist()) == 1
+            assert sid == raw or not (alone and raw not in before)
+        taken += new
+    assert len(set(map(tuple, taken))) == n
+
+
+def test_a_full_prefix_sends_away_those_whose_way_is_short(tmp_path):
+    # Two prefixes 0 and 10, two codewords each (0 and 1): three items at 0, one of them nearly at
+    # the middle between the prefixes.
+    codebooks = [[[0.0], [10.0]], [[0.0], [1.0]]]
+    codes, sids, _ = reassign([[0.0], [1.0], [4.9], [10.0]], codebooks, tmp_path)
+    assert codes.tolist() == [[0, 0], [0, 1], [0, 1], [1, 0]]
+    assert sids.tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
+
+
+def test_who_finds_no_room_is_refused_or_numbered(tmp_path):
+    codebooks = [[[0.0]], [[0.0], [1.0]]]
+    latents = [[0.0], [0.0], [1.0], [1.0], [1.0]]
+    with pytest.raises(SemidError, match=r"5 items cannot each .* among 1 x 2 = 2; train a model"):
+        reassign(latents, codebooks, tmp_path)
+    _, sids, _ = reassign(latents, codebooks, tmp_path, overflow="suffix")
+    assert sids.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deferred_acceptance_by_hand():
+    # Prefix 0 takes one item. Items 0 and 1 both want it, 1 is nearer; 0 goes on to prefix 1, which
+    # 2 holds at a higher price and has to leave: nowhere else to go.
+    wish = np.array([[0, 1], [0, 1], [1, NOWHERE]])
+    cost = np.array([[2.0, 3.0], [1.0, 9.0], [4.0, np.inf]])
+    assert settle(wish, cost, np.array([1, 1])).tolist() == [1, 0, NOWHERE]
+    assert settle(wish, cost, np.array([2, 1])).tolist() == [0, 0, 1]
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_deferred_acceptance_is_stable_whatever_the_order(seed):
+    random = np.random.default_rng(seed)
+    m, p, b = random.integers(1, 12), random.integers(1, 5), 4
+    cost_mp = random.permutation(m * p).reshape(m, p).astype(float)
+    wish = np.argsort(cost_mp, axis=1)[:, :b]
+    cost = np.take_along_axis(cost_mp, wish, 1)
+    room = random.integers(0, 4, p)
+    got = settle(wish, cost, room)
+    assert (np.bincount(got[got != NOWHERE], minlength=p) <= room).all()
+    for item, place in product(range(m), range(p)):
+        mine = np.inf if got[item] == NOWHERE else cost_mp[item, got[item]]
+        if cost_mp[item, place] < mine and place in wish[item]:  # it would rather be there
+            inside = cost_mp[got == place, place]
+            assert len(inside) == room[place]
+            assert (inside < cost_mp[item, place]).all()
+    order = random.permutation(m)
+    assert settle(wish[order], cost[order], room).tolist() == got[order].tolist()
+
+
+def test_what_does_not_apply_is_refused():
+    for settings_, message in [
+        ({"policy": "reassign", "max_suffix": 4}, "max_suffix is 4, but .* reassign numbers"),
+        ({"policy": "none", "suffix_order": "p:desc"}, "suffix_order is 'p:desc', but"),
+        ({"policy": "suffix", "overflow": "suffix"}, "only the collision policy reassign"),
+        ({"policy": "reassign", "overflow": "drop"}, "overflow 'drop' is none of error, suffix"),
+        ({"suffix_order": "p:down"}, "order of suffixes 'down' is none of asc, desc"),
+        ({"max_suffix": -1}, "must be at least 0"),
+    ]:
+        with pytest.raises(SemidError, match=message):
+            CollisionConfig(**settings_)
