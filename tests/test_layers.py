@@ -75,6 +75,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),
     ("known_items",),
     ("appending",),
+    ("in_memory",),
     ("id_table", "diff_page"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
