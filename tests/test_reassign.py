@@ -76,6 +76,8 @@ def test_facts_by_hand(tmp_path):
     assert found.facts["indistinguishable"] == 0
     added = 0.81 + 2.89 - 0.01 - 0.09
     assert found.facts["added_squared_error"] == pytest.approx(added, rel=1e-6)
+    # Of the squared errors that the rows say they have: 0, 1, 2 and 3.
+    assert found.facts["added_error_share"] == pytest.approx(added / 6, rel=1e-6)
     list(found.rows)
 
 
