@@ -36,13 +36,17 @@ def levels_for(rows: int) -> tuple[int, ...]:
     return (round((rows / load) ** (1 / 3)),) * 3
 
 
-def synthetic(rows: int, folder: Path) -> dict[str, Any]:
-    """Reassign a random table."""
+def synthetic(rows: int, skew: float, folder: Path) -> dict[str, Any]:
+    """Reassign a random table, whose codes are used by Zipf's law with the exponent `skew`."""
     from semid.collisions import Space
     from semid.id_columns import code_column
 
     random, levels = np.random.default_rng(0), levels_for(rows)
-    codes_nl = np.stack([random.integers(0, k, rows, dtype=np.int32) for k in levels], 1)
+    codes_nl = np.empty((rows, len(levels)), np.int32)
+    for level, k in enumerate(levels):
+        share_k = np.arange(1, k + 1, dtype=np.float64) ** -skew
+        ends_k = np.cumsum(share_k / share_k.sum())
+        codes_nl[:, level] = np.searchsorted(ends_k[:-1], random.random(rows), side="right")
     books = [0.5**level * random.standard_normal((k, LATENT_DIM)) for level, k in enumerate(levels)]
 
     def latents(row_m: np.ndarray) -> Iterator[np.ndarray]:
@@ -110,7 +114,7 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
     return facts
 
 
-def show(rows: list[int]) -> None:
+def show(rows: list[int], skew: float) -> None:
     """Print all of it."""
     print(machine())
     if "SEMID_DATA" in os.environ:
@@ -124,7 +128,7 @@ def show(rows: list[int]) -> None:
             )
     first = None
     for size in rows:
-        facts = in_own_process("--one", str(size))
+        facts = in_own_process("--one", str(size), "--skew", str(skew))
         first = first or facts["seconds"] / size
         shape = " x ".join(map(str, levels_for(size)))
         print(
@@ -139,13 +143,16 @@ def show(rows: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000_000, 3_000_000, 10_000_000])
+    parser.add_argument("--skew", type=float, default=0.0, help="Zipf's exponent of every level")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is None:
-        show(options.rows)
+        show(options.rows, options.skew)
         return
     with tempfile.TemporaryDirectory() as name:
-        done = synthetic(int(options.one), Path(name)) if options.one.isdigit() else None
+        done = (
+            synthetic(int(options.one), options.skew, Path(name)) if options.one.isdigit() else None
+        )
         print(json.dumps(done or beauty(options.one, Path(name))))
 
 

@@ -83,7 +83,9 @@ class Appended:
 
     Attributes
     ----------
-    rows : the rows that were there, those that came back, the new ones in their order
+    before : streams the rows that were there and stay
+    is_whole : whether these are all that were there
+    added : those that came back, and the new ones in their order
     retired : retired rows, of items and of SIDs that were left
     drifted : a row for every item whose fresh codes differ from those it keeps: ``codes``,
         ``fresh_codes`` and ``drift``, how much worse the codes that it keeps describe it, over the
@@ -92,16 +94,18 @@ class Appended:
     facts : how many items were kept, new, …, and what the policy did
     """
 
-    rows: Iterator[pa.RecordBatch]
+    before: Batches
+    is_whole: bool
+    added: Iterator[pa.RecordBatch]
     retired: Iterator[pa.RecordBatch]
     drifted: pa.Table
     report: CollisionReport
     facts: dict[str, Any]
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether the table stays as it was."""
-        return not any(self.facts[name] for name in ("new", "came_back", "moved_for_drift"))
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """All rows, in their order; once."""
+        return chain(self.before(), self.added)
 
 
 def append(
@@ -169,7 +173,9 @@ def append(
         assert around.previous is not None
         report, rows = count(around.previous, resources, levels), iter(())
     return Appended(
-        chain(stay(), back.revived(), rows),
+        stay,
+        not far_m.any(),
+        chain(back.revived(), rows),
         chain(back.others(), left()),
         _drifted(found, fresh, drift_m, item_id),
         report,

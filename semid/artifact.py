@@ -114,7 +114,7 @@ def save_artifact(artifact: Artifact, folder: Path, *, overwrite: bool = False) 
     if (folder / CONFIG).exists() and not overwrite:
         if all((folder / name).exists() for name in FILES) and model_fingerprint(
             folder
-        ) == _fingerprint(artifact):
+        ) == artifact_fingerprint(artifact):
             return
         raise SemidError(
             f"{display_path(folder)} holds another model; choose another folder, or replace it "
@@ -128,7 +128,7 @@ def save_artifact(artifact: Artifact, folder: Path, *, overwrite: bool = False) 
         publish(staged, folder)
 
 
-def _fingerprint(artifact: Artifact) -> str:
+def artifact_fingerprint(artifact: Artifact) -> str:
     """Return what `model_fingerprint` will say of the artifact's folder."""
     return fingerprint([xxhash.xxh3_128_hexdigest(_weights(artifact)), artifact.header])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from semid.appending import Rules
 from semid.arrays import to_arrow
+from semid.collisions import CollisionConfig
 from semid.errors import SemidError, display_path
 from semid.id_columns import (
     CODES,
@@ -34,11 +37,14 @@ from semid.id_columns import (
     refuse_duplicates,
     refuse_sid_width,
 )
+from semid.in_memory import Items, append_items, assign_items, retire_rows
 from semid.tables import ParquetTable, open_table
+from semid.tombstones import open_retired
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from semid.quantizer import Quantizer
     from semid.table_diff import TableDiff
     from semid.table_index import Index
 
@@ -57,6 +63,7 @@ class IdTable:
     distance, margin : float32, shape ``(n,)``, where the table has them
     metadata : what the job that wrote the table noted in it: the model's fingerprint and more
     item_id : the name of the item id column
+    retired : rows that left the table, whose SIDs are held; see `semid.tombstones`
     """
 
     item_ids: pa.Array
@@ -66,6 +73,109 @@ class IdTable:
     margin: npt.NDArray[np.float32] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     item_id: str = "item_id"
+    retired: pa.Table | None = None
+
+    @classmethod
+    def assign(
+        cls,
+        model: Quantizer,
+        item_ids: Any,
+        x: Any,
+        *,
+        collisions: CollisionConfig | str = "suffix",
+        order: Any = None,
+        item_id: str = "item_id",
+    ) -> IdTable:
+        """Give items their IDs, as ``semid assign`` does.
+
+        Parameters
+        ----------
+        model : a fitted quantizer
+        item_ids : unique, strings or integers, ``(n,)``
+        x : their embeddings, as `Quantizer.encode` takes them
+        collisions : a policy's name, or all there is to say of it
+        order : numbers or times that suffixes go by, ``(n,)``, with ``suffix_order`` in
+            `collisions`; its column's name there is of no matter
+
+        Raises
+        ------
+        SemidError
+            For bad rows, or as the policy does.
+        """
+        config = CollisionConfig(collisions) if isinstance(collisions, str) else collisions
+        items = Items(model, item_ids, x, item_id=item_id, order=order)
+        return cls._of_rows(*assign_items(items, config))
+
+    def append(
+        self,
+        model: Quantizer,
+        item_ids: Any,
+        x: Any,
+        *,
+        move_drifted: float | None = None,
+        reclaim_after: float | None = None,
+        order: Any = None,
+        now: datetime | None = None,
+    ) -> tuple[IdTable, pa.Table]:
+        """Give items that are new to the table IDs that are free in it; the others keep theirs.
+
+        Parameters are as of ``semid assign --previous``, and of `assign`.
+
+        Returns
+        -------
+        table : with the rows of this one first, as they were
+        drifted : items that keep their IDs though their codes would be others now; see
+            `semid.appending.Appended`
+        """
+        rules = Rules(now or datetime.now(UTC), move_drifted, reclaim_after)
+        items = Items(model, item_ids, x, item_id=self.item_id, order=order)
+        rows, retired, drifted, noted = append_items(
+            items, self.to_arrow(), self.retired, dict(self.metadata), rules
+        )
+        return self._of_rows(rows, noted, retired), drifted
+
+    def retire(self, item_ids: Any, *, now: datetime | None = None) -> IdTable:
+        """Return the table without some items, whose SIDs nobody else gets.
+
+        Raises `SemidError` when an item is not there, or none would be left.
+        """
+        when = now or datetime.now(UTC)
+        rows, retired = retire_rows(self.to_arrow(), self.retired, item_ids, when)
+        return self._of_rows(rows, dict(self.metadata), retired)
+
+    @classmethod
+    def _of_rows(
+        cls, rows: pa.Table, metadata: Mapping[str, Any], retired: pa.Table | None = None
+    ) -> IdTable:
+        table = cls.from_arrow(rows, item_id=rows.schema.names[0])
+        return replace(table, metadata=metadata, retired=retired)
+
+    @classmethod
+    def from_arrow(cls, rows: pa.Table | pd.DataFrame, *, item_id: str = "item_id") -> IdTable:
+        """Check the rows of an ids table, of Arrow or pandas, and make a table of them.
+
+        Raises
+        ------
+        SemidError
+            As `from_arrays`, or when a column is missing.
+        """
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows)
+        if missing := [name for name in (item_id, CODES) if name not in table.schema.names]:
+            raise SemidError(
+                f"the rows have no column {missing[0]!r}; theirs are "
+                f"{', '.join(table.schema.names)}"
+            )
+        columns = {name: table[name].combine_chunks() for name in table.schema.names}
+        sids = columns.get(SID)
+        return cls.from_arrays(
+            columns[item_id],
+            code_matrix(columns[CODES], CODES),
+            None if sids is None else code_matrix(sids, SID),
+            distance=columns.get(DISTANCE),
+            margin=columns.get(MARGIN),
+            metadata=metadata_of(table.schema, "the table"),
+            item_id=item_id,
+        )
 
     @classmethod
     def from_arrays(
@@ -220,7 +330,7 @@ def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
         return None if arrays[0] is None else np.concatenate(arrays)
 
     try:
-        return IdTable.from_arrays(
+        found = IdTable.from_arrays(
             concat_ids([part.item_ids for part in parts]),
             joined("codes"),
             joined("sids"),
@@ -231,6 +341,11 @@ def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
         )
     except SemidError as error:
         raise SemidError(f"{display_path(table.name)}: {error}") from error
+    gone = open_retired(Path(table.files[0]).parent) if table.is_local else None
+    if gone is None or Path(path).is_file():
+        return found
+    retired = pa.Table.from_batches(list(gone.batches(gone.schema.names)))
+    return replace(found, retired=retired)
 
 
 def id_batches(
@@ -285,14 +400,19 @@ def read_metadata(table: ParquetTable) -> dict[str, Any]:
     SemidError
         When the note is not a JSON object.
     """
-    text = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    return metadata_of(table.schema, display_path(table.name))
+
+
+def metadata_of(schema: pa.Schema, name: str) -> dict[str, Any]:
+    """Return what is noted in the schema of the table `name`; raises as `read_metadata`."""
+    text = (schema.metadata or {}).get(METADATA_KEY, b"{}")
     try:
         found = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
         raise SemidError(
-            f"{display_path(table.name)}: its metadata '{METADATA_KEY.decode()}' is not a JSON "
+            f"{name}: its metadata '{METADATA_KEY.decode()}' is not a JSON "
             f"object but begins {text[:40]!r}; write the table again with semid assign"
         )
     return found

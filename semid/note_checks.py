@@ -31,7 +31,8 @@ def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
     known = all(isinstance(size, int) and 1 <= size <= MAX_CODES for size in levels)
     overflow = policy == "reassign" and bool(levels) and length == len(levels) + 1
     policy = policy if policy in POLICIES else None
-    goes_on = "kept" in summary
+    plan = metadata.get("plan")
+    goes_on = "kept" in summary or (isinstance(plan, dict) and plan.get("previous") is not None)
     return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on)
 
 

@@ -43,16 +43,14 @@ def verify_table(
     levels: tuple[int, ...] | None = None,
     policy: str | None = None,
     again: IdTable | None = None,
-    retired: IdTable | None = None,
 ) -> Violations:
-    """Verify an ids table in memory.
+    """Verify an ids table in memory, with its retired rows.
 
     Parameters
     ----------
     table : the table
     levels, policy : of the model and of the collisions; from the table's metadata if not given
     again : the same items as their embeddings are quantised now
-    retired : items that are gone
 
     Returns
     -------
@@ -63,22 +61,21 @@ def verify_table(
     SemidError
         When memory or disk run out.
     """
-
-    def rows(of: IdTable | None) -> Rows | None:
-        return None if of is None else of.to_arrow().to_batches()
-
     noted = noted_rules(table.metadata, table.item_id)
     levels = levels or noted.levels or (MAX_CODES,) * table.codes.shape[1]
     longer = table.sids.shape[1] > table.codes.shape[1]
     policy = policy or noted.policy or ("suffix" if longer else None)
-    rules = Rules(levels, policy, table.item_id, overflow=longer)
+    rules = Rules(levels, policy, table.item_id, overflow=longer, goes_on=noted.goes_on)
     violations = Violations()
     with tempfile.TemporaryDirectory(prefix="semid-") as folder:
         verify(
-            rows(table) or [],
+            table.to_arrow().to_batches(),
             rules,
             violations,
-            beside=Beside(rows(again), rows(retired)),
+            beside=Beside(
+                None if again is None else again.to_arrow().to_batches(),
+                None if table.retired is None else table.retired.to_batches(),
+            ),
             temp_dir=Path(folder),
         )
     return violations

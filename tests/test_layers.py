@@ -76,6 +76,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),
     ("known_items", "violations"),
     ("appending", "row_checks", "explained"),
+    ("in_memory",),
     ("id_table", "diff_page"),
     ("set_checks", "note_checks", "drift", "drift_verdicts"),
     ("verification",),

@@ -86,7 +86,7 @@ def test_the_commands_then_the_library_example_then_the_pipeline_run(project: Pa
         for line in block.strip().splitlines()
         if line.startswith("semid ")
     ]
-    assert len(commands) == 10
+    assert len(commands) == 12
     pipeline = [line for line in commands if line.startswith("semid run")]
     assert pipeline == ["semid run pipelines/demo.toml"]
     for line in commands:

@@ -76,6 +76,8 @@ def test_facts_by_hand(tmp_path):
     assert found.facts["indistinguishable"] == 0
     added = 0.81 + 2.89 - 0.01 - 0.09
     assert found.facts["added_squared_error"] == pytest.approx(added, rel=1e-6)
+    # Of the squared errors that the rows say they have: 0, 1, 2 and 3.
+    assert found.facts["added_error_share"] == pytest.approx(added / 6, rel=1e-6)
     list(found.rows)
 
 
@@ -230,6 +232,27 @@ def test_who_finds_no_room_is_refused_or_numbered(tmp_path):
     _, sids, _ = reassign(latents, codebooks, tmp_path, overflow="suffix")
     assert sids.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_more_items_than_codewords(tmp_path):
+    codebooks = [[[0.0]], [[0.0], [1.0], [5.0]]]
+    latents = np.r_[np.zeros(4_000), np.linspace(0.8, 1.2, 1_000)][:, None]
+    codes, sids, _ = reassign(latents, codebooks, tmp_path, overflow="suffix")
+    assert len(np.unique(sids, axis=0)) == 5_000
+    # The nearest of those at 1 gets the free codeword 5; all others share theirs.
+    assert np.flatnonzero((sids[:, :2] != codes).any(1)).tolist() == [4_999]
+    assert sids[4_999].tolist() == [0, 2, 0]
+
+
+def test_a_large_level_is_dealt_with_in_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr("semid.collisions.within.MOST_ITEMS", 3)
+    random = np.random.default_rng(0)
+    codebooks = [[[0.0]], np.linspace(-3, 3, 64)[:, None]]
+    latents = random.standard_normal((40, 1)).round(1)
+    codes, sids, _ = reassign(latents, codebooks, tmp_path)
+    assert len(np.unique(sids, axis=0)) == 40
+    kept = {tuple(s) for s, c in zip(sids.tolist(), codes.tolist(), strict=True) if s == c}
+    assert kept == set(map(tuple, codes.tolist()))
 
 
 def test_deferred_acceptance_by_hand():

@@ -138,13 +138,14 @@ def test_integer_items_and_keys_beyond_63_bits() -> None:
 
 def test_tombstones() -> None:
     gone = table([[0, 1], [1, 1], [1, 1]], [[0, 1, 2], [1, 1, 0], [1, 1, 0]], ids="xyy")
-    violations = verify_table(table(sids=SUFFIX), levels=(4, 4), retired=gone)
+    of = table(sids=SUFFIX, retired=gone.to_arrow())
+    violations = verify_table(of, levels=(4, 4))
     assert {check: count for check, count in violations.counts.items() if count} == {
         "tombstone repeated item_id": 1,
         "tombstone repeated sid": 1,
     }
     back = table([[0, 1], [2, 3]], [[0, 1, 1], [2, 3, 4]], ids="xd")
-    assert found(table(sids=SUFFIX), retired=back) == {
+    assert found(table(sids=SUFFIX, retired=back.to_arrow())) == {
         "retired item_id is live": [("d", 3, "d retired in row 1", "live or retired")],
         "retired sid is live": [
             ("b", 1, "0,1,1 retired in row 0", "a SID that no retired item had")

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
+from semid.arrays import to_numpy
 from semid.collisions import counting, streams
 from semid.collisions.crowds import rank
 from semid.collisions.merging import Moved, Raw, Sids, Suffixed, merged
@@ -31,7 +33,7 @@ from semid.collisions.streams import Batches, RowBatches
 from semid.collisions.suffix import Streams, Suffixes, write_suffixes
 from semid.database import out_of_core
 from semid.errors import SemidError, first_few
-from semid.id_columns import CODES
+from semid.id_columns import CODES, DISTANCE
 
 if TYPE_CHECKING:
     from semid.collisions.reassign import Moves
@@ -187,6 +189,7 @@ class _Task:
     folder: Path
     connection: duckdb.DuckDBPyConnection
     rows: int = field(default=0, init=False)
+    error: float = field(default=0.0, init=False)  # squared, of all rows
 
     def run(self) -> tuple[Sids, CollisionReport, dict[str, Any]]:
         match self.config.policy:
@@ -200,6 +203,9 @@ class _Task:
         """Stream the rows, counting them."""
         for batch in filter(len, self.batches()):
             self.rows += len(batch)
+            if DISTANCE in batch.schema.names:
+                distance_n = to_numpy(batch.column(DISTANCE))
+                self.error += float(distance_n.sum(dtype=np.float64))
             yield batch
         if not self.rows:
             raise SemidError(
@@ -274,7 +280,9 @@ class _Task:
 
         find = reassign if self.config.policy == "reassign" else spread
         moves = find(ranked, space, self.folder, progress=self.resources.progress)
-        return Moved(moves, self._overflow(moves)), report, moves.facts
+        share = moves.facts["added_squared_error"] / self.error if self.error else None
+        facts = moves.facts | {"added_error_share": share}
+        return Moved(moves, self._overflow(moves)), report, facts
 
     def _overflow(self, moves: Moves) -> Any:
         if self.config.overflow == "suffix":

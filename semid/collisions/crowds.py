@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -63,15 +63,17 @@ def rank(
     """
     first = next(items)
     keys = ", ".join(name for name in first.schema.names if name not in ("row", "item_id"))
-    rows = f"SELECT {keys}, row, item_id FROM items"
-    feed: AbstractContextManager[None] = nullcontext()
+    # Numbers in place of ids, so that all that is sorted at the end is of one width.
+    place = f"row_number() OVER (PARTITION BY {keys} ORDER BY item_id) AS place"
+    with fed(connection, "items", first.schema, chain([first], items)):
+        connection.execute(f"CREATE TABLE numbered AS SELECT {keys}, row, {place} FROM items")
+    rows, feed = "SELECT * FROM numbered", cast(AbstractContextManager[None], nullcontext())
     if held is not None and (start := next(held, None)) is not None:
-        rows += f" UNION ALL SELECT {keys}, row, NULL FROM held"
+        rows += f" UNION ALL SELECT {keys}, row, 0 FROM held"
         feed = fed(connection, "held", start.schema, chain([start], held))
-    with fed(connection, "items", first.schema, chain([first], items)), feed:
-        connection.sql(
-            f"SELECT {keys}, row FROM ({rows}) ORDER BY {keys}, item_id NULLS FIRST"
-        ).write_parquet(str(path))
+    with feed:
+        ranked = connection.sql(f"SELECT {keys}, row FROM ({rows}) ORDER BY {keys}, place")
+        ranked.write_parquet(str(path))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from scipy.optimize import linear_sum_assignment
 
 from semid.collisions.space import Integers, Matrix
 
-# A problem takes 8 bytes for every pair of an item and a codeword, and in the worst case the cube
-# of the items in time. More than this many of either are dealt with in turns, each exact.
+# A problem takes 8 bytes for every pair of an item and a codeword, and in the worst case the square
+# of the smaller number times the larger in time. More than this many pairs, or of both, are dealt
+# with in turns, each exact.
 MOST_ITEMS, MOST_PAIRS = 2_048, 1 << 25
 UNPLACED = -1
 
@@ -29,7 +30,7 @@ def choose(
 ) -> tuple[Integers, float]:
     """Give every item of a prefix a codeword of its own: fewest moves, and of these the cheapest.
 
-    Exact, by the Hungarian method (Crouse, 2016, as in SciPy), up to `MOST_ITEMS` items.
+    Exact, by the Hungarian method (Crouse, 2016, as in SciPy), unless it takes several turns.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def choose(
     added : what the squared errors of those who stay grow by
     """
     chosen_m = np.full(len(own_m), UNPLACED, dtype=np.int64)
-    open_k, added = free_k.copy(), 0.0
+    open_k, shared_k, added = free_k.copy(), shared_k.copy(), 0.0
     for turn in _turns(len(own_m), len(free_k)):
         own_k = np.zeros_like(shared_k)
         own_k[own_m[turn]] = shared_k[own_m[turn]]
@@ -54,7 +55,7 @@ def choose(
         found_t = _choose(cost_mk, own_t, np.flatnonzero(open_k | own_k), elsewhere_m[turn])
         stay = np.flatnonzero(found_t != UNPLACED)
         added += float((cost_mk[stay, found_t[stay]] - cost_mk[stay, own_t[stay]]).sum())
-        open_k[found_t[stay]] = False
+        open_k[found_t[stay]] = shared_k[found_t[stay]] = False
         chosen_m[turn] = found_t
     return chosen_m, added
 
@@ -77,18 +78,21 @@ def place(costs: Costs, items: int, free_k: Mask) -> tuple[Integers, float]:
 
 
 def _turns(items: int, codewords: int) -> Iterator[slice]:
-    size = max(min(MOST_ITEMS, MOST_PAIRS // codewords), 1)
+    size = max(MOST_PAIRS // codewords, 1)
+    size = min(size, MOST_ITEMS) if codewords > MOST_ITEMS else size
     for start in range(0, items, size):
         yield slice(start, min(start + size, items))
 
 
 def _choose(cost_mk: Matrix, own_m: Integers, column_c: Integers, elsewhere_m: Floats) -> Integers:
+    chosen_m = np.full(len(own_m), UNPLACED, dtype=np.int64)
+    if not len(column_c):
+        return chosen_m
     at_own_m = np.take_along_axis(cost_mk, own_m[:, None], 1)
     column_c = _cheapest(cost_mk, column_c, own_m)
     added_mc = cost_mk[:, column_c] - at_own_m
-    leaving = len(own_m) - len(column_c)
-    if leaving > 0:
-        added_mc = np.hstack([added_mc, np.repeat(elsewhere_m[:, None] - at_own_m, leaving, 1)])
+    if len(own_m) > len(column_c):  # who is not placed pays for leaving
+        added_mc -= elsewhere_m[:, None] - at_own_m
     # A move outweighs whatever all of them cost together.
     added_mc -= added_mc.min()
     move = max(added_mc.max(), np.finfo(np.float64).tiny) * (len(own_m) + 1)
@@ -98,9 +102,7 @@ def _choose(cost_mk: Matrix, own_m: Integers, column_c: Integers, elsewhere_m: F
     added_mc += move
     added_mc[keeps, column_of_k[own_m[keeps]]] -= move
     row, column = linear_sum_assignment(added_mc)
-    chosen_m = np.full(len(own_m), UNPLACED, dtype=np.int64)
-    placed = column < len(column_c)
-    chosen_m[row[placed]] = column_c[column[placed]]
+    chosen_m[row] = column_c[column]
     return chosen_m
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -242,18 +243,60 @@ def write_table(
                 writer.write_batch(batch, ROW_GROUP_ROWS)
         return staged
     staged.mkdir()
-    writer, written, number = None, 0, 0
+    _write_parts(batches, staged, schema, metadata)
+    return staged
+
+
+def extend_table(
+    table: ParquetTable,
+    batches: Iterator[pa.RecordBatch],
+    staged: Path,
+    schema: pa.Schema,
+    metadata: dict[str, str],
+) -> Path:
+    """Write a folder with all rows of `table` and then `batches`.
+
+    Parts that are full are not written again: the new folder holds links to them, so that a version
+    of a table takes the room of what is new in it.
+    """
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    full = 0 if not table.is_local else len(table.files)
+    while full and sum(table.row_groups[full - 1]) < PART_ROWS:
+        full -= 1
+    for number, file in enumerate(table.files[:full]):
+        _link(Path(file), staged / f"part-{number:05d}.parquet")
+    start = sum(map(sum, table.row_groups[:full]))
+    rest = table.batches(table.schema.names, rows=1 << 16, start=start)
+    _write_parts(chain(rest, batches), staged, schema, metadata, first=full)
+    return staged
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def _write_parts(
+    batches: Iterator[pa.RecordBatch],
+    folder: Path,
+    schema: pa.Schema,
+    metadata: dict[str, str],
+    first: int = 0,
+) -> None:
+    writer, written, number = None, 0, first
     try:
         for batch in batches:
             if writer is None or written >= PART_ROWS:
                 if writer is not None:
                     writer.close()
                     number += 1
-                path = staged / f"part-{number:05d}.parquet"
+                path = folder / f"part-{number:05d}.parquet"
                 writer, written = open_writer(path, schema, metadata), 0
             writer.write_batch(batch, ROW_GROUP_ROWS)
             written += batch.num_rows
     finally:
         if writer is not None:
             writer.close()
-    return staged

@@ -1,0 +1,198 @@
+"""What jobs do with tables of any size, for rows in memory: the same functions, one batch.
+
+Takes and gives Arrow tables; `semid.id_table.IdTable` puts its face on them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.appending import Rules, Table, append
+from semid.artifact import artifact_fingerprint
+from semid.assignment import space_of
+from semid.collisions import CollisionConfig, Resources, Surroundings, resolve
+from semid.embedding_columns import read_rows
+from semid.errors import SemidError, first_few
+from semid.id_columns import (
+    CODES,
+    DISTANCE,
+    MARGIN,
+    code_column,
+    id_column,
+    ids_schema,
+    refuse_duplicates,
+)
+from semid.tombstones import GONE, Batches, buried, having
+
+if TYPE_CHECKING:
+    from semid.quantizer import Quantizer
+
+
+class Items:
+    """Items with their embeddings, encoded: what is to be given SIDs.
+
+    Parameters
+    ----------
+    model : a fitted quantizer
+    item_ids : unique, ``(n,)``
+    x : embeddings ``(n, d)``, as `Quantizer.encode` takes them
+    order : what suffixes go by, ``(n,)``; None for the item ids
+    """
+
+    def __init__(
+        self, model: Quantizer, item_ids: Any, x: Any, *, item_id: str, order: Any = None
+    ) -> None:
+        self.model, self.item_id = model, item_id
+        self.x_nd = read_rows(x, model.widths)[0]
+        ids = id_column(item_ids, item_id)
+        if len(ids) != len(self.x_nd):
+            raise SemidError(f"{len(ids)} item ids were given for {len(self.x_nd)} embeddings")
+        refuse_duplicates(ids)
+        found = model.quantize(self.x_nd)
+        columns = {
+            item_id: ids,
+            CODES: code_column(found.codes_nl),
+            DISTANCE: pa.array(found.distance_n),
+            MARGIN: pa.array(found.margin_n),
+        }
+        self.raw = pa.record_batch(columns)
+        self._order = None if order is None else pa.array(order)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Stream the rows with their raw codes."""
+        return iter([self.raw])
+
+    def around(self) -> Surroundings:
+        """Return what policies need to know of the model and the order of suffixes."""
+        return Surroundings(
+            self.model.levels,
+            space_of(self.model, self._rows),
+            order=None if self._order is None else self._ordered,
+        )
+
+    def _rows(self, row_m: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
+        return iter([self.x_nd[row_m]])
+
+    def _ordered(self) -> Iterator[pa.RecordBatch]:
+        columns = [self.raw.column(self.item_id), self._order]
+        return iter([pa.record_batch(columns, names=["item_id", "value"])])
+
+
+def assign_items(items: Items, config: CollisionConfig) -> tuple[pa.Table, dict[str, Any]]:
+    """Give items SIDs; returns the rows of an ids table and what a job would note in it."""
+    with tempfile.TemporaryDirectory(prefix="assign-") as folder:
+        resources = Resources(Path(folder))
+        found = resolve(items.batches, config, resources, items.around(), item_id=items.item_id)
+        rows = _table(found.rows, items)
+    return rows, _noted(items, config, asdict(found.report) | found.facts)
+
+
+def append_items(
+    items: Items,
+    rows: pa.Table,
+    retired: pa.Table | None,
+    noted: dict[str, Any],
+    rules: Rules,
+) -> tuple[pa.Table, pa.Table | None, pa.Table, dict[str, Any]]:
+    """Give the items that a table lacks SIDs that are free in it, by the policy it was made with.
+
+    Returns
+    -------
+    rows, retired : of the table that comes of it
+    drifted : as `semid.appending.Appended`
+    noted : what a job would note in it
+
+    Raises
+    ------
+    SemidError
+        When the table was made by another model, or does not say by which and how.
+    """
+    config = _same(items, noted)
+    with tempfile.TemporaryDirectory(prefix="append-") as folder:
+        added = append(
+            items.batches,
+            Table(_stream(rows), None if retired is None else _stream(retired)),
+            config,
+            rules,
+            Resources(Path(folder)),
+            items.around(),
+            item_id=items.item_id,
+        )
+        after, gone = _table(added.rows, items), list(added.retired)
+    left = pa.Table.from_batches(gone) if gone else None
+    return after, left, added.drifted, _noted(items, config, asdict(added.report) | added.facts)
+
+
+def retire_rows(
+    rows: pa.Table, retired: pa.Table | None, item_ids: Any, now: datetime
+) -> tuple[pa.Table, pa.Table]:
+    """Take items out of a table; returns its rows and its retired rows.
+
+    Raises
+    ------
+    SemidError
+        When an item is not in the table, or none would be left.
+    """
+    item_id = rows.schema.names[0]
+    ids = pc.unique(id_column(item_ids, item_id))
+    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=rows.column(0).combine_chunks())))
+    if len(unknown):
+        shown = first_few([repr(item) for item in unknown.to_pylist()])
+        raise SemidError(f"the table does not have the items {shown}; take them out")
+    if len(ids) == len(rows):
+        raise SemidError("a table cannot be empty; keep one item at least")
+    stay = having(_stream(rows), ids, item_id, inside=False)
+    gone = [buried(b, now=now, reason=GONE) for b in having(_stream(rows), ids, item_id)()]
+    before = [] if retired is None else retired.to_batches()
+    return pa.Table.from_batches(stay(), rows.schema), pa.Table.from_batches([*before, *gone])
+
+
+def _stream(table: pa.Table) -> Batches:
+    return lambda: iter(table.replace_schema_metadata(None).combine_chunks().to_batches())
+
+
+def _table(rows: Iterator[pa.RecordBatch], items: Items) -> pa.Table:
+    schema = ids_schema(items.raw.column(0).type, items.item_id)
+    return pa.Table.from_batches([batch.cast(schema) for batch in rows], schema)
+
+
+def _noted(items: Items, config: CollisionConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    levels = list(items.model.levels)
+    summary = {"policy": config.policy, "levels": levels}
+    return {
+        "model_fingerprint": artifact_fingerprint(items.model.to_artifact()),
+        "collisions": asdict(config),
+        "summary": summary | {"sid_length": len(levels) + config.has_suffix} | facts,
+    }
+
+
+def _same(items: Items, noted: dict[str, Any]) -> CollisionConfig:
+    """Return the policy of a table, refusing one of another model."""
+    given, made = artifact_fingerprint(items.model.to_artifact()), noted.get("model_fingerprint")
+    if made is None:
+        raise SemidError(
+            "the table does not say which model assigned it, so its IDs cannot be kept; use one "
+            "that semid assigned"
+        )
+    if made != given:
+        raise SemidError(
+            f"the table was assigned by the model {made}, but the one given is {given}; use that "
+            "model, or assign anew"
+        )
+    summary = noted.get("summary", {})
+    if "collisions" in noted:
+        return CollisionConfig(**noted["collisions"])
+    settings = noted.get("plan", {}).get("settings", {})
+    names = ("suffix_order", "max_suffix", "overflow")
+    kept = {name: settings[name] for name in names if name in settings}
+    return CollisionConfig(summary.get("policy", "suffix"), **kept)

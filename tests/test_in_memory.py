@@ -1,0 +1,141 @@
+"""The life of a table in memory: the same operations as the commands, on arrays and frames."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_here
+
+import semid
+from semid import IdTable, SemidError
+from semid.collisions import CollisionConfig
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((40, 8))
+    x_nd = centres[random.integers(0, 40, 600)] + 0.2 * random.standard_normal((600, 8))
+    x_nd[100:130] = x_nd[:30]  # equal embeddings collide for certain
+    ids = [f"item {n}" for n in range(600)]
+    model = semid.fit(x_nd[:500], quantizer="rqkmeans", levels=(8, 8, 16))
+    return model, np.array(ids, dtype=object), x_nd.astype(np.float32)
+
+
+def by_item(table):
+    return dict(zip(table.item_ids.to_pylist(), map(tuple, table.sids.tolist()), strict=True))
+
+
+@pytest.mark.parametrize("policy", ["suffix", "reassign", "none"])
+def test_a_life(catalog, policy):
+    model, ids, x_nd = catalog
+    first = IdTable.assign(model, ids[:400], x_nd[:400], collisions=policy)
+    assert (first.codes == model.encode(x_nd[:400])).all()
+    second, drifted = first.append(model, ids[300:500], x_nd[300:500], now=NOON)
+    assert second.item_ids.to_pylist() == ids[:500].tolist()
+    assert (second.sids[:400] == first.sids).all()
+    assert len(drifted) == 0
+    again, _ = second.append(model, ids[:500], x_nd[:500], now=NOON)
+    assert again.to_arrow().equals(second.to_arrow())
+    third = second.retire(ids[:20].tolist(), now=NOON)
+    assert len(third) == 480
+    assert third.retired["retired_at"].to_pylist() == [NOON] * 20
+    fourth, _ = third.append(model, ids[500:], x_nd[500:], now=NOON)
+    held = set(map(tuple, third.retired["sid"].to_pylist()))
+    if policy != "none":
+        assert len(set(by_item(fourth).values())) == 580
+        assert not held & set(by_item(fourth).values())
+    back, _ = fourth.append(model, ids[:20], x_nd[:20], now=NOON)
+    assert back.retired is None
+    assert by_item(back) == by_item(second) | by_item(fourth)
+    late, _ = third.append(
+        *(model, ids[500:], x_nd[500:]), reclaim_after=30, now=NOON + timedelta(days=31)
+    )
+    assert late.retired is None
+
+
+def test_the_command_and_the_library_agree(catalog, tmp_path):
+    model, ids, x_nd = catalog
+    model.save(tmp_path / "model")
+    frame = pd.DataFrame({"item_id": ids[:400], "embedding": list(x_nd[:400])})
+    frame.to_parquet(tmp_path / "e.parquet")
+    for policy in ("suffix", "reassign", "sinkhorn", "none"):
+        output = tmp_path / f"{policy}.parquet"
+        done = run_here(
+            *("assign", tmp_path / "e.parquet", "--model", tmp_path / "model"),
+            *("--output", output, "--collisions", policy),
+        )
+        assert done.code == 0, done.err
+        mine = IdTable.assign(model, ids[:400], x_nd[:400], collisions=policy)
+        theirs = semid.read_ids(output)
+        assert by_item(mine) == by_item(theirs)
+        assert mine.metadata["model_fingerprint"] == theirs.metadata["model_fingerprint"]
+        if policy != "sinkhorn":  # which keeps nothing
+            more, _ = theirs.append(model, ids, x_nd, now=NOON)
+            assert by_item(more).items() >= by_item(mine).items()
+
+
+def test_suffixes_go_by_what_is_given(catalog):
+    model, ids, x_nd = catalog
+    same_nd = np.repeat(x_nd[:1], 4, axis=0)
+    by_sales = CollisionConfig("suffix", suffix_order="sales:desc")
+    table = IdTable.assign(model, ids[:4], same_nd, collisions=by_sales, order=[3, None, 9, 3])
+    assert table.sids[:, -1].tolist() == [1, 3, 0, 2]
+
+
+def test_drift_is_listed_and_moves_when_asked(catalog):
+    model, ids, x_nd = catalog
+    table = IdTable.assign(model, ids[:100], x_nd[:100])
+    other_nd = x_nd[:100].copy()
+    other_nd[7] = x_nd[450]
+    kept, drifted = table.append(model, ids[:100], other_nd, now=NOON)
+    assert kept.to_arrow().equals(table.to_arrow())
+    assert drifted["item_id"].to_pylist() == ["item 7"]
+    error = float(np.square(other_nd[7] - model.decode(table.codes[7:8])[0]).sum())
+    fresh = float(model.quantize(other_nd[7:8]).distance_n[0])
+    mean = float(table.distance.mean(dtype=np.float64))
+    assert drifted["drift"].to_pylist() == pytest.approx([(error - fresh) / mean], rel=1e-4)
+    limit = drifted["drift"][0].as_py()
+    moved, _ = table.append(model, ids[:100], other_nd, move_drifted=limit, now=NOON)
+    assert by_item(moved)["item 7"][:3] == tuple(model.encode(other_nd[7:8])[0].tolist())
+    assert moved.retired["reason"].to_pylist() == ["moved"]
+    assert moved.retired["sid"].to_pylist() == [list(by_item(table)["item 7"])]
+    still, _ = table.append(model, ids[:100], other_nd, move_drifted=limit * 1.01, now=NOON)
+    assert by_item(still) == by_item(table)
+
+
+def test_frames_and_arrow_tables_come_in(catalog, tmp_path):
+    model, ids, x_nd = catalog
+    table = IdTable.assign(model, ids[:50], x_nd[:50])
+    for rows in (table.to_pandas(), table.to_arrow(), table.to_arrow().to_pandas()):
+        assert by_item(IdTable.from_arrow(rows)) == by_item(table)
+    pq.write_table(table.to_arrow(), tmp_path / "ids.parquet")
+    assert semid.read_ids(tmp_path / "ids.parquet").metadata == table.metadata
+    with pytest.raises(SemidError, match="the rows have no column 'codes'; theirs are item_id"):
+        IdTable.from_arrow(pd.DataFrame({"item_id": [1]}))
+
+
+def test_what_is_refused(catalog):
+    model, ids, x_nd = catalog
+    table = IdTable.assign(model, ids[:50], x_nd[:50])
+    other = semid.fit(x_nd[:500], quantizer="rqkmeans", levels=(8, 8, 16), seed=1)
+    with pytest.raises(SemidError, match=r"assigned by the model \w{16}, but the one given is \w"):
+        table.append(other, ids[50:60], x_nd[50:60])
+    bare = IdTable.from_arrays(["a"], [[1, 2, 3]])
+    with pytest.raises(SemidError, match="does not say which model assigned it"):
+        bare.append(model, ids[50:60], x_nd[50:60])
+    with pytest.raises(SemidError, match="3 item ids were given for 2 embeddings"):
+        IdTable.assign(model, ids[:3], x_nd[:2])
+    with pytest.raises(SemidError, match=r"does not have the items 'x'; take them out"):
+        table.retire(["x"])
+    with pytest.raises(SemidError, match="cannot be empty"):
+        table.retire(ids[:50].tolist())
+    once = table.retire(["item 3"])
+    with pytest.raises(SemidError, match="does not have the items 'item 3'"):
+        once.retire(["item 3"])
