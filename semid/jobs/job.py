@@ -254,8 +254,8 @@ def output_path(path: str | Path) -> Path:
         )
     if is_store(output.parent) and VERSION.fullmatch(output.name):
         raise SemidError(
-            f"{display_path(output)} is a version of a store, which never changes; publish the next "
-            f"one, with --output {display_path(output.parent)} --publish"
+            f"{display_path(output)} is a version of a store, which never changes; publish the "
+            f"next one, with --output {display_path(output.parent)} --publish"
         )
     with translate_os_errors(output):
         if output.exists() and not (output.is_file() or output.is_dir()):
