@@ -1,5 +1,4 @@
-"""Tables as they live: every version that the commands write keeps the contract, damage is found,
-and embeddings of another encoder do not join."""
+"""Tables as they live: every version keeps the contract, and embeddings of others do not join."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ POLICIES = {
 }
 
 
-def embed(path: Path, rows: int, *, without: set[str] = frozenset(), changed: Any = None) -> Path:  # type: ignore[assignment]
+def embed(path: Path, rows: int, *, without: Any = (), changed: Any = None) -> Path:
     """Write the first rows of the catalog, some of them left out and some changed."""
     x_nd = np.stack(ITEMS["embedding"].to_numpy())[:rows].copy()
     ids = ITEMS["item_id"].to_pylist()[:rows]
@@ -119,6 +118,42 @@ def test_every_version_keeps_the_contract(
     assert [summary["outdated"] for summary in found] == [0, *outdated]
     version, night = lives[policy][-1]
     assert broken(verify(version.parent, night, model)) == {}
+
+
+def test_drifted_items_stay_known_when_others_come(tmp_path: Path, models: dict[str, Path]) -> None:
+    model, store = models["wide"], tmp_path / "ids"
+    one, two = (
+        embed(tmp_path / "a.parquet", 300),
+        embed(tmp_path / "b.parquet", 301, changed=CHANGED),
+    )
+    more = pq.read_table(embed(tmp_path / "c.parquet", 310)).slice(301)
+    pq.write_table(more, tmp_path / "d.parquet")
+    for night in (one, two, tmp_path / "d.parquet"):
+        assert run_here("assign", night, "-m", model, "-o", store, "--publish").code == 0
+    assert len(pq.read_table(store / "v0003" / "_drifted.parquet")) == len(CHANGED)
+    found = verify(store, two, model)
+    assert (broken(found), found["excused"]) == ({}, len(CHANGED))
+    # Some are again as they were.
+    four = embed(tmp_path / "e.parquet", 311, changed=dict(list(CHANGED.items())[:5]))
+    assert run_here("assign", four, "-m", model, "-o", store, "--publish").code == 0
+    assert len(pq.read_table(store / "v0004" / "_drifted.parquet")) == 5
+    assert broken(verify(store, four, model)) == {}
+
+
+def test_an_item_that_comes_back_changed_is_not_moved(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    model, store = models["wide"], tmp_path / "ids"
+    assign = ("-m", model, "-o", store, "--publish", "--move-drifted", "0.0")
+    one = embed(tmp_path / "a.parquet", 300)
+    two = embed(tmp_path / "b.parquet", 300, changed={"P000003": 103})
+    (tmp_path / "gone.txt").write_text("P000003")
+    assert run_here("assign", one, *assign[:-2]).code == 0
+    assert run_here("retire", store, tmp_path / "gone.txt").code == 0
+    summary = run_here("assign", two, *assign, "--json").json["summary"]
+    assert (summary["came_back"], summary["drifted"], summary["moved_for_drift"]) == (1, 1, 0)
+    found = verify(store, two, model)
+    assert (broken(found), found["rows"], found["excused"]) == ({}, 300, 1)
 
 
 def test_sinkhorn(tmp_path: Path, models: dict[str, Path]) -> None:

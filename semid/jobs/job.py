@@ -28,7 +28,8 @@ from semid.manifests import (
     refuse_foreign,
 )
 from semid.outputs import publish, staging, sweep, translate_os_errors
-from semid.tables import ParquetTable
+from semid.store import is_store
+from semid.tables import VERSION, ParquetTable
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ def output_path(path: str | Path) -> Path:
     Raises
     ------
     SemidError
-        When it is a URI or names nothing.
+        When it is a URI, names nothing, or is a version of a store.
     """
     if "://" in str(path):
         raise SemidError(
@@ -279,6 +280,11 @@ def output_path(path: str | Path) -> Path:
     if output.name in {"", ".."}:
         raise SemidError(
             f"the output {str(path)!r} names no file or folder of its own; choose another --output"
+        )
+    if is_store(output.parent) and VERSION.fullmatch(output.name):
+        raise SemidError(
+            f"{display_path(output)} is a version of a store, which never changes; publish the "
+            f"next one, with --output {display_path(output.parent)} --publish"
         )
     with translate_os_errors(output):
         if output.exists() and not (output.is_file() or output.is_dir()):

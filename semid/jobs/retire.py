@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.appending import DRIFTED, open_drifted
+from semid.collisions import Resources, count
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import id_column, ids_schema
@@ -79,27 +81,30 @@ def retire(
         wanted = _wanted(source, table, item_id)
         leaving = _leaving(table, before, wanted, item_id, items)
         metadata = read_metadata(table)
-        summary = metadata.get("summary", {}) | {
-            "items": table.num_rows - len(leaving),
+        summary = {
             "retired_now": len(leaving),
             "retired": len(leaving) + (0 if before is None else before.num_rows),
         }
         if not len(leaving):
-            return None, summary
+            return None, metadata.get("summary", {}) | summary
         if len(leaving) == table.num_rows:
             raise SemidError(
                 f"{display_path(items)} names every item of {display_path(ids)}; a table cannot be "
                 "empty, keep one at least"
             )
-        facts = metadata | manifest | {"summary": summary}
         staged = stage / "ids"
-        with bar("retire", table.num_rows, "rows", show=show) as shown:
+        # Every row twice: once to be counted.
+        with bar("retire", 2 * table.num_rows, "rows", show=show) as shown:
 
             def rows() -> Iterator[pa.RecordBatch]:
                 return _told(table.batches(table.schema.names), shown)
 
             kind = ids_schema(id_type(table, item_id), item_id)
             stay = having(rows, leaving, item_id, inside=False)
+            noted = metadata.get("summary", {})
+            kept = {key: noted[key] for key in ("policy", "levels", "sid_length") if key in noted}
+            summary = kept | asdict(count(stay, Resources(stage))) | summary
+            facts = metadata | manifest | {"summary": summary}
             write_table(stay(), staged, kind, {METADATA_KEY: json.dumps(facts)})
         gone = _gone(table, before, leaving, item_id, when)
         write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
