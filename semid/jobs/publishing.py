@@ -9,7 +9,7 @@ from typing import Any
 from semid.errors import SemidError, display_path
 from semid.jobs.job import Result, describe, plan_of, refuse_input
 from semid.manifests import Manifest, fingerprint, manifest_for, read_manifest
-from semid.outputs import staging
+from semid.outputs import staging, sweep
 from semid.store import (
     add_version,
     current,
@@ -52,11 +52,6 @@ def produce_version(
     refuse_input(store, inputs)
     with writing(store):
         before = current(store)
-        if before is None and versions(store):
-            raise SemidError(
-                f"{display_path(store)} has versions but none is current; choose one with semid "
-                "rollback --to"
-            )
         manifest = None if before is None else read_manifest(store / before)
         if before is not None and manifest is None:
             raise SemidError(
@@ -66,10 +61,16 @@ def produce_version(
         described = describe(inputs, (manifest or {}).get("inputs", {}))
         plan = plan_of(command, described, settings)
         if manifest is not None and manifest.get("asked") == fingerprint(plan):
+            prune(store, keep)
             return Result(store / str(before), manifest.get("summary", {}), up_to_date=True)
         # The same command makes another version of another table.
         asked, plan = fingerprint(plan), plan | {"previous": before}
         name = find_version(store, fingerprint(plan))
+        if before is None and versions(store) not in ([], [name]):
+            raise SemidError(
+                f"{display_path(store)} has versions but none is current; choose one with semid "
+                "rollback --to"
+            )
         summary: dict[str, Any] = {}
         if name is None:
             with staging(store / "next", plan) as stage:
@@ -77,10 +78,12 @@ def produce_version(
                 folder = None if before is None else store / before
                 staged, summary = build(stage, facts, folder)
                 if staged is None:
+                    prune(store, keep)
                     return Result(store / str(before), summary, up_to_date=True)
                 build_index(open_table(staged), staged / INDEX, str(settings["item_id"]))
                 name = add_version(store, staged, facts | {"summary": summary})
         else:
+            sweep(store / "next", plan)
             summary = (read_manifest(store / name) or {}).get("summary", {})
         point_to(store, name)
         prune(store, keep)
