@@ -168,7 +168,7 @@ def _before(store: Path, version: str, there: list[str]) -> str:
     shown = display_path(store)
     made = (read_manifest(store / version) or {}).get("plan", {}) if version in there else {}
     older = there[: there.index(version)] if version in there else []
-    found = made["previous"] if "previous" in made else (older or [None])[-1]
+    found = made.get("previous", older[-1] if older else None)
     if found is None:
         raise SemidError(
             f"{shown} has no version before {version or 'the first'}; its versions are "
@@ -182,7 +182,19 @@ def _before(store: Path, version: str, there: list[str]) -> str:
     return str(found)
 
 
-def resolve_table(path: Path) -> Path:
-    """Return the folder or file of a table: of a store, its current version."""
-    name = current(path)
-    return path if name is None else path / name
+def resolve_table(path: str | Path) -> Path:
+    """Return the folder or file of a table on this machine: of a store, its current version.
+
+    Raises
+    ------
+    SemidError
+        When the path is a URI, or as `current`.
+    """
+    if "://" in str(path):
+        raise SemidError(
+            f"{path} is a URI; a table that goes on is read from a local path, with the retired "
+            "items beside it: copy it there"
+        )
+    place = Path(path)
+    name = current(place)
+    return place if name is None else place / name
