@@ -15,6 +15,7 @@ FORK = """
 import json, os, sys
 import duckdb, faiss, pandas, sklearn.utils.extmath, torch
 import semid.fitting, semid.jobs.run, semid.metrics.measurement, semid.quantizer
+import semid.jobs.assign, semid.jobs.retire, semid.table_index
 from semid.cli import main
 
 for line in sys.stdin:
@@ -25,7 +26,12 @@ for line in sys.stdin:
         log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        main()  # which exits
+        try:
+            main()
+        except SystemExit as end:  # taking down all that was imported takes a second and more
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
