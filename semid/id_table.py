@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -38,6 +39,7 @@ from semid.id_columns import (
     refuse_sid_width,
 )
 from semid.in_memory import Items, append_items, assign_items, retire_rows
+from semid.manifests import PARTS_MANIFEST
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import open_retired
 
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from semid.table_index import Index
 
 METADATA_KEY = b"semid"
+# What every version of a table says of where its IDs come from.
+ORIGIN = ("model_fingerprint", "encoder_fingerprint", "collisions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,13 +397,21 @@ def id_batches(
 
 
 def read_metadata(table: ParquetTable) -> dict[str, Any]:
-    """Return what the job that wrote an ids table noted in its files' metadata; {} if nothing.
+    """Return what the job that wrote an ids table noted; {} if nothing.
+
+    In the manifest of a folder, since its parts may be older; else in the file's metadata.
 
     Raises
     ------
     SemidError
         When the note is not a JSON object.
     """
+    note = Path(table.files[0]).parent / PARTS_MANIFEST
+    if table.is_local and note.is_file() and not table.name.endswith(".parquet"):
+        with suppress(ValueError):
+            found = json.loads(note.read_text())
+            if isinstance(found, dict) and "model_fingerprint" in found:
+                return found
     return metadata_of(table.schema, display_path(table.name))
 
 

@@ -189,10 +189,9 @@ def _same(items: Items, noted: dict[str, Any]) -> CollisionConfig:
             f"the table was assigned by the model {made}, but the one given is {given}; use that "
             "model, or assign anew"
         )
-    summary = noted.get("summary", {})
-    if "collisions" in noted:
-        return CollisionConfig(**noted["collisions"])
-    settings = noted.get("plan", {}).get("settings", {})
-    names = ("suffix_order", "max_suffix", "overflow")
-    kept = {name: settings[name] for name in names if name in settings}
-    return CollisionConfig(summary.get("policy", "suffix"), **kept)
+    if "collisions" not in noted:
+        raise SemidError(
+            "the table does not say by which collision policy its IDs were made; use one that "
+            "semid assigned"
+        )
+    return CollisionConfig(**noted["collisions"])

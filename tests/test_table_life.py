@@ -402,3 +402,26 @@ def test_what_a_version_says_of_itself(nights, tmp_path):
     noted = json.loads((tmp_path / "ids" / "v0001" / "_manifest.json").read_text())
     assert noted["summary"]["items"] == 100
     assert noted["plan"]["previous"] is None
+
+
+def test_a_version_links_to_the_full_parts_of_the_one_before(nights, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("semid.jobs.mapping.PART_ROWS", 64)
+    store, model = tmp_path / "ids", ("--model", world / "model")
+    for items in (300, 340, 360):
+        assert nights(range(items), "--collisions", "reassign").code == 0
+        ids = read_ids(store)
+        assert ids.item_ids.to_pylist() == IDS[:items]
+        assert ids.metadata["summary"]["items"] == items  # the part that is first is older
+        done = run_here("verify", store, *model, "--embeddings", tmp_path / "embeddings.parquet")
+        assert done.code == 0, done.err
+    first, second, third = (
+        [p.stat().st_ino for p in sorted((store / v).glob("part-*"))] for v in versions(store)
+    )
+    assert (len(first), len(second), len(third)) == (1, 2, 2)
+    assert first[0] == second[0] == third[0]
+    assert second[1] != third[1]  # not full: written again, with the new items
+    (tmp_path / "gone.txt").write_text(IDS[5])
+    assert run_here("retire", store, tmp_path / "gone.txt").code == 0
+    assert read_ids(store).metadata["summary"]["items"] == 359
+    done = run_here("verify", store, *model, "--embeddings", tmp_path / "embeddings.parquet")
+    assert done.code == 0, done.err

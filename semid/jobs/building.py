@@ -27,9 +27,9 @@ from semid.id_table import read_metadata
 from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
 from semid.jobs.job import require_unique_ids
-from semid.jobs.mapping import write_table
+from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar
-from semid.manifests import METADATA_KEY, Manifest
+from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import RETIRED, Batches, having, open_retired, retired_schema
@@ -82,9 +82,10 @@ class Task:
         raw: ParquetTable = self.encode(self.table, self.assigner, stage / "raw", what="assign")
         if self.ordered is not None and self.ordered is not self.table:
             require_unique_ids(self.ordered, self.assigner.item_id, show=self.show)
-        facts = manifest | {
+        origin = {
             "model_fingerprint": model_fingerprint(self.assigner.model),
             "encoder_fingerprint": encoder,
+            "collisions": asdict(self.config),
         }
         staged = stage / f"ids{suffix}"
         summary = {**made, "levels": self.header["levels"]}
@@ -93,8 +94,16 @@ class Task:
         with bar("collisions", 2 * self.table.num_rows, "rows", show=self.show) as shown:
             found = self._resolved(partial(_counted, raw, shown), stage, before)
             summary |= asdict(found.report) | found.facts
-            metadata = {METADATA_KEY: json.dumps(facts | {"summary": summary})}
-            write_table(prefetch(found.rows), staged, schema, metadata)
+            metadata = {METADATA_KEY: json.dumps(manifest | origin | {"summary": summary})}
+            if isinstance(found, Resolved) or before is None:
+                write_table(prefetch(found.rows), staged, schema, metadata)
+            elif found.is_whole and staged.suffix != ".parquet":
+                extend_table(open_table(before), found.added, staged, schema, metadata)
+            else:
+                write_table(prefetch(found.rows), staged, schema, metadata)
+        if staged.is_dir():
+            # What the parts say is as old as they are, where a version links to those before.
+            write_json(staged / PARTS_MANIFEST, origin)
         if isinstance(found, Appended):
             self._write_beside(found, before, staged)
         self._require_unique(open_table(staged))

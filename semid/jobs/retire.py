@@ -18,12 +18,12 @@ from semid.collisions import CollisionReport, Resources, count
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import id_column, ids_schema
-from semid.id_table import read_metadata
+from semid.id_table import ORIGIN, read_metadata
 from semid.jobs.job import Result, require_like_ids
 from semid.jobs.mapping import write_table
 from semid.jobs.progress import Bar, bar
 from semid.jobs.publishing import produce_version
-from semid.manifests import METADATA_KEY, Manifest
+from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.store import is_store
 from semid.store import rollback as roll_back
 from semid.tables import ParquetTable, open_table
@@ -102,11 +102,13 @@ def retire(
         staged, kind = stage / "ids", ids_schema(id_type(table, item_id), item_id)
         stay = having(lambda: table.batches(table.schema.names), leaving, item_id, inside=False)
         summary |= asdict(count(stay, Resources(stage), known.get("levels")))
-        facts = metadata | manifest | {"summary": summary}
+        origin = {name: metadata[name] for name in ORIGIN if name in metadata}
+        facts = manifest | origin | {"summary": summary}
         with bar("retire", table.num_rows - len(leaving), "rows", show=show) as shown:
             write_table(_told(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
         gone = _gone(table, before, leaving, item_id, when)
         write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
+        write_json(staged / PARTS_MANIFEST, origin)
         _keep_drifted(previous, staged, leaving, item_id)
         return staged, summary
 
