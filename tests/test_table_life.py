@@ -408,7 +408,7 @@ def test_a_version_links_to_the_full_parts_of_the_one_before(nights, world, tmp_
     monkeypatch.setattr("semid.jobs.mapping.PART_ROWS", 64)
     store, model = tmp_path / "ids", ("--model", world / "model")
     for items in (300, 340, 360):
-        assert nights(range(items), "--collisions", "reassign").code == 0
+        assert nights(range(items)).code == 0
         ids = read_ids(store)
         assert ids.item_ids.to_pylist() == IDS[:items]
         assert ids.metadata["summary"]["items"] == items  # the part that is first is older
