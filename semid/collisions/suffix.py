@@ -5,7 +5,7 @@ An item gets the least number that no item and no held SID of its raw SID has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -46,27 +46,28 @@ def write_suffixes(
     """Write (row, rank) of the items whose suffix is not 0, sorted by row."""
     with ExitStack() as feeds:
 
-        def feed(name: str, batches: RowBatches | None) -> Sequence[str]:
+        def feed(name: str, batches: RowBatches | None) -> pa.Schema | None:
             first = None if batches is None else next(batches, None)
             if batches is None or first is None:
-                return ()
+                return None
             rows = chain([first], batches)
             feeds.enter_context(fed(connection, name, first.schema, rows))
-            names: list[str] = first.schema.names
-            return names
+            return first.schema
 
         order = "item_id"
-        if feed("ordered", streams.order):
+        if (ordered := feed("ordered", streams.order)) is not None:
             # DuckDB's NaN is the largest number; here it is no number.
-            order = (
-                f"nullif(value, 'nan') {'DESC' if config.descending else 'ASC'} NULLS LAST, item_id"
-            )
+            is_float = pa.types.is_floating(ordered.field("value").type)
+            value = "nullif(value, 'nan')" if is_float else "value"
+            order = f"{value} {'DESC' if config.descending else 'ASC'} NULLS LAST, item_id"
         join = " LEFT JOIN ordered USING (item_id)" if order != "item_id" else ""
-        keys = ", ".join(n for n in feed("items", streams.items) if n.startswith("key_"))
+        items = feed("items", streams.items)
+        assert items is not None
+        keys = ", ".join(name for name in items.names if name.startswith("key_"))
         # DuckDB's default collation compares strings byte by byte, which is by code point in UTF-8.
         place = f"row_number() OVER (PARTITION BY {keys} ORDER BY {order}) - 1 AS place"
         fresh = f"SELECT row, {keys}, {place} FROM items{join}"
-        if not feed("held", streams.held):
+        if feed("held", streams.held) is None:
             ranking = f"SELECT row, place AS rank FROM ({fresh})"
         else:
             connection.execute(f"CREATE TABLE fresh AS {fresh}")
