@@ -186,6 +186,99 @@ def test_suffix_ranks_by_item_id_and_is_unique(tmp_path, catalog):
     assert len(set(map(tuple, sids))) == len(ids)
 
 
+# Suffixes around others, by a column, and up to a width.
+
+
+def with_sids(batch, sids):
+    """Rows of a table before."""
+    return lambda: iter([batch.append_column("sid", code_column(np.array(sids, np.int32)))])
+
+
+def test_suffixes_around_held_ones_by_hand(tmp_path):
+    previous = with_sids(to_batch(["p", "q", "r"], [[5], [5], [6]]), [[5, 1], [5, 4], [6, 0]])
+    retired = with_sids(to_batch(["s"], [[5]]), [[5, 2]])
+    batch = to_batch(["d", "b", "a", "c", "e"], [[5], [5], [5], [6], [7]])
+    report, table = run(batch, tmp_path, previous=previous, retired=retired)
+    # Of 5 the numbers 1, 2 and 4 are held, so a, b and d get 0, 3 and 5.
+    assert table["sid"].to_pylist() == [[5, 5], [5, 3], [5, 0], [6, 1], [7, 0]]
+    assert report == CollisionReport(8, 3, 3 / 8, 2, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("order", "values", "expected"),
+    [
+        # Nulls and NaN come last, equals by their ids.
+        ("v:asc", pa.array([2.0, None, 1.0, float("nan"), 1.0]), "c e a b d"),
+        ("v", pa.array([2.0, None, 1.0, float("nan"), 1.0]), "c e a b d"),
+        ("v:desc", pa.array([2.0, None, 1.0, float("nan"), 1.0]), "a c e b d"),
+        ("v:desc", pa.array([2, None, 2**62 + 1, 2**62, -1]), "c d a e b"),
+        ("v:asc", pa.array([3, 1, None, 2, 1], pa.timestamp("us", "UTC")), "b e d a c"),
+        ("v:desc", pa.array([3, 1, None, 2, 1], pa.timestamp("ns")), "a d b e c"),
+        ("v:asc", pa.array([float("-inf"), float("inf"), 0.0, -0.0, None]), "a c d b e"),
+    ],
+)
+def test_suffixes_go_by_a_column(tmp_path, order, values, expected):
+    column = pa.record_batch({"item_id": list("abcde"), "value": values})
+    # In other rows than the items, and with others among them.
+    batch = to_batch(list("edcba"), [[3]] * 5)
+    _, table = run(batch, tmp_path, suffix_order=order, order=lambda: iter([column]))
+    pairs = zip(table["sid"].to_pylist(), table["item_id"].to_pylist(), strict=True)
+    assert [item for _, item in sorted(pairs)] == expected.split()
+
+
+def test_items_beyond_the_width_of_the_suffix_are_refused(tmp_path):
+    batch = to_batch(list("abcdef"), [[9], [2], [2], [2], [9], [9]])
+    run(batch, tmp_path, max_suffix=3)
+    message = r"2 raw IDs have more than 2 items, .* below 2 tells apart: \(2,\), \(9,\); allow"
+    with pytest.raises(SemidError, match=message):
+        run(batch, tmp_path, max_suffix=2, cuts=[2, 4])
+    # A number that is held already may be the one that is one too many.
+    previous = with_sids(to_batch(["p", "q"], [[9], [9]]), [[9, 1], [9, 2]])
+    with pytest.raises(SemidError, match=r"1 raw IDs have more than 2 items.*: \(9,\); allow"):
+        run(to_batch(["x", "y"], [[9], [9]]), tmp_path, max_suffix=2, previous=previous)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Levels of every size.
+
+
+@pytest.mark.parametrize("policy", ["suffix", "reassign", "sinkhorn"])
+@pytest.mark.parametrize(
+    "levels", [[7], [65_536], [1] * 12, [65_536] * 12, [1, 65_536], [65_536, 1]]
+)
+@pytest.mark.parametrize("kind", ["text", "number"])
+def test_levels_of_every_size(tmp_path, policy, levels, kind):
+    """Keys that take more than 63 bits and levels of one codeword, ids of every kind."""
+    text = ["x,y", "n\nl", "é", "日本", "😀", ""]
+    ids = text if kind == "text" else [-(2**63), -1, 0, 7, 2**53 + 1, 2**63 - 1]
+    ends = [[0] * len(levels), [size - 1 for size in levels]]
+    codes = [ends[0], ends[1], ends[1], ends[0], ends[1], ends[0]]
+    random = np.random.default_rng(0)
+    books = [random.standard_normal((size, 2)) for size in levels]
+    raw = np.array(codes)
+    latents = sum(book[raw[:, level]] for level, book in enumerate(books))
+    latents = latents + 0.01 * random.standard_normal(latents.shape)
+    if policy == "reassign" and np.prod([float(k) for k in levels]) < len(ids):
+        with pytest.raises(SemidError, match="6 items cannot each have an ID of their own among"):
+            run(to_batch(ids, codes), tmp_path, policy=policy, space=plane(latents, books))
+        return
+    batch, space = to_batch(ids, codes), plane(latents, books)
+    _, table = run(batch, tmp_path, policy=policy, space=space, levels=levels, cuts=[4])
+    sids = [tuple(sid) for sid in table["sid"].to_pylist()]
+    assert table["item_id"].to_pylist() == ids
+    assert table["codes"].to_pylist() == codes
+    assert all(0 <= code < k for sid in sids for code, k in zip(sid, levels, strict=False))
+    if policy != "sinkhorn":
+        assert len(set(sids)) == len(ids)
+    if policy == "suffix":
+        assert [sid[-1] for sid in sids] == expected_ranks(ids, codes)[0]
+    if policy == "reassign":  # one item keeps each raw SID
+        assert {tuple(code) for code in codes} <= set(sids)
+        assert all(sid[:-1] == tuple(c[:-1]) for sid, c in zip(sids, codes, strict=True)) == (
+            levels[-1] > 1
+        )
+
+
 # Scale, memory and the file system.
 
 

@@ -236,26 +236,18 @@ class _Task:
     def _require_width(self, path: Path) -> None:
         """Refuse suffixes beyond the width of their level."""
         width = self.config.max_suffix
-        found = (
-            []
-            if not width
-            else self.connection.execute(
-                f"SELECT row FROM read_parquet('{path}') WHERE rank = {width} ORDER BY row"
-            ).fetchall()
-        )
-        if not found:
+        query = f"SELECT count(*) FROM read_parquet('{path}') WHERE rank >= {width}"
+        if not width or self.connection.execute(query).fetchall() == [(0,)]:
             return
-        wanted, shown = {row for (row,) in found[:5]}, []
-        for batch in streams.coded(self.batches(), CODES, None):
-            _, codes_nl, start = batch
-            here = sorted(row - start for row in wanted if start <= row < start + len(codes_nl))
-            shown += [tuple(codes_nl[row].tolist()) for row in here]
-            if len(shown) == len(wanted):
-                break
+        suffixes, beyond = Suffixes(path), []
+        for _, codes_nl, start in streams.coded(self.batches(), CODES, None):
+            over_n = suffixes.take(start, len(codes_nl)) >= width
+            beyond.append(np.unique(codes_nl[over_n], axis=0))
+        shown = np.unique(np.concatenate(beyond), axis=0).tolist()
         raise SemidError(
-            f"{len(found)} raw IDs have more than {width} items, which is all that a suffix below "
-            f"{width} tells apart: {first_few(list(shown))}; allow more with --max-suffix, or use "
-            "--collisions reassign"
+            f"{len(shown)} raw IDs have more than {width} items, which is all that a suffix below "
+            f"{width} tells apart: {first_few([tuple(raw) for raw in shown])}; allow more with "
+            "--max-suffix, or use --collisions reassign"
         )
 
     def _moved(self) -> tuple[Sids, CollisionReport, dict[str, Any]]:

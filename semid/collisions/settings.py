@@ -21,8 +21,8 @@ class CollisionConfig:
     Attributes
     ----------
     policy : one of `POLICIES`
-    suffix_order : a column that says who gets the least suffix, as ``popularity:desc``, nulls last;
-        empty, and among equals: the item id (strings by code point)
+    suffix_order : a column that says who gets the least suffix, as ``popularity:desc``; ascending
+        without an order, nulls last; empty, and among equals: the item id (strings by code point)
     max_suffix : how many suffixes there may be, the width of the level they add; 0 for any number
     overflow : what becomes of items that ``reassign`` finds no free SID for: an ``error``, or a
         ``suffix``, which adds a level to every SID of the table
@@ -37,7 +37,7 @@ class CollisionConfig:
         """Raise `SemidError` for what is unknown, or does not apply to the policy."""
         _require("collision policy", self.policy, POLICIES)
         _require("overflow", self.overflow, OVERFLOWS)
-        if self.order_column is not None:
+        if ":" in self.suffix_order:
             _require("order of suffixes", self.suffix_order.rpartition(":")[2], _ORDERS)
         if self.max_suffix < 0:
             raise SemidError(f"max_suffix is {self.max_suffix}; it must be at least 0, for any")
@@ -59,7 +59,7 @@ class CollisionConfig:
         if not self.suffix_order:
             return None
         column, colon, _ = self.suffix_order.rpartition(":")
-        return column if colon else f"{self.suffix_order}:asc".rpartition(":")[0]
+        return column if colon else self.suffix_order
 
     @property
     def descending(self) -> bool:
