@@ -135,7 +135,10 @@ def _gone(
 
 
 def drift(found: Comparison, space: Space, rows: Batches) -> npt.NDArray[np.float64]:
-    """Return how much worse the kept codes of changed items describe them, ``(m,)``."""
+    """Return how much worse the kept codes of changed items describe them, ``(m,)``.
+
+    Over the mean squared error of the table; infinite where that is 0.
+    """
     if not len(found.row_m):
         return np.empty(0)
     mean = _mean(rows)
@@ -144,7 +147,8 @@ def drift(found: Comparison, space: Space, rows: Batches) -> npt.NDArray[np.floa
         span = slice(start, start + len(latent_bz))
         kept_b = space.error(latent_bz, found.kept_ml[span])
         fresh_b = space.error(latent_bz, found.fresh_ml[span])
-        parts.append((kept_b - fresh_b) / max(mean, np.finfo(np.float64).tiny))
+        with np.errstate(over="ignore"):
+            parts.append((kept_b - fresh_b) / max(mean, np.finfo(np.float64).tiny))
         start = span.stop
     return np.concatenate(parts)
 

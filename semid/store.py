@@ -151,13 +151,7 @@ def rollback(store: Path, to: str | None = None) -> tuple[str, str]:
     with writing(store):
         there = versions(store)
         before = (store / CURRENT).read_text(errors="replace").strip() if is_store(store) else ""
-        earlier = there[: there.index(before)] if before in there else []
-        after = to or (earlier[-1] if earlier else None)
-        if after is None:
-            raise SemidError(
-                f"{shown} has no version before {before or 'the first'}; its versions are "
-                f"{', '.join(there)}"
-            )
+        after = to or _before(store, before, there)
         if after not in there:
             raise SemidError(f"{shown} has no version {after}; its versions are {', '.join(there)}")
         if read_manifest(store / after) is None:
@@ -169,7 +163,38 @@ def rollback(store: Path, to: str | None = None) -> tuple[str, str]:
     return before, after
 
 
-def resolve_table(path: Path) -> Path:
-    """Return the folder or file of a table: of a store, its current version."""
-    name = current(path)
-    return path if name is None else path / name
+def _before(store: Path, version: str, there: list[str]) -> str:
+    """Return the version that one was made from; of one that does not say so, the next older."""
+    shown = display_path(store)
+    made = (read_manifest(store / version) or {}).get("plan", {}) if version in there else {}
+    older = there[: there.index(version)] if version in there else []
+    found = made.get("previous", older[-1] if older else None)
+    if found is None:
+        raise SemidError(
+            f"{shown} has no version before {version or 'the first'}; its versions are "
+            f"{', '.join(there)}"
+        )
+    if found not in there:
+        raise SemidError(
+            f"{shown}: {found}, which {version} was made from, is gone; its versions are "
+            f"{', '.join(there)}, choose one with --to"
+        )
+    return str(found)
+
+
+def resolve_table(path: str | Path) -> Path:
+    """Return the folder or file of a table on this machine: of a store, its current version.
+
+    Raises
+    ------
+    SemidError
+        When the path is a URI, or as `current`.
+    """
+    if "://" in str(path):
+        raise SemidError(
+            f"{path} is a URI; a table that goes on is read from a local path, with the retired "
+            "items beside it: copy it there"
+        )
+    place = Path(path)
+    name = current(place)
+    return place if name is None else place / name

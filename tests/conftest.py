@@ -180,3 +180,16 @@ def world(tmp_path_factory) -> Path:
         done = run_here(*arguments)
         assert done.code == 0, done.err
     return folder
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """Start commands as children of a process that has imported everything."""
+    from forks import Forks
+
+    made = Forks(tmp_path_factory.mktemp("forks") / "log")
+    made.start("--version").communicate(timeout=60)  # the imports are done
+    yield made
+    made.parent.stdin.close()
+    made.parent.wait()
+    made.parent.stdout.close()

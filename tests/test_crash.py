@@ -17,7 +17,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LSA, TINY, environment, make_catalog, run_apart, run_here, start
+from conftest import LSA, TINY, make_catalog, run_apart, run_here, start
+from forks import end, wait_until
 from safetensors import SafetensorError, safe_open
 
 from semid.artifact import read_artifact
@@ -322,72 +323,6 @@ def test_a_kill_between_any_two_file_operations(tmp_path, kind, before):
 # a kill at any time
 
 
-FORK = """
-import json, os, sys
-import duckdb, faiss, pandas, sklearn.utils.extmath, torch
-import semid.fitting, semid.jobs.run, semid.metrics.measurement, semid.quantizer
-from semid.cli import main
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        os.setsid()
-        sys.argv = ["semid", *json.loads(line)]
-        log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        main()  # which exits
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Forks:
-    """Starts commands as children of a process that has imported everything and done nothing.
-
-    So the time of a command is the time of its work, and that is where a signal meets it. The last
-    command that was started looks like a `subprocess.Popen`.
-    """
-
-    def __init__(self, log):
-        self.log = log
-        self.parent = subprocess.Popen(
-            [sys.executable, "-c", FORK],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(LOG=log),
-        )
-
-    def start(self, *arguments):
-        self.parent.stdin.write(json.dumps([str(a) for a in arguments]) + "\n")
-        self.parent.stdin.flush()
-        self.pid, self.returncode = int(self.parent.stdout.readline()), None
-        return self
-
-    def send_signal(self, number):
-        os.kill(self.pid, number)
-
-    def communicate(self, timeout):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            try:
-                psutil.Process(self.pid).wait(timeout)
-            except psutil.TimeoutExpired as error:
-                raise subprocess.TimeoutExpired("semid", timeout) from error
-        self.returncode = int(self.parent.stdout.readline())
-        return "", self.log.read_text()
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    made = Forks(tmp_path_factory.mktemp("forks") / "log")
-    made.start("--version").communicate(timeout=60)  # the imports are done
-    yield made
-    made.parent.stdin.close()
-    made.parent.wait()
-    made.parent.stdout.close()
-
-
 SETTINGS = {"one": {}, "other": {"dim": 12, "seed": 1, "brand": True}}
 
 
@@ -432,27 +367,6 @@ def large(tmp_path_factory, forks):
         expected[name] = everything(folder)
         assert list(expected[name]) == list(OUTPUTS)
     return folder / "items.parquet", expected, seconds
-
-
-def wait_until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.005)
-    return found
-
-
-def end(process, signal_number):
-    """Signal a process; check that the processes it started end with it."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    if signal_number == signal.SIGINT:
-        os.killpg(process.pid, signal_number)  # as a terminal does
-    else:
-        process.send_signal(signal_number)
-    out, err = process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert alive == []
-    return out, err
 
 
 def test_a_kill_at_any_time_leaves_whole_outputs_and_a_run_that_goes_on(tmp_path, large, forks):

@@ -132,14 +132,14 @@ def assign(
             "assign",
             target,
             inputs=inputs,
-            settings=settings,
+            settings=settings | {"fresh": fresh},
             build=lambda stage, manifest, before: task.version(
                 stage, manifest, None if fresh else before
             ),
             keep=keep,
             owner=owner,
         )
-    before = None if previous is None else resolve_table(Path(previous))
+    before = None if previous is None else resolve_table(previous)
     if before is not None:
         inputs["previous"] = open_table(before)
         if (retired := open_retired(before)) is not None:

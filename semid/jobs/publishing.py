@@ -9,7 +9,7 @@ from typing import Any
 from semid.errors import SemidError, display_path
 from semid.jobs.job import Result, describe, plan_of, refuse_input
 from semid.manifests import Manifest, fingerprint, manifest_for, read_manifest
-from semid.outputs import staging
+from semid.outputs import staging, sweep
 from semid.store import (
     add_version,
     current,
@@ -51,37 +51,51 @@ def produce_version(
     require_store(store)
     refuse_input(store, inputs)
     with writing(store):
-        before = current(store)
-        if before is None and versions(store):
-            raise SemidError(
-                f"{display_path(store)} has versions but none is current; choose one with semid "
-                "rollback --to"
-            )
-        manifest = None if before is None else read_manifest(store / before)
-        if before is not None and manifest is None:
-            raise SemidError(
-                f"{display_path(store / before)} is damaged: its files are not those that its "
-                "manifest names; go back to another version with semid rollback"
-            )
-        described = describe(inputs, (manifest or {}).get("inputs", {}))
+        before, manifest = _current(store)
+        described = describe(inputs, manifest.get("inputs", {}))
         plan = plan_of(command, described, settings)
-        if manifest is not None and manifest.get("asked") == fingerprint(plan):
+        if manifest.get("asked") == fingerprint(plan):
+            prune(store, keep)
             return Result(store / str(before), manifest.get("summary", {}), up_to_date=True)
         # The same command makes another version of another table.
         asked, plan = fingerprint(plan), plan | {"previous": before}
         name = find_version(store, fingerprint(plan))
-        summary: dict[str, Any] = {}
+        _refuse_pointless(store, before, name)
         if name is None:
             with staging(store / "next", plan) as stage:
                 facts = manifest_for(plan, inputs=described, owner=owner, asked=asked)
                 folder = None if before is None else store / before
                 staged, summary = build(stage, facts, folder)
                 if staged is None:
+                    prune(store, keep)
                     return Result(store / str(before), summary, up_to_date=True)
                 build_index(open_table(staged), staged / INDEX, str(settings["item_id"]))
                 name = add_version(store, staged, facts | {"summary": summary})
         else:
+            sweep(store / "next", plan)
             summary = (read_manifest(store / name) or {}).get("summary", {})
         point_to(store, name)
         prune(store, keep)
     return Result(store / name, summary)
+
+
+def _current(store: Path) -> tuple[str | None, Manifest]:
+    """Return the current version and its manifest, which is empty when there is none yet."""
+    if (before := current(store)) is None:
+        return None, {}
+    manifest = read_manifest(store / before)
+    if manifest is None:
+        raise SemidError(
+            f"{display_path(store / before)} is damaged: its files are not those that its "
+            "manifest names; go back to another version with semid rollback"
+        )
+    return before, manifest
+
+
+def _refuse_pointless(store: Path, before: str | None, found: str | None) -> None:
+    """Refuse to guess among versions when none is current; a first one that was found is clear."""
+    if before is None and versions(store) not in ([], [found]):
+        raise SemidError(
+            f"{display_path(store)} has versions but none is current; choose one with semid "
+            "rollback --to"
+        )

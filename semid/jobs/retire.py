@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.appending import DRIFTED, open_drifted
-from semid.collisions import Resources, count
+from semid.collisions import CollisionReport, Resources, count
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import id_column, ids_schema
@@ -36,6 +36,9 @@ from semid.tombstones import (
     open_retired,
     retired_schema,
 )
+
+# Facts that a table keeps when items leave it; those on its raw SIDs are counted again.
+_LASTING = ("policy", "levels", "sid_length", *(f.name for f in fields(CollisionReport)))
 
 
 def retire(
@@ -72,6 +75,8 @@ def retire(
             "table first, with semid assign --publish"
         )
     source = Path(items) if items.endswith(".txt") else open_table(items)
+    if isinstance(source, Path) and not source.is_file():
+        raise SemidError(f"{display_path(source)} does not exist; check the path")
 
     def build(
         stage: Path, manifest: Manifest, previous: Path | None
@@ -81,7 +86,9 @@ def retire(
         wanted = _wanted(source, table, item_id)
         leaving = _leaving(table, before, wanted, item_id, items)
         metadata = read_metadata(table)
-        summary = {
+        known = metadata.get("summary", {})
+        # What the assignment before did is not what happened now.
+        summary = {name: known[name] for name in _LASTING if name in known} | {
             "retired_now": len(leaving),
             "retired": len(leaving) + (0 if before is None else before.num_rows),
         }
@@ -92,20 +99,12 @@ def retire(
                 f"{display_path(items)} names every item of {display_path(ids)}; a table cannot be "
                 "empty, keep one at least"
             )
-        staged = stage / "ids"
-        # Every row twice: once to be counted.
-        with bar("retire", 2 * table.num_rows, "rows", show=show) as shown:
-
-            def rows() -> Iterator[pa.RecordBatch]:
-                return _told(table.batches(table.schema.names), shown)
-
-            kind = ids_schema(id_type(table, item_id), item_id)
-            stay = having(rows, leaving, item_id, inside=False)
-            noted = metadata.get("summary", {})
-            kept = {key: noted[key] for key in ("policy", "levels", "sid_length") if key in noted}
-            summary = kept | asdict(count(stay, Resources(stage))) | summary
-            facts = metadata | manifest | {"summary": summary}
-            write_table(stay(), staged, kind, {METADATA_KEY: json.dumps(facts)})
+        staged, kind = stage / "ids", ids_schema(id_type(table, item_id), item_id)
+        stay = having(lambda: table.batches(table.schema.names), leaving, item_id, inside=False)
+        summary |= asdict(count(stay, Resources(stage), known.get("levels")))
+        facts = metadata | manifest | {"summary": summary}
+        with bar("retire", table.num_rows - len(leaving), "rows", show=show) as shown:
+            write_table(_told(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
         gone = _gone(table, before, leaving, item_id, when)
         write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
         _keep_drifted(previous, staged, leaving, item_id)
@@ -133,13 +132,15 @@ def _wanted(source: ParquetTable | Path, table: ParquetTable, item_id: str) -> p
     kind = id_type(table, item_id)
     if isinstance(source, ParquetTable):
         require_like_ids(table, source, item_id, "convert the second")
-        parts = [id_column(b.column(0), item_id) for b in source.batches([item_id])]
+        parts, row = [], 0
+        for batch in source.batches([item_id]):
+            parts.append(id_column(batch.column(0), item_id, at=source.locator(row)).cast(kind))
+            row += batch.num_rows
         return pc.unique(pa.chunked_array(parts, kind))
     try:
-        lines = source.read_text("utf-8").splitlines()
+        # Not splitlines: it knows ends of lines that an id may hold.
+        lines = source.read_text("utf-8").split("\n")
         return pc.unique(pa.array([line for line in lines if line], pa.string()).cast(kind))
-    except FileNotFoundError as error:
-        raise SemidError(f"{display_path(source)} does not exist; check the path") from error
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise SemidError(
             f"{display_path(source)} cannot be read as item ids, one on every line ({error})"

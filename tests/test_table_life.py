@@ -1,0 +1,404 @@
+"""Nights of a table through the commands: what stays, what comes, what leaves, what is refused."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import TINY, make_embeddings, run_here
+
+from semid.id_table import read_ids
+from semid.jobs.assign import assign as assign_job
+from semid.jobs.retire import retire as retire_job
+from semid.store import current, versions
+from semid.tables import open_table
+
+IDS = [f"P{number:06d}" for number in range(500)]
+
+
+def table_of(numbers, *, moved=()):
+    """Embeddings of some items; those that moved have another item's."""
+    whole = make_embeddings(500)
+    rows = [(number + 250) % 500 if number in moved else number for number in numbers]
+    column = whole["embedding"].combine_chunks().take(pa.array(rows))
+    return pa.table({"item_id": [IDS[number] for number in numbers], "embedding": column})
+
+
+@pytest.fixture
+def nights(world, tmp_path):
+    """Write a table of embeddings and assign it: ``nights(numbers, *options)``."""
+
+    def night(numbers, *options, output="ids", moved=(), publish=True, model=world / "model"):
+        place = tmp_path / "embeddings.parquet"
+        pq.write_table(table_of(numbers, moved=moved), place)
+        more = ("--publish",) if publish else ()
+        return run_here(
+            *("assign", place, "--model", model, "--output", tmp_path / output, *more, *options)
+        )
+
+    return night
+
+
+def sids_of(path):
+    table = read_ids(path)
+    pairs = zip(table.item_ids.to_pylist(), map(tuple, table.sids.tolist()), strict=True)
+    return dict(pairs)
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def retired_in(version):
+    return pq.read_table(version / "_retired.parquet").to_pylist()
+
+
+# nights
+
+
+def test_a_week(nights, tmp_path):
+    store = tmp_path / "ids"
+    monday = nights(range(300), "--json").json
+    assert (monday["output"], monday["up_to_date"]) == (str(store / "v0001"), False)
+    first = sids_of(store)
+    assert nights(range(300), "--json").json["up_to_date"]
+
+    # New items come after those there, which stay byte for byte.
+    tuesday = nights(range(50, 340), "--json").json["summary"]
+    assert (tuesday["items"], tuesday["new"], tuesday["kept"]) == (340, 40, 250)
+    old, new = (pq.read_table(store / v / "part-00000.parquet") for v in versions(store))
+    assert new.slice(0, 300).equals(old)
+    assert new["item_id"].to_pylist() == IDS[:340]
+    assert len(set(sids_of(store).values())) == 340
+
+    # Retired by a list and by a table; in any order, and those that are retired already.
+    (tmp_path / "gone.txt").write_text(f"{IDS[7]}\n\n{IDS[3]}\r\n{IDS[7]}")
+    done = run_here("retire", store, tmp_path / "gone.txt", "--json").json
+    assert (done["summary"]["retired_now"], done["summary"]["retired"]) == (2, 2)
+    assert done["summary"]["items"] == 338
+    pq.write_table(pa.table({"item_id": [IDS[3], IDS[9]]}), tmp_path / "gone.parquet")
+    done = run_here("retire", store, tmp_path / "gone.parquet", "--json").json
+    assert (done["summary"]["retired_now"], done["summary"]["retired"]) == (1, 3)
+    assert [row["item_id"] for row in retired_in(store / "v0004")] == [IDS[3], IDS[7], IDS[9]]
+    assert run_here("retire", store, tmp_path / "gone.parquet", "--json").json["up_to_date"]
+    assert run_here("retire", store, tmp_path / "gone.txt", "--json").json["up_to_date"]
+    assert versions(store) == ["v0001", "v0002", "v0003", "v0004"]
+
+    # Nobody gets their IDs; one comes back to its own.
+    held = {first[IDS[number]] for number in (3, 7, 9)}
+    nights([*range(340, 500)])
+    assert not held & set(sids_of(store).values())
+    back = nights([7, 499], "--json").json["summary"]
+    assert (back["came_back"], back["new"], back["kept"]) == (1, 0, 1)
+    assert sids_of(store)[IDS[7]] == first[IDS[7]]
+    assert [row["item_id"] for row in retired_in(store / "v0006")] == [IDS[3], IDS[9]]
+    now = sids_of(store)
+    assert {item: now[item] for item in first if item not in (IDS[3], IDS[9])}.items() <= (
+        first.items()
+    )
+
+    # What every version holds is found by its index, and looked up by a path of its own.
+    found = run_here("lookup", store, "--item", IDS[7], "--json").json
+    assert tuple(found["items"][0]["sid"]) == first[IDS[7]]
+    assert sids_of(store / "v0001") == first
+
+
+def test_drifted_items_are_listed_and_moved_only_when_asked(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(100))
+    first = sids_of(store)
+    done = nights(range(110), "--json", moved=range(5)).json["summary"]
+    listed = pq.read_table(store / "v0002" / "_drifted.parquet")
+    assert done["drifted"] == len(listed) > 0
+    assert done["moved_for_drift"] == 0
+    assert set(listed["item_id"].to_pylist()) <= set(IDS[:5])
+    drift = listed["drift"].to_pylist()
+    assert drift == sorted(drift, reverse=True)
+    assert first.items() <= sids_of(store).items()
+    assert not (store / "v0002" / "_retired.parquet").exists()
+
+    threshold = drift[0]
+    done = nights(range(110), "--move-drifted", threshold, "--json", moved=range(5)).json
+    assert done["summary"]["moved_for_drift"] == drift.count(threshold) == 1
+    (grave,) = retired_in(store / "v0003")
+    item = listed["item_id"][0].as_py()
+    assert (grave["item_id"], grave["reason"]) == (item, "moved")
+    assert tuple(grave["sid"]) == first[item] != sids_of(store)[item]
+    assert sids_of(store)[item][:2] == tuple(listed["fresh_codes"][0].as_py())
+    assert nights(range(110), "--move-drifted", threshold, "--json", moved=range(5)).json[
+        "up_to_date"
+    ]
+    # It is live: there is nothing to retire but itself, and it comes back to its new ID.
+    now = sids_of(store)[item]
+    (tmp_path / "gone.txt").write_text(item)
+    assert run_here("retire", store, tmp_path / "gone.txt").code == 0
+    nights(range(110), moved=range(5))
+    assert sids_of(store)[item] == now
+
+
+def test_a_retired_sid_is_given_away_after_its_days(nights, world, tmp_path):
+    store, start = tmp_path / "ids", datetime(2026, 1, 1, tzinfo=UTC)
+    nights(range(400))
+    first = sids_of(store)
+    (tmp_path / "gone.txt").write_text("\n".join(IDS[:390]))
+    retire_job(str(store), str(tmp_path / "gone.txt"), now=start)
+    held = {first[item] for item in IDS[:390]}
+
+    def later(numbers, days, **options):
+        pq.write_table(table_of(numbers), tmp_path / "e.parquet")
+        return assign_job(
+            str(tmp_path / "e.parquet"),
+            model=str(world / "model"),
+            output=str(store),
+            publish=True,
+            now=start + timedelta(days=days),
+            **options,
+        )
+
+    later(range(400, 420), 29.9, reclaim_after=30)
+    assert not held & set(sids_of(store).values())
+    later(range(420, 440), 31)
+    assert not held & set(sids_of(store).values())
+    done = later(range(440, 460), 31, reclaim_after=30)
+    given = {sid for item, sid in sids_of(store).items() if item in IDS[440:460]}
+    assert len(given & held) > 15  # of 20; the others have raw IDs that nobody had
+    assert done.summary["new"] == 20
+    assert not (store / current(store) / "_retired.parquet").exists()
+
+
+def test_fresh_keeps_nothing(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(100))
+    nights(range(50, 200))
+    fresh = nights(range(50, 200), "--fresh", "--json").json
+    assert (fresh["up_to_date"], fresh["summary"]["items"]) == (False, 150)
+    assert "kept" not in fresh["summary"]
+    nights(range(50, 200), output="alone.parquet", publish=False)
+    assert sids_of(store) == sids_of(tmp_path / "alone.parquet")
+    assert nights(range(50, 200), "--fresh", "--json").json["up_to_date"]
+    assert nights(range(50, 200), "--json").json["up_to_date"]
+    assert versions(store) == ["v0001", "v0002", "v0003"]
+
+
+def test_only_so_many_versions_are_kept(nights, tmp_path):
+    store = tmp_path / "ids"
+    for last in (100, 110, 120, 130):
+        nights(range(last), "--keep", 2)
+    assert versions(store) == ["v0003", "v0004"]
+    (tmp_path / "gone.txt").write_text(IDS[0])
+    run_here("retire", store, tmp_path / "gone.txt", "--keep", 1)
+    assert versions(store) == ["v0005"]
+    assert len(read_ids(store)) == 129
+
+
+@pytest.mark.parametrize("output", ["next.parquet", "next"])
+def test_a_table_goes_on_without_a_store(nights, tmp_path, output):
+    nights(range(100), output="before.parquet", publish=False)
+    before = tmp_path / "before.parquet"
+    options = {"output": output, "publish": False, "moved": range(5)}
+    done = nights(range(130), "--previous", before, "--json", **options).json
+    assert (done["summary"]["new"], done["summary"]["kept"]) == (30, 100)
+    first, after = pq.read_table(before), open_table(tmp_path / output)
+    after = pa.Table.from_batches(list(after.batches(after.schema.names)))
+    assert after.slice(0, 100).to_pylist() == first.to_pylist()
+    assert nights(range(130), "--previous", before, "--json", **options).json["up_to_date"]
+    listed = tmp_path / output / "_drifted.parquet"
+    assert listed.is_file() == (output == "next")
+
+
+def test_a_store_may_be_what_goes_before(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(100))
+    (tmp_path / "gone.txt").write_text(IDS[0])
+    run_here("retire", store, tmp_path / "gone.txt")
+    done = nights(range(50, 120), "--previous", store, "--json", output="next", publish=False).json
+    assert done["summary"]["items"] == 119
+    assert [row["item_id"] for row in retired_in(tmp_path / "next")] == [IDS[0]]
+    before = contents(store)
+    said = nights(range(120, 130), "--previous", store, output="n.parquet", publish=False).error
+    assert said.startswith("the table has retired items, for which a single file has no place;")
+    assert not (tmp_path / "n.parquet").exists()
+    assert contents(store) == before
+
+
+def test_ids_of_any_letters_live_and_leave(world, tmp_path):
+    names = [
+        "a,b",
+        "a\nb",
+        "é",
+        "e\u0301",
+        "日本",
+        "x\u2028y",
+        "p\x85q",
+        "r\x1cs",
+        " 1",
+        "1",
+        "😀",
+        "",
+    ]
+    embeddings, store = tmp_path / "e.parquet", tmp_path / "ids"
+    command = ("assign", embeddings, "--model", world / "model", "--output", store, "--publish")
+    pq.write_table(make_embeddings(len(names), ids=names), embeddings)
+    assert run_here(*command).code == 0
+    first = sids_of(store)
+    assert set(first) == set(names)
+    lines = [name for name in names if name and "\n" not in name][:-1]
+    (tmp_path / "gone.txt").write_text("\n".join(lines), "utf-8")
+    done = run_here("retire", store, tmp_path / "gone.txt", "--json").json
+    assert done["summary"]["retired"] == len(lines)
+    pq.write_table(pa.table({"item_id": ["a\nb", ""]}), tmp_path / "gone.parquet")
+    assert run_here("retire", store, tmp_path / "gone.parquet").code == 0
+    assert set(sids_of(store)) == {"😀"}
+    assert run_here(*command).code == 0
+    assert sids_of(store) == first
+
+
+def test_integers_live_and_leave(world, tmp_path):
+    numbers = [-(2**63), 2**63 - 1, 0, 7]
+    embeddings, store = tmp_path / "e.parquet", tmp_path / "ids"
+    command = ("assign", embeddings, "--model", world / "model", "--output", store, "--publish")
+    pq.write_table(make_embeddings(4, ids=numbers), embeddings)
+    assert run_here(*command).code == 0
+    first = sids_of(store)
+    (tmp_path / "gone.txt").write_text(f"{2**63 - 1}\n7\n")
+    assert run_here("retire", store, tmp_path / "gone.txt").code == 0
+    assert set(sids_of(store)) == {-(2**63), 0}
+    (tmp_path / "gone.txt").write_text("seven\n")
+    assert "gone.txt cannot be read as item ids, one on every line" in (
+        run_here("retire", store, tmp_path / "gone.txt").error
+    )
+    assert run_here(*command).code == 0
+    assert sids_of(store) == first
+
+
+# refusals; what is there stays
+
+
+@pytest.fixture
+def settled(nights, tmp_path):
+    """A store of two versions and a file, and what asserts that they are as they were."""
+    nights(range(100))
+    nights(range(120))
+    nights(range(100), output="file.parquet", publish=False)
+    (tmp_path / "gone.txt").write_text(IDS[0])
+    before = contents(tmp_path / "ids"), (tmp_path / "file.parquet").read_bytes()
+
+    def unchanged():
+        now = contents(tmp_path / "ids"), (tmp_path / "file.parquet").read_bytes()
+        assert now == before
+        assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".partial")] == []
+
+    return unchanged
+
+
+FILE = {"output": "file.parquet", "publish": False}
+OTHER = {"output": "other", "publish": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "sentence"),
+    [
+        (("--collisions", "none"), {}, "the policy of {}/ids/v0002 is suffix, but none was asked"),
+        (("--collisions", "sinkhorn"), {}, "is suffix, but sinkhorn was asked for; IDs are kept"),
+        (("--collisions", "reassign"), {}, "is suffix, but reassign was asked for; IDs are kept"),
+        (("--previous", "{}/file.parquet"), {}, "publish goes on from the store's current version"),
+        ((), {"output": "file.parquet"}, "file.parquet is a file, but publish writes versions"),
+        ((), {"output": "embeddings"}, "embeddings exists and is no store of versions"),
+        ((), {"publish": False}, "ids is a store of versions; add --publish to write the next"),
+        (("--fresh",), FILE, "fresh is for versions of a store; add publish or leave it out"),
+        (("--keep", 2), FILE, "keep is for versions of a store; add publish or leave it out"),
+        (("--keep", -1), {}, "keep is -1; it must be 0, for all versions, or more"),
+        (("--move-drifted", 1), FILE, "move_drifted is for a table that goes on from a previous"),
+        (("--reclaim-after", 1), FILE, "reclaim_after is for a table that goes on from a prev"),
+        (("--reclaim-after", 1, "--fresh"), {}, "reclaim_after is for a table that goes on"),
+        (("--move-drifted", -1), {}, "the drift given are -1.0; they must be 0 or more"),
+        (("--reclaim-after", "nan"), {}, "the days given are nan; they must be 0 or more"),
+        (("--previous", "{}/file.parquet"), FILE, "the output {}/file.parquet is also an input"),
+        (("--previous", "{}/nothing"), OTHER, "{}/nothing does not exist; check the path"),
+        (("--previous", "{}/plain.parquet"), OTHER, "does not say which model assigned it, so"),
+        (("--previous", "s3://b/ids"), OTHER, "s3://b/ids is a URI; a table that goes on is read"),
+        (("--previous", "{}/numbers.parquet"), OTHER, "'item_id' is int64, but string in"),
+    ],
+)
+def test_what_does_not_fit_is_refused(nights, settled, tmp_path, options, where, sentence):
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / "notes.txt").touch()
+    plain = pq.read_table(tmp_path / "file.parquet")
+    pq.write_table(plain.replace_schema_metadata(None), tmp_path / "plain.parquet")
+    numbers = plain.set_column(0, "item_id", pa.array(np.arange(len(plain))))
+    pq.write_table(numbers, tmp_path / "numbers.parquet")
+    filled = [str(option).replace("{}", str(tmp_path)) for option in options]
+    said = nights(range(130), *filled, **where).error
+    assert sentence.replace("{}", str(tmp_path)) in said
+    settled()
+    assert not (tmp_path / "other").exists()
+
+
+def test_another_model_is_refused(nights, settled, world, tmp_path):
+    model = tmp_path / "model"
+    embeddings = world / "embeddings.parquet"
+    assert run_here("train", embeddings, "--output", model, *TINY, "--seed", 5).code == 0
+    for options in ({}, {"output": "other", "publish": False}):
+        more = () if not options else ("--previous", tmp_path / "file.parquet")
+        said = nights(range(130), *more, model=model, **options).error
+        assert " was assigned by the model " in said
+        assert "model is " in said
+        assert said.endswith("(semid align makes a new model's codes agree with the old ones)")
+    settled()
+
+
+@pytest.mark.parametrize(
+    ("ids", "items", "sentence"),
+    [
+        ("ids", "unknown.txt", "names items that {}/ids/v0002 does not have: 'nobody'; take them"),
+        ("ids", "unknown.parquet", "does not have: 'nobody'; take them out"),
+        ("ids", "numbers.parquet", "column 'item_id' is int64, but string in the ids table"),
+        ("ids", "null.parquet", "null.parquet, row 1: 'item_id' is null; every item needs an id"),
+        ("ids", "sku.parquet", "sku.parquet has no column 'item_id'; its columns are sku"),
+        ("ids", "everybody.txt", "names every item of {}/ids; a table cannot be empty"),
+        ("ids", "latin.txt", "latin.txt cannot be read as item ids, one on every line"),
+        ("ids", "nothing.txt", "nothing.txt does not exist; check the path"),
+        ("ids", "nothing.parquet", "nothing.parquet does not exist; check the path"),
+        ("file.parquet", "gone.txt", "file.parquet is no store of versions, where retired IDs"),
+        ("nowhere", "gone.txt", "nowhere is no store of versions, where retired IDs are kept"),
+    ],
+)
+def test_what_cannot_retire_is_refused(settled, tmp_path, ids, items, sentence):
+    (tmp_path / "unknown.txt").write_text(f"{IDS[1]}\nnobody\n")
+    (tmp_path / "everybody.txt").write_text("\n".join(IDS[:120]))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    for name, column in (
+        ("unknown", {"item_id": [IDS[1], "nobody"]}),
+        ("numbers", {"item_id": [1]}),
+        ("null", {"item_id": [IDS[1], None]}),
+        ("sku", {"sku": [IDS[1]]}),
+    ):
+        pq.write_table(pa.table(column), tmp_path / f"{name}.parquet")
+    said = run_here("retire", tmp_path / ids, tmp_path / items).error
+    assert sentence.replace("{}", str(tmp_path)) in said
+    settled()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_rollback_through_the_command(settled, tmp_path):
+    store = tmp_path / "ids"
+    done = run_here("rollback", store, "--json").json
+    assert done == {"command": "rollback", "summary": {"before": "v0002", "after": "v0001"}}
+    assert len(read_ids(store)) == 100
+    assert "has no version before v0001; its versions are v0001, v0002" in (
+        run_here("rollback", store).error
+    )
+    assert "has no version v0009" in run_here("rollback", store, "--to", "v0009").error
+    assert "file.parquet is no store" in run_here("rollback", tmp_path / "file.parquet").error
+    done = run_here("rollback", store, "--to", "v0002")
+    assert done.out.strip().endswith("ids: v0002 is current again, was v0001")
+    settled()
+
+
+def test_what_a_version_says_of_itself(nights, tmp_path):
+    nights(range(100))
+    noted = json.loads((tmp_path / "ids" / "v0001" / "_manifest.json").read_text())
+    assert noted["summary"]["items"] == 100
+    assert noted["plan"]["previous"] is None
