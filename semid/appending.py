@@ -144,14 +144,10 @@ def append(
     held = _held(table, rules)
     found = compare(fresh, table.rows, held, levels, resources, item_id)
     drift_m = drift(found, space, table.rows)
-<<<<<<< HEAD
-    far_m = drift_m >= (np.inf if rules.move_drifted is None else rules.move_drifted)
-    far_m &= ~found.back_m  # it is for their IDs that retired rows are kept
-=======
     far_m = np.zeros(len(drift_m), dtype=np.bool_)
     if rules.move_drifted is not None:
-        far_m = drift_m >= rules.move_drifted
->>>>>>> proof
+        # Those that come back do so for their IDs.
+        far_m = (drift_m >= rules.move_drifted) & ~found.back_m
     moved = _ids_of(fresh, found.row_m[far_m], item_id)
     stay = having(table.rows, moved, item_id, inside=False)
     left = _only(table.rows, moved, item_id, rules.now)
