@@ -912,7 +912,7 @@ def test_a_settings_file_that_is_not_toml(refused, place):
 
 def test_an_unknown_policy_and_an_unknown_format(refused):
     said = refused("assign", "--collisions", "shuffle")
-    assert said == "unknown collision policy 'shuffle'; use suffix or none"
+    assert said == "the collision policy 'shuffle' is none of suffix, reassign, sinkhorn, none"
     said = refused("export", "--format", "xml")
     assert said == "unknown format 'xml'; use parquet, tokens-json, npz"
 
@@ -950,8 +950,9 @@ TRAIN = step("train", embeddings="out/e.parquet", output="out/model")
         ),
         (
             EMBED + step("evaluation", output="x"),
-            "step 'evaluation': unknown command 'evaluation'; use one of embed, train, assign, "
-            "export, evaluate, compare, as the step's name or as its 'command'",
+            "step 'evaluation': unknown command 'evaluation'; use one of embed, train, align, "
+            "assign, export, evaluate, compare, diff, verify, drift, as the step's name or as its "
+            "'command'",
         ),
         (step("train", output="m"), "step 'train': 'embeddings' is missing; train needs it"),
         (step("embed", items="i.parquet"), "step 'embed': 'output' is missing; embed needs it"),
@@ -978,7 +979,7 @@ TRAIN = step("train", embeddings="out/e.parquet", output="out/model")
         ),
         (
             EMBED + step("assign", embeddings="a", model="b", output="c", collisions="no"),
-            "step 'assign': collisions = 'no' is none of suffix, none",
+            "step 'assign': collisions = 'no' is none of suffix, reassign, sinkhorn, none",
         ),
         (
             EMBED + step("assign", embeddings="a", model="b", output="c", memory_gib="much"),
