@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from semid.errors import SemidError as SemidError
     from semid.fitting import fit as fit
+    from semid.id_reading import read_ids as read_ids
     from semid.id_table import IdTable as IdTable
-    from semid.id_table import read_ids as read_ids
     from semid.quantizer import Quantizer as Quantizer
     from semid.quantizer import load as load
 
@@ -25,7 +25,7 @@ _HOME = {
     "SemidError": "semid.errors",
     "fit": "semid.fitting",
     "load": "semid.quantizer",
-    "read_ids": "semid.id_table",
+    "read_ids": "semid.id_reading",
 }
 
 __all__ = ["IdTable", "Quantizer", "SemidError", "__version__", "fit", "load", "read_ids"]

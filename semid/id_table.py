@@ -1,15 +1,10 @@
-"""The table of assigned IDs, streamed or in memory.
-
-The streaming half (`id_batches`) serves catalogs of any size; `read_ids` is for those who look
-things up. Nothing here assigns codes or resolves collisions.
-"""
+"""The table of assigned IDs in memory, and its life; `semid.id_reading` reads it from its files."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,7 +18,7 @@ import pyarrow as pa
 from semid.appending import Rules
 from semid.arrays import to_arrow
 from semid.collisions import CollisionConfig
-from semid.errors import SemidError, display_path
+from semid.errors import SemidError
 from semid.id_columns import (
     CODES,
     DISTANCE,
@@ -32,16 +27,13 @@ from semid.id_columns import (
     as_codes,
     code_column,
     code_matrix,
-    concat_ids,
     id_column,
     ids_schema,
     refuse_duplicates,
     refuse_sid_width,
 )
+from semid.id_metadata import METADATA_KEY, metadata_of
 from semid.in_memory import Items, append_items, assign_items, retire_rows
-from semid.manifests import PARTS_MANIFEST
-from semid.tables import ParquetTable, open_table
-from semid.tombstones import open_retired
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +41,6 @@ if TYPE_CHECKING:
     from semid.quantizer import Quantizer
     from semid.table_diff import TableDiff
     from semid.table_index import Index
-
-METADATA_KEY = b"semid"
-# What every version of a table says of where its IDs come from.
-ORIGIN = ("model_fingerprint", "encoder_fingerprint", "collisions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,120 +299,3 @@ class IdTable:
         """Return a frame with the columns of the ids table; codes and sid are arrays per row."""
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
-
-
-def read_ids(path: str | Path, item_id: str = "item_id") -> IdTable:
-    """Read an ids table into memory.
-
-    Parameters
-    ----------
-    path : a file, folder, glob or URI as `open_table` takes
-    item_id : the name of the item id column
-
-    Raises
-    ------
-    SemidError
-        When the table cannot be read or breaks the contract of the ids table; names the row.
-    """
-    table = open_table(path)
-    parts = list(id_batches(table, item_id=item_id))
-
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    try:
-        found = IdTable.from_arrays(
-            concat_ids([part.item_ids for part in parts]),
-            joined("codes"),
-            joined("sids"),
-            distance=joined("distance"),
-            margin=joined("margin"),
-            metadata=parts[0].metadata,
-            item_id=item_id,
-        )
-    except SemidError as error:
-        raise SemidError(f"{display_path(table.name)}: {error}") from error
-    gone = open_retired(Path(table.files[0]).parent) if table.is_local else None
-    if gone is None or Path(path).is_file():
-        return found
-    retired = pa.Table.from_batches(list(gone.batches(gone.schema.names)))
-    return replace(found, retired=retired)
-
-
-def id_batches(
-    table: ParquetTable,
-    *,
-    item_id: str = "item_id",
-    rows: int = 65_536,
-    on_rows: Callable[[int], object] = lambda _: None,
-) -> Iterator[IdTable]:
-    """Stream an ids table as checked tables of at most `rows` rows, all of one L and sid length.
-
-    `on_rows` hears of every table, once it is dealt with, how many rows it had.
-
-    Raises
-    ------
-    SemidError
-        As `read_ids`, except that item ids which occur twice go unnoticed.
-    """
-    table.require([item_id, CODES, SID])
-    extra = [name for name in (DISTANCE, MARGIN) if name in table.schema.names]
-    metadata = read_metadata(table)
-    row, width, sid_width = 0, None, None
-    for batch in table.batches([item_id, CODES, SID, *extra], rows=rows):
-
-        def at(i: int, row: int = row) -> str:
-            return table.locate(row + i)
-
-        ids = id_column(batch.column(item_id), item_id, at=at)
-        codes_nl = code_matrix(batch.column(CODES), CODES, width=width, at=at)
-        sids_ns = code_matrix(batch.column(SID), SID, width=sid_width, at=at)
-        refuse_sid_width(codes_nl, sids_ns, at)
-        width, sid_width = codes_nl.shape[1], sids_ns.shape[1]
-        floats = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in extra}
-        yield IdTable(
-            ids,
-            codes_nl,
-            sids_ns,
-            floats.get(DISTANCE),
-            floats.get(MARGIN),
-            metadata,
-            item_id,
-        )
-        row += len(ids)
-        on_rows(len(ids))
-
-
-def read_metadata(table: ParquetTable) -> dict[str, Any]:
-    """Return what the job that wrote an ids table noted; {} if nothing.
-
-    In the manifest of a folder, since its parts may be older; else in the file's metadata.
-
-    Raises
-    ------
-    SemidError
-        When the note is not a JSON object.
-    """
-    note = Path(table.files[0]).parent / PARTS_MANIFEST
-    if table.is_local and note.is_file() and not table.name.endswith(".parquet"):
-        with suppress(ValueError):
-            found = json.loads(note.read_text())
-            if isinstance(found, dict) and "model_fingerprint" in found:
-                return found
-    return metadata_of(table.schema, display_path(table.name))
-
-
-def metadata_of(schema: pa.Schema, name: str) -> dict[str, Any]:
-    """Return what is noted in the schema of the table `name`; raises as `read_metadata`."""
-    text = (schema.metadata or {}).get(METADATA_KEY, b"{}")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise SemidError(
-            f"{name}: its metadata '{METADATA_KEY.decode()}' is not a JSON "
-            f"object but begins {text[:40]!r}; write the table again with semid assign"
-        )
-    return found

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from semid.collisions import POLICIES
 from semid.errors import display_path
 from semid.id_columns import CODES, SID
-from semid.id_table import METADATA_KEY, read_metadata
+from semid.id_metadata import METADATA_KEY, read_metadata
 from semid.ids import MAX_CODES
 from semid.manifests import PARTS_MANIFEST, read_manifest
 from semid.row_checks import Rules

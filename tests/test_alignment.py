@@ -22,7 +22,7 @@ import semid
 from semid.alignment import align, churn, find_orders
 from semid.errors import SemidError
 from semid.fit_config import BASELINES
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.quantizer import Quantizer
 from semid.reordering import Numbering
 

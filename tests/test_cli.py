@@ -14,7 +14,7 @@ from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here, 
 
 from semid.export import import_ids
 from semid.fit_config import NETWORKS, WITHOUT_CODES
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.terminal import run_app
 
 COMMANDS = (

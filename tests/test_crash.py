@@ -22,7 +22,7 @@ from forks import end, wait_until
 from safetensors import SafetensorError, safe_open
 
 from semid.artifact import read_artifact
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.jobs.job import produce
 from semid.jobs.mapping import write_table
 from semid.manifests import METADATA_KEY, digest, read_manifest

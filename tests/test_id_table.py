@@ -8,7 +8,8 @@ import pytest
 
 from semid.errors import SemidError
 from semid.id_columns import CODES_TYPE, code_column, code_matrix, id_column, ids_schema
-from semid.id_table import IdTable, id_batches, read_ids
+from semid.id_reading import id_batches, read_ids
+from semid.id_table import IdTable
 from semid.tables import open_table
 
 CODES = np.array([[1, 2, 3], [1, 2, 3], [0, 0, 9]], np.int32)

@@ -79,7 +79,8 @@ def test_the_command_line_answers_without_heavy_packages(
 def test_public_names() -> None:
     from semid.errors import SemidError
     from semid.fitting import fit
-    from semid.id_table import IdTable, read_ids
+    from semid.id_reading import read_ids
+    from semid.id_table import IdTable
     from semid.quantizer import Quantizer, load
 
     assert semid.fit is fit

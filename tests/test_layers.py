@@ -45,6 +45,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     (
         "columns",
         "id_columns",
+        "id_metadata",
         "cooccurrence",
         "artifact",
         "fsq",
@@ -78,6 +79,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("appending", "row_checks", "explained"),
     ("in_memory",),
     ("id_table", "diff_page"),
+    ("id_reading",),
     ("set_checks", "note_checks", "drift", "drift_verdicts"),
     ("verification",),
     ("export.npz", "export.parquet", "export.tokens_json"),

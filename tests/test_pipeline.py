@@ -11,7 +11,7 @@ import pytest
 from conftest import ROWS, make_catalog, run_here
 
 from semid.export import import_ids
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.jobs.run import read_pipeline, run
 
 PIPELINES = sorted((Path(__file__).parent.parent / "pipelines").glob("*.toml"))

@@ -13,7 +13,7 @@ from conftest import make_embeddings, run_here, start
 from forks import wait_until
 
 from semid.errors import SemidError
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.jobs.mapping import write_table
 from semid.jobs.publishing import produce_version
 from semid.manifests import METADATA_KEY, read_manifest

@@ -11,7 +11,7 @@ import pytest
 from conftest import make_embeddings
 from forks import end
 
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.manifests import read_manifest
 from semid.store import current, versions
 

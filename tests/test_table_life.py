@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, make_embeddings, run_here
 
-from semid.id_table import read_ids
+from semid.id_reading import read_ids
 from semid.jobs.assign import assign as assign_job
 from semid.jobs.retire import retire as retire_job
 from semid.store import current, versions

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from semid.errors import SemidError, display_path
 from semid.export import npz, parquet, tokens_json
-from semid.id_table import IdTable, id_batches
+from semid.id_reading import id_batches
+from semid.id_table import IdTable
 from semid.tables import ParquetTable
 
 OnRows = Callable[[int], object]

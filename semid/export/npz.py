@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.errors import SemidError, display_path
-from semid.id_table import IdTable, id_batches
+from semid.id_reading import id_batches
+from semid.id_table import IdTable
 from semid.tables import ParquetTable
 
 MEMBERS = ("item_ids", "codes", "sids")

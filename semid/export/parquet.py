@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from semid.errors import SemidError, display_path
-from semid.id_table import METADATA_KEY, IdTable, id_batches, read_metadata
+from semid.id_metadata import METADATA_KEY, read_metadata
+from semid.id_reading import id_batches
+from semid.id_table import IdTable
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
 

@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from semid.errors import SemidError, display_path
-from semid.id_table import IdTable, id_batches
+from semid.id_reading import id_batches
+from semid.id_table import IdTable
 from semid.ids import from_tokens, to_tokens
 from semid.tables import ParquetTable
 

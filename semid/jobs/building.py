@@ -23,7 +23,7 @@ from semid.columns import id_type
 from semid.embedding_columns import stream_rows
 from semid.errors import SemidError
 from semid.id_columns import SID, code_matrix, ids_schema
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
 from semid.jobs.job import require_unique_ids

@@ -21,7 +21,7 @@ from semid.explained import (
     explained,
     explained_before,
 )
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.jobs.encoding import encoder_fingerprint, usual_codes
 from semid.jobs.job import require_like_ids
 from semid.tables import ParquetTable

@@ -14,7 +14,7 @@ import pyarrow as pa
 from semid.columns import id_type
 from semid.diff_page import html
 from semid.errors import SemidError, display_path
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.jobs.job import (
     Result,
     output_path,

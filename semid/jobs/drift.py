@@ -17,7 +17,7 @@ from semid.embedding_columns import side_by_side
 from semid.errors import SemidError, display_path
 from semid.explained import Codes, Matrix, explained, explained_before
 from semid.id_columns import CODES, DISTANCE, code_matrix
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.jobs.encoding import encode, usual_codes
 from semid.jobs.job import (
     Result,

@@ -15,7 +15,7 @@ from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import CODES, code_matrix
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.ids import validate_codes
 from semid.jobs.job import Result, output_path, produce, require_like_ids, require_widths
 from semid.jobs.progress import TrainingBar, bar

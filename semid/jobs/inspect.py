@@ -16,7 +16,7 @@ from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, CODES_TYPE, SID, code_matrix
-from semid.id_table import read_metadata
+from semid.id_metadata import read_metadata
 from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import MANIFEST

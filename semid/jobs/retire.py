@@ -18,7 +18,7 @@ from semid.collisions import CollisionReport, Resources, count
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import id_column, ids_schema
-from semid.id_table import ORIGIN, read_metadata
+from semid.id_metadata import ORIGIN, read_metadata
 from semid.jobs.job import Result, require_like_ids
 from semid.jobs.mapping import write_table
 from semid.jobs.progress import Bar, bar
