@@ -49,16 +49,21 @@ def test_there_are_pipelines():
         "beauty_embeddings.toml",
         "compare_beauty.toml",
         "demo.toml",
+        "nightly.toml",
     ]
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_every_pipeline_parses(path, monkeypatch):
     monkeypatch.setenv("SEMID_DATA", "/some/where")
+    for name in ("ITEMS", "MODEL", "ENCODER"):
+        monkeypatch.setenv(name, f"data/{name}")
     steps = read_pipeline(path)
     expected = ["train", "assign", "export", "evaluate"]
     if path.name == "compare_beauty.toml":
         expected = ["compare"]
+    if path.name == "nightly.toml":
+        expected = ["embed", "assign", "verify"]
     if path.name == "beauty_behaviour.toml":
         expected = ["train", "assign", "evaluate"]
     assert [step.command for step in steps][-4:] == expected
@@ -303,3 +308,30 @@ def test_an_encoder_that_another_table_replaced_is_made_again(demo, monkeypatch)
     )
     assert wide.code == 0, wide.err
     assert pq.read_schema(folder / "w.parquet").field("embedding").type.list_size == 8
+
+
+def test_nights_of_a_live_catalog(tmp_path, monkeypatch):
+    """The nightly pipeline: the first night, then new items, then the same again."""
+    root = Path(__file__).parent.parent
+    items = pq.read_table(root / "data" / "items.parquet").slice(0, 900)
+    monkeypatch.chdir(tmp_path)
+    embeddings, model = Path("e.parquet"), Path("model")
+    pq.write_table(items, "all.parquet")
+    made = run_here(*("embed", "all.parquet", "--output", embeddings, "--text", "title,brand"))
+    assert made.code == 0, made.err
+    levels = ("--quantizer", "rqkmeans", "--levels", "16,16")
+    assert run_here("train", embeddings, "--output", model, *levels).code == 0
+    monkeypatch.setenv("MODEL", str(model))
+    monkeypatch.setenv("ENCODER", "e.encoder")
+    ids = {}
+    for night, rows in enumerate((600, 900, 900)):
+        pq.write_table(items.slice(0, rows), "tonight.parquet")
+        monkeypatch.setenv("ITEMS", "tonight.parquet")
+        done = run_here("run", root / "pipelines" / "nightly.toml")
+        assert done.code == 0, done.err
+        table = read_ids("out/nightly/ids")
+        now = dict(zip(table.item_ids.to_pylist(), map(tuple, table.sids.tolist()), strict=True))
+        assert len(now) == rows
+        assert now.items() >= ids.items()
+        assert ("everything is up to date" in done.out) == (night == 2)
+        ids = now
