@@ -179,7 +179,7 @@ def append(
         not far_m.any(),
         chain(back.revived(), rows),
         chain(back.others(), left()),
-        _drifted(found, fresh, drift_m, item_id),
+        _drifted(found, fresh, drift_m, ~far_m, item_id),
         report,
         facts,
     )
@@ -199,10 +199,13 @@ def _held(table: Table, rules: Rules) -> Batches:
 
 
 def _drifted(
-    found: Comparison, fresh: Batches, drift_m: npt.NDArray[np.float64], item_id: str
+    found: Comparison,
+    fresh: Batches,
+    drift_m: npt.NDArray[np.float64],
+    kept_m: npt.NDArray[np.bool_],
+    item_id: str,
 ) -> pa.Table:
-    """List the changed items, the furthest first."""
-    order = np.argsort(-drift_m, kind="stable")
+    """List the changed items that keep their codes, the furthest first."""
     listed = pa.table(
         {
             item_id: _ids_of(fresh, found.row_m, item_id),
@@ -211,7 +214,8 @@ def _drifted(
             "drift": drift_m,
         }
     )
-    return listed.take(pa.array(order))
+    order = np.argsort(-drift_m, kind="stable")
+    return listed.take(pa.array(order[kept_m[order]]))
 
 
 def _ids_of(fresh: Batches, row_m: Integers, item_id: str) -> pa.Array:

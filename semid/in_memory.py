@@ -118,6 +118,7 @@ def append_items(
         When the table was made by another model, or does not say by which and how.
     """
     config = _same(items, noted)
+    _require_like(items.raw.column(0).type, rows.schema.field(0).type)
     with tempfile.TemporaryDirectory(prefix="append-") as folder:
         added = append(
             items.batches,
@@ -145,6 +146,7 @@ def retire_rows(
     """
     item_id = rows.schema.names[0]
     ids = pc.unique(id_column(item_ids, item_id))
+    _require_like(ids.type, rows.schema.field(0).type)
     unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=rows.column(0).combine_chunks())))
     if len(unknown):
         shown = first_few([repr(item) for item in unknown.to_pylist()])
@@ -155,6 +157,13 @@ def retire_rows(
     gone = [buried(b, now=now, reason=GONE) for b in having(_stream(rows), ids, item_id)()]
     before = [] if retired is None else retired.to_batches()
     return pa.Table.from_batches(stay(), rows.schema), pa.Table.from_batches([*before, *gone])
+
+
+def _require_like(found: pa.DataType, expected: pa.DataType) -> None:
+    if pa.types.is_integer(found) != pa.types.is_integer(expected):
+        raise SemidError(
+            f"the item ids given are {found} but the table's are {expected}; convert them"
+        )
 
 
 def _stream(table: pa.Table) -> Batches:

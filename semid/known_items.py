@@ -80,28 +80,34 @@ def compare(
         _load(connection, "gone", _gone(held(), item_id, levels), known)
         named = ", ".join(keys)
         both = ", ".join(f"known.{key}, fresh.{key} AS fresh_{key}" for key in keys)
-        joined = connection.sql(f"""
-            SELECT fresh.row, place, {both} FROM fresh JOIN (
+        connection.execute(f"""
+            CREATE VIEW joined AS SELECT fresh.row, place, {both} FROM fresh JOIN (
                 SELECT item_id, -1 AS place, {named} FROM there
                 UNION ALL SELECT item_id, row, {named} FROM gone
-            ) known USING (item_id) ORDER BY fresh.row
-        """).to_arrow_table()
-    row_j, place_j = (to_numpy(joined[name].combine_chunks()) for name in ("row", "place"))
-    known_n = np.zeros(total, dtype=np.bool_)
-    known_n[row_j] = True
-    there, now = (
-        np.stack([to_numpy(joined[f"{name}{key}"].combine_chunks()) for key in keys], axis=1)
-        for name in ("", "fresh_")
-    )
-    changed = np.flatnonzero((there != now).any(1))
-    return Comparison(
-        known_n,
-        row_j[changed],
-        unpack_keys(there[changed], levels),
-        unpack_keys(now[changed], levels),
-        place_j[changed] >= 0,
-        np.sort(place_j[place_j >= 0]),
-    )
+            ) known USING (item_id)
+        """)
+        # Of those that are as they were, only that they are known.
+        known_n = np.zeros(total, dtype=np.bool_)
+        for batch in connection.sql("SELECT row FROM joined").to_arrow_reader(1 << 20):
+            known_n[to_numpy(batch.column(0))] = True
+        other = " OR ".join(f"{key} <> fresh_{key}" for key in keys)
+        changed = connection.sql(f"SELECT * FROM joined WHERE {other} ORDER BY row")
+        there, now, row_m, place_m = _columns(changed.to_arrow_table(), keys)
+        back = connection.sql("SELECT place FROM joined WHERE place >= 0 ORDER BY place")
+        place_b = to_numpy(back.to_arrow_table()["place"].combine_chunks())
+    kept_ml, fresh_ml = unpack_keys(there, levels), unpack_keys(now, levels)
+    return Comparison(known_n, row_m, kept_ml, fresh_ml, place_m >= 0, place_b)
+
+
+def _columns(joined: pa.Table, keys: Sequence[str]) -> tuple[Integers, ...]:
+    """Return the keys of the table, those of the fresh rows, the rows and their places."""
+
+    def column(name: str) -> Integers:
+        values: Integers = to_numpy(joined[name].combine_chunks())
+        return values
+
+    there, now = (np.stack([column(f"{of}{key}") for key in keys], 1) for of in ("", "fresh_"))
+    return there, now, column("row"), column("place")
 
 
 def _load(

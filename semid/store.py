@@ -118,10 +118,13 @@ def find_version(store: Path, mark: str) -> str | None:
     return None
 
 
-def prune(store: Path, keep: int) -> list[str]:
-    """Remove all but the `keep` newest versions, never the current one; 0 keeps all."""
+def prune(store: Path, keep: int, *, spare: str | None = None) -> list[str]:
+    """Remove all but the `keep` newest versions, never the current one; 0 keeps all.
+
+    Nor the one to `spare`: that which was current until now, and readers may be in the middle of.
+    """
     old = versions(store)[:-keep] if keep else []
-    gone = [version for version in old if version != current(store)]
+    gone = [version for version in old if version not in (current(store), spare)]
     for version in gone:
         # First out of sight: what a kill leaves of it is no version.
         hidden = store / f".{version}.removed"

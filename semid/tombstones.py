@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.id_columns import ids_schema
+from semid.streams import rebatched
 from semid.tables import ParquetTable, open_table
 
 RETIRED = "_retired.parquet"
 RETIRED_AT, REASON = "retired_at", "reason"
 # Why a row left: its item did, or its item was moved to another ID.
 GONE, MOVED = "retired", "moved"
+
+_MANY, _LOOKED_UP = 10_000, 1 << 20
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -65,7 +68,8 @@ def having(rows: Batches, ids: pa.Array, item_id: str, *, inside: bool = True) -
         return (lambda: iter(())) if inside else rows
 
     def stream() -> Iterator[pa.RecordBatch]:
-        for batch in rows():
+        # Every look-up makes a table of all ids anew: few and large ones.
+        for batch in rebatched(rows(), _LOOKED_UP) if len(ids) > _MANY else rows():
             among = pc.is_in(batch.column(item_id), value_set=ids)
             found = batch.filter(among if inside else pc.invert(among))
             if len(found):

@@ -236,8 +236,8 @@ class _Task:
     def _require_width(self, path: Path) -> None:
         """Refuse suffixes beyond the width of their level."""
         width = self.config.max_suffix
-        query = f"SELECT count(*) FROM read_parquet('{path}') WHERE rank >= {width}"
-        if not width or self.connection.execute(query).fetchall() == [(0,)]:
+        query = f"SELECT count(*) FROM read_parquet(?) WHERE rank >= {width}"
+        if not width or self.connection.execute(query, [str(path)]).fetchall() == [(0,)]:
             return
         suffixes, beyond = Suffixes(path), []
         for _, codes_nl, start in streams.coded(self.batches(), CODES, None):

@@ -75,7 +75,7 @@ def produce_version(
             sweep(store / "next", plan)
             summary = (read_manifest(store / name) or {}).get("summary", {})
         point_to(store, name)
-        prune(store, keep)
+        prune(store, keep, spare=before)
     return Result(store / name, summary)
 
 
