@@ -33,7 +33,7 @@ from semid.id_columns import (
     refuse_sid_width,
 )
 from semid.id_metadata import METADATA_KEY, metadata_of
-from semid.in_memory import Items, append_items, assign_items, retire_rows
+from semid.in_memory import Items, append_items, assign_items, retire_rows, save_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +132,9 @@ class IdTable:
         Raises `SemidError` when an item is not there, or none would be left.
         """
         when = now or datetime.now(UTC)
-        rows, retired = retire_rows(self.to_arrow(), self.retired, item_ids, when)
-        return self._of_rows(rows, dict(self.metadata), retired)
+        rows, retired, summary = retire_rows(self.to_arrow(), self.retired, item_ids, when)
+        noted = {**self.metadata, "summary": {**self.metadata.get("summary", {}), **summary}}
+        return self._of_rows(rows, noted, retired)
 
     @classmethod
     def _of_rows(
@@ -158,6 +159,7 @@ class IdTable:
                 f"{', '.join(table.schema.names)}"
             )
         columns = {name: table[name].combine_chunks() for name in table.schema.names}
+        noted = metadata_of(table.schema, "the table") or getattr(rows, "attrs", {}).get("semid")
         sids = columns.get(SID)
         return cls.from_arrays(
             columns[item_id],
@@ -165,7 +167,7 @@ class IdTable:
             None if sids is None else code_matrix(sids, SID),
             distance=columns.get(DISTANCE),
             margin=columns.get(MARGIN),
-            metadata=metadata_of(table.schema, "the table"),
+            metadata=noted,
             item_id=item_id,
         )
 
@@ -280,6 +282,17 @@ class IdTable:
                 item_id=self.item_id,
             )
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the table as ``semid assign`` does: one ``.parquet`` file, or a folder.
+
+        Raises
+        ------
+        SemidError
+            When something is there, unless `overwrite`; when it cannot be written; or for retired
+            items, for which a single file has no place.
+        """
+        save_rows(self.to_arrow(), self.retired, Path(path), overwrite=overwrite)
+
     def to_arrow(self) -> pa.Table:
         """Return the table as its Parquet file holds it, less the columns that it lacks."""
         columns = {
@@ -298,4 +311,5 @@ class IdTable:
     def to_pandas(self) -> pd.DataFrame:
         """Return a frame with the columns of the ids table; codes and sid are arrays per row."""
         frame: pd.DataFrame = self.to_arrow().to_pandas()
+        frame.attrs["semid"] = dict(self.metadata)
         return frame

@@ -5,6 +5,7 @@ Takes and gives Arrow tables; `semid.id_table.IdTable` puts its face on them.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,9 +21,9 @@ import pyarrow.compute as pc
 from semid.appending import Rules, Table, append
 from semid.artifact import artifact_fingerprint
 from semid.assignment import space_of
-from semid.collisions import CollisionConfig, Resources, Surroundings, resolve
+from semid.collisions import CollisionConfig, Resources, Surroundings, count, resolve
 from semid.embedding_columns import read_rows
-from semid.errors import SemidError, first_few
+from semid.errors import SemidError, display_path, first_few
 from semid.id_columns import (
     CODES,
     DISTANCE,
@@ -32,7 +33,11 @@ from semid.id_columns import (
     ids_schema,
     refuse_duplicates,
 )
-from semid.tombstones import GONE, Batches, buried, having
+from semid.id_metadata import metadata_of
+from semid.manifests import fingerprint
+from semid.outputs import publish, staging, translate_os_errors
+from semid.streams import ROW_GROUP_ROWS, open_writer
+from semid.tombstones import GONE, RETIRED, Batches, buried, having
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer
@@ -136,8 +141,8 @@ def append_items(
 
 def retire_rows(
     rows: pa.Table, retired: pa.Table | None, item_ids: Any, now: datetime
-) -> tuple[pa.Table, pa.Table]:
-    """Take items out of a table; returns its rows and its retired rows.
+) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """Take items out of a table; returns its rows, its retired rows, and its counts now.
 
     Raises
     ------
@@ -156,7 +161,39 @@ def retire_rows(
     stay = having(_stream(rows), ids, item_id, inside=False)
     gone = [buried(b, now=now, reason=GONE) for b in having(_stream(rows), ids, item_id)()]
     before = [] if retired is None else retired.to_batches()
-    return pa.Table.from_batches(stay(), rows.schema), pa.Table.from_batches([*before, *gone])
+    with tempfile.TemporaryDirectory(prefix="retire-") as folder:
+        summary = asdict(count(stay, Resources(Path(folder))))
+    left = pa.Table.from_batches([*before, *gone])
+    summary |= {"retired_now": len(ids), "retired": len(left)}
+    return pa.Table.from_batches(stay(), rows.schema), left, summary
+
+
+def save_rows(rows: pa.Table, retired: pa.Table | None, path: Path, *, overwrite: bool) -> None:
+    """Write a table; see `IdTable.save`."""
+    single = path.suffix == ".parquet"
+    if single and retired is not None:
+        raise SemidError(
+            "the table has retired items, for which a single file has no place; save it to a folder"
+        )
+    if path.exists() and not overwrite:
+        raise SemidError(f"{display_path(path)} exists; choose another path, or overwrite=True")
+    with translate_os_errors(path), staging(path, {"save": str(rows.schema)}) as stage:
+        staged = stage / ("ids.parquet" if single else "ids")
+        if single:
+            _write(rows, staged)
+        else:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+            _write(rows, staged / "part-00000.parquet")
+            if retired is not None:
+                _write(retired, staged / RETIRED)
+        noted = metadata_of(rows.schema, "the table")
+        publish(staged, path, None if single else {**noted, "fingerprint": fingerprint(noted)})
+
+
+def _write(rows: pa.Table, path: Path) -> None:
+    with open_writer(path, rows.schema, rows.schema.metadata) as writer:
+        writer.write_table(rows, ROW_GROUP_ROWS)
 
 
 def _require_like(found: pa.DataType, expected: pa.DataType) -> None:

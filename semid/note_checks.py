@@ -33,7 +33,9 @@ def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
     policy = policy if policy in POLICIES else None
     plan = metadata.get("plan")
     goes_on = "kept" in summary or (isinstance(plan, dict) and plan.get("previous") is not None)
-    return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on)
+    collisions = metadata.get("collisions")
+    width = collisions.get("max_suffix", 0) if isinstance(collisions, dict) else 0
+    return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on, width)
 
 
 def check_notes(

@@ -40,6 +40,7 @@ class Rules:
     item_id : name of the id column
     overflow : whether SIDs have a level more than codes though the policy is ``reassign``
     goes_on : whether rows are those of an earlier table, whose embeddings may have changed since
+    max_suffix : how many suffixes there may be; 0 for any number
     """
 
     levels: tuple[int, ...]
@@ -47,12 +48,13 @@ class Rules:
     item_id: str = "item_id"
     overflow: bool = False
     goes_on: bool = False
+    max_suffix: int = 0
 
     @property
     def sid_sizes(self) -> tuple[int, ...]:
         """Values that every level of a SID can take."""
         longer = self.policy == "suffix" or (self.policy == "reassign" and self.overflow)
-        return (*self.levels, MAX_CODES) if longer else self.levels
+        return (*self.levels, self.max_suffix or MAX_CODES) if longer else self.levels
 
     @property
     def kept(self) -> int:

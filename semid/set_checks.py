@@ -22,7 +22,7 @@ from semid.id_columns import CODES, DISTANCE, MARGIN, code_matrix
 from semid.ids import pack_keys, unpack_keys
 from semid.row_checks import Mask, Rules, check_rows, require_types
 from semid.tables import open_table
-from semid.tombstones import MOVED, REASON
+from semid.tombstones import GONE, REASON
 from semid.violations import Violations, codes_text
 
 Rows = Iterable[pa.RecordBatch]
@@ -256,7 +256,7 @@ def _moved(batch: pa.RecordBatch) -> pa.Array:
     """Return 1 for retired rows whose items were given other SIDs, else 0, ``(n,)``."""
     if REASON not in batch.schema.names:
         return to_arrow(np.zeros(len(batch), dtype=np.int8))
-    return pc.fill_null(pc.equal(batch.column(REASON), MOVED), False).cast(pa.int8())
+    return pc.fill_null(pc.not_equal(batch.column(REASON), GONE), False).cast(pa.int8())
 
 
 def _floats(batch: pa.RecordBatch) -> dict[str, pa.Array]:

@@ -19,8 +19,8 @@ from semid.tables import ParquetTable, open_table
 
 RETIRED = "_retired.parquet"
 RETIRED_AT, REASON = "retired_at", "reason"
-# Why a row left: its item did, or its item was moved to another ID.
-GONE, MOVED = "retired", "moved"
+# Why a row left: its item did, its item was moved to another ID, or its version was rolled back.
+GONE, MOVED, ROLLED_BACK = "retired", "moved", "rolled back"
 
 _MANY, _LOOKED_UP = 10_000, 1 << 20
 

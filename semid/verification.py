@@ -7,7 +7,7 @@ embeddings become codes.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semid.database import out_of_core
@@ -65,7 +65,7 @@ def verify_table(
     levels = levels or noted.levels or (MAX_CODES,) * table.codes.shape[1]
     longer = table.sids.shape[1] > table.codes.shape[1]
     policy = policy or noted.policy or ("suffix" if longer else None)
-    rules = Rules(levels, policy, table.item_id, overflow=longer, goes_on=noted.goes_on)
+    rules = replace(noted, levels=levels, policy=policy, overflow=longer)
     violations = Violations()
     with tempfile.TemporaryDirectory(prefix="semid-") as folder:
         verify(

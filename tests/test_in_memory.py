@@ -139,3 +139,31 @@ def test_what_is_refused(catalog):
     once = table.retire(["item 3"])
     with pytest.raises(SemidError, match="does not have the items 'item 3'"):
         once.retire(["item 3"])
+
+
+def test_what_is_saved_comes_back_and_goes_on(catalog, tmp_path):
+    model, ids, x_nd = catalog
+    table = IdTable.assign(model, ids[:100], x_nd[:100]).retire(["item 4"], now=NOON)
+    assert table.metadata["summary"]["items"] == 99
+    table.save(tmp_path / "ids")
+    back = semid.read_ids(tmp_path / "ids")
+    assert by_item(back) == by_item(table)
+    assert back.retired.equals(table.retired)
+    more, _ = back.append(model, ids[:120], x_nd[:120], now=NOON)
+    assert len(more) == 120
+    assert more.retired is None
+    with pytest.raises(SemidError, match=r"ids exists; choose another path, or overwrite=True"):
+        more.save(tmp_path / "ids")
+    more.save(tmp_path / "ids", overwrite=True)
+    assert by_item(semid.read_ids(tmp_path / "ids")) == by_item(more)
+    more.save(tmp_path / "ids.parquet")
+    assert semid.read_ids(tmp_path / "ids.parquet").metadata == more.metadata
+    with pytest.raises(SemidError, match="for which a single file has no place"):
+        table.save(tmp_path / "other.parquet")
+    frame = more.to_pandas()
+    on, _ = IdTable.from_arrow(frame).append(model, ids[:130], x_nd[:130], now=NOON)
+    assert len(on) == 130
+    with pytest.raises(SemidError, match="item ids given are int64 but the table's are string"):
+        more.append(model, list(range(5)), x_nd[:5])
+    with pytest.raises(SemidError, match="item ids given are int64"):
+        more.retire([3])

@@ -425,3 +425,54 @@ def test_a_version_links_to_the_full_parts_of_the_one_before(nights, world, tmp_
     assert read_ids(store).metadata["summary"]["items"] == 359
     done = run_here("verify", store, *model, "--embeddings", tmp_path / "embeddings.parquet")
     assert done.code == 0, done.err
+
+
+def test_a_night_of_changed_embeddings_alone_is_listed_and_verified(nights, world, tmp_path):
+    store = tmp_path / "ids"
+    assert nights(range(100)).code == 0
+    before = sids_of(store)
+    done = nights(range(100), "--json", moved=(3, 8)).json
+    assert (done["output"], done["summary"]["drifted"]) == (str(store / "v0002"), 2)
+    listed = pq.read_table(store / "v0002" / "_drifted.parquet")
+    assert sorted(listed["item_id"].to_pylist()) == [IDS[3], IDS[8]]
+    assert sids_of(store) == before
+    fresh = ("--embeddings", tmp_path / "embeddings.parquet")
+    done = run_here("verify", store, "--model", world / "model", *fresh)
+    assert done.code == 0, done.out
+    assert nights(range(100), "--json", moved=(3, 8)).json["up_to_date"]
+    # Those that are moved have no codes that they keep.
+    done = nights(range(100), "--move-drifted", 0, "--json", moved=(3, 8)).json
+    assert done["summary"]["moved_for_drift"] == 2
+    assert not (store / "v0003" / "_drifted.parquet").exists()
+    assert run_here("verify", store, "--model", world / "model", *fresh).code == 0
+
+
+def test_ids_that_were_rolled_back_are_nobody_elses(nights, world, tmp_path):
+    store = tmp_path / "ids"
+    assert nights(range(50)).code == 0
+    assert nights(range(60)).code == 0
+    out_of_sight = {sids_of(store)[IDS[number]] for number in range(50, 60)}
+    assert run_here("rollback", store).code == 0
+    # The vectors of those, by other items.
+    table = table_of(range(50, 60)).set_column(
+        0, "item_id", pa.array([f"other {number}" for number in range(10)])
+    )
+    pq.write_table(table, tmp_path / "others.parquet")
+    assign = ("--model", world / "model", "--output", store, "--publish")
+    assert run_here("assign", tmp_path / "others.parquet", *assign).code == 0
+    assert not out_of_sight & set(sids_of(store).values())
+    (tmp_path / "gone.txt").write_text(IDS[1])
+    assert run_here("retire", store, tmp_path / "gone.txt").code == 0
+    assert {tuple(r["sid"]) for r in retired_in(store / "v0004")} >= out_of_sight
+    assert nights(range(70)).code == 0
+    assert not out_of_sight & set(sids_of(store).values())
+
+
+@pytest.mark.parametrize("name", ["it's ids", 'say "ids"'])
+def test_a_path_with_quotes(nights, tmp_path, name):
+    done = nights(range(60), "--max-suffix", 40, output=name)
+    assert done.code == 0, done.err
+    assert nights(range(80), "--max-suffix", 40, output=name).code == 0
+    done = nights(range(90), "--max-suffix", 41, output=name)
+    assert "the max suffix of" in done.error
+    assert "is 40, but 41 was asked for" in done.error

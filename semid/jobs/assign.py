@@ -13,6 +13,7 @@ from semid.appending import Rules
 from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.assignment import Assigner
 from semid.collisions import CollisionConfig
+from semid.collisions.settings import require_room
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.id_columns import ids_schema
@@ -102,6 +103,7 @@ def assign(
     _require_id_column(table, item_id)
     target = output_path(output) if publish else table_path(output)
     _require_sense(target, publish=publish, fresh=fresh, keep=keep, previous=previous, rules=rules)
+    require_room(tuple(header["levels"]), table.num_rows, config)
     ordered = _ordered(table, items, config, item_id)
     task = Task(
         table,

@@ -30,6 +30,7 @@ from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
+from semid.rolled_back import rolled_back
 from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import RETIRED, Batches, having, open_retired, retired_schema
@@ -64,9 +65,10 @@ class Task:
         """Build the next version of a store; None when it would be the one before."""
         staged, summary = self.build(stage, manifest, before, "")
         names = ("new", "came_back", "moved_for_drift")
-        if before is not None and not any(summary[name] for name in names):
-            return None, summary
-        return staged, summary
+        if before is None or any(summary[name] for name in names):
+            return staged, summary
+        # The items are those of the version before; what is known of their drift may not be.
+        return (None if _list(before) == _list(staged) else staged), summary
 
     def build(
         self, stage: Path, manifest: Manifest, before: Path | None, suffix: str
@@ -74,10 +76,11 @@ class Task:
         """Write the table to the stage; it goes on from the one in `before`, if there is one."""
         length = len(self.header["levels"]) + self.config.has_suffix
         made: dict[str, Any] = {"policy": self.config.policy, "sid_length": length}
+        bound = {"max_suffix": self.config.max_suffix}
         encoder = encoder_fingerprint(self.table)
         if before is not None:
             previous = open_table(before)
-            require_same_origin(previous, self.table, self.assigner, made)
+            require_same_origin(previous, self.table, self.assigner, made | bound)
             encoder = encoder or read_metadata(previous).get("encoder_fingerprint")
         raw: ParquetTable = self.encode(self.table, self.assigner, stage / "raw", what="assign")
         if self.ordered is not None and self.ordered is not self.table:
@@ -90,8 +93,10 @@ class Task:
         staged = stage / f"ids{suffix}"
         summary = {**made, "levels": self.header["levels"]}
         schema = ids_schema(id_type(self.table, self.assigner.item_id), self.assigner.item_id)
-        # Every row twice: once to be ranked, once to be given its SID.
-        with bar("collisions", 2 * self.table.num_rows, "rows", show=self.show) as shown:
+        # Every row twice, once to be ranked and once to be given its SID; three times more where a
+        # table is there already.
+        passes = 2 if before is None else 5
+        with bar("collisions", passes * self.table.num_rows, "rows", show=self.show) as shown:
             found = self._resolved(partial(_counted, raw, shown), stage, before)
             summary |= asdict(found.report) | found.facts
             metadata = {METADATA_KEY: json.dumps(manifest | origin | {"summary": summary})}
@@ -121,10 +126,10 @@ class Task:
         item_id = self.assigner.item_id
         if before is None:
             return resolve(fresh, self.config, resources, around, item_id=item_id)
-        previous, retired = open_table(before), open_retired(before)
+        previous = open_table(before)
         return append(
             fresh,
-            Table(_rows(previous), None if retired is None else _rows(retired)),
+            Table(_rows(previous), self._held(before)),
             self.config,
             self.rules,
             resources,
@@ -132,6 +137,13 @@ class Task:
             item_id=item_id,
             judge=partial(require_own_encoder, self.table, previous, self.assigner),
         )
+
+    def _held(self, before: Path) -> Batches:
+        """Stream the retired rows, and those that a rollback took out of sight."""
+        retired = open_retired(before)
+        sources = [] if retired is None else [_rows(retired)]
+        sources += rolled_back(before, self.assigner.item_id, self.rules.now)
+        return lambda: chain.from_iterable(source() for source in sources)
 
     def _embeddings(self, row_m: Any) -> Iterator[Any]:
         return stream_rows(self.table, self.assigner.widths, row_m)
@@ -188,6 +200,14 @@ class Task:
         )
         if twice is not None:
             raise RuntimeError(f"two items were given the ID {twice}; nothing was published")
+
+
+def _list(folder: Path) -> pa.Table | None:
+    """Return the list of drifted items of a version."""
+    table = open_drifted(folder)
+    if table is None:
+        return None
+    return pa.Table.from_batches(table.batches(table.schema.names), table.schema)
 
 
 def _rows(table: ParquetTable) -> Batches:

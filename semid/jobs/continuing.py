@@ -40,7 +40,7 @@ def require_same_origin(
     previous : ids table
     fresh : embeddings of the rows that are to join it
     assigner : gives them codes
-    made : what the summaries of both must say: ``policy`` and ``sid_length``
+    made : what both must say: ``policy``, ``sid_length`` and ``max_suffix``
     """
     shown, item_id = display_path(previous.name), assigner.item_id
     previous.require([item_id])
@@ -62,7 +62,7 @@ def require_same_origin(
             f"{shown} was assigned from embeddings of the encoder {encoder}, but those of "
             f"{display_path(fresh.name)} are of {mine}; embed the items with the first"
         )
-    summary = noted.get("summary", {})
+    summary = noted.get("collisions", {}) | noted.get("summary", {})
     for name, value in made.items():
         if summary.get(name) != value:
             raise SemidError(
