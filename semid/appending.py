@@ -72,9 +72,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Raise `SemidError` for numbers that cannot be."""
-        for name, value in (("drift", self.move_drifted), ("days", self.reclaim_after)):
+        for name in ("move_drifted", "reclaim_after"):
+            value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise SemidError(f"the {name} given are {value}; they must be 0 or more")
+                raise SemidError(f"{name} is {value}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
