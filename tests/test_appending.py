@@ -410,9 +410,9 @@ def test_ids_of_any_letters_are_kept_apart(tmp_path):
 
 def test_what_cannot_be_is_refused(tmp_path):
     for given_, message in (
-        ({"move_drifted": -0.1}, r"the drift given are -0\.1; they must be 0 or more"),
-        ({"move_drifted": float("nan")}, "the drift given are nan"),
-        ({"reclaim_after": -1}, "the days given are -1; they must be 0 or more"),
+        ({"move_drifted": -0.1}, r"move_drifted is -0\.1; it must be 0 or more"),
+        ({"move_drifted": float("nan")}, "move_drifted is nan"),
+        ({"reclaim_after": -1}, "reclaim_after is -1; it must be 0 or more"),
     ):
         with pytest.raises(SemidError, match=message):
             Rules(START, **given_)
