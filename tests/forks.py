@@ -82,12 +82,17 @@ def wait_until(condition, seconds=20.0):
 
 
 def end(process, signal_number):
-    """Signal a process; check that the processes it started end with it."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    if signal_number == signal.SIGINT:
-        os.killpg(process.pid, signal_number)  # as a terminal does
-    else:
-        process.send_signal(signal_number)
+    """Signal a process; check that the processes it started end with it.
+
+    It may have ended by itself just now, and is then taken as it is.
+    """
+    family = []
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        family = psutil.Process(process.pid).children(recursive=True)
+        if signal_number == signal.SIGINT:
+            os.killpg(process.pid, signal_number)  # as a terminal does
+        else:
+            process.send_signal(signal_number)
     out, err = process.communicate(timeout=60)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
