@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from semid.artifact import read_artifact
 from semid.id_reading import read_ids
 from semid.jobs.job import produce
-from semid.jobs.mapping import write_table
+from semid.jobs.mapping import interrupts_held, write_table
 from semid.manifests import METADATA_KEY, digest, read_manifest
 from semid.outputs import staging
 
@@ -425,6 +425,26 @@ def test_an_interrupt_at_any_time_says_what_is_kept(tmp_path, large, forks):
 
 def parts_in(stage):
     return sorted((stage / "parts").glob("part-*.parquet")) if stage.exists() else []
+
+
+def test_an_interrupt_waits_for_processes_that_start():
+    """The signal may reach any thread of the process, and yet ends what the main thread does."""
+    go, started, ended = threading.Event(), [], threading.Event()
+
+    def send():
+        go.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.set()
+
+    threading.Thread(target=send).start()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with interrupts_held():
+            go.set()
+            assert ended.wait(10)
+            started += [str(number) for number in range(1000)]
+        pytest.fail("the interrupt was lost")
+    assert len(started) == 1000
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_interrupted_embedding_keeps_its_finished_parts(tmp_path):

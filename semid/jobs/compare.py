@@ -169,9 +169,9 @@ def _in_child(entry: Entry, number: int, protocol: _Protocol, made: Path) -> Non
     """Run in a process that has done nothing else, so that its memory is the run's own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, end_with_parent) as pool:
-        with interrupts_held():
-            done = pool.submit(_run, entry, number, protocol)
         try:
+            with interrupts_held():
+                done = pool.submit(_run, entry, number, protocol)
             row = done.result()
         except BrokenProcessPool as error:
             raise SemidError(

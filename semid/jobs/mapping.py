@@ -196,12 +196,24 @@ def _map_in_processes(
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Start processes here: they never hear Ctrl-C; the parent does, and ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Start processes here: they never hear Ctrl-C; the parent does, afterwards, and ends them.
+
+    One that is interrupted while it hands its task to a process would leave that to fail aloud.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    heard: list[int] = []
+    # The signal may reach any thread, and Python then interrupts this one: it needs both.
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        for number in heard[:1]:
+            signal.raise_signal(number)
 
 
 def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
