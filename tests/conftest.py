@@ -188,7 +188,7 @@ def forks(tmp_path_factory):
     from forks import Forks
 
     made = Forks(tmp_path_factory.mktemp("forks") / "log")
-    made.start("--version").communicate(timeout=60)  # the imports are done
+    made.start("--version").communicate(timeout=180)  # the imports are done
     yield made
     made.parent.stdin.close()
     made.parent.wait()

@@ -73,7 +73,7 @@ class Forks:
         return "", self.log.read_text()
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
@@ -93,7 +93,7 @@ def end(process, signal_number):
             os.killpg(process.pid, signal_number)  # as a terminal does
         else:
             process.send_signal(signal_number)
-    out, err = process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(family, timeout=10)
+    out, err = process.communicate(timeout=180)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     return out, err

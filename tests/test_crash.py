@@ -513,7 +513,7 @@ def test_a_killed_worker_is_told_with_the_way_on(tmp_path):
     workers = psutil.Process(process.pid).children()
     spawned = [w for w in workers if "spawn_main" in " ".join(w.cmdline())]
     spawned[0].kill()  # as the kernel does when memory runs out
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 2, err
     assert "Traceback" not in err
     assert "a worker process was ended from outside" in err.splitlines()[-1]
@@ -586,7 +586,7 @@ def test_a_second_writer_is_told(tmp_path, world):
     said = run_here(*arguments).error
     other = run_here(*arguments, "--seed", "5", "--overwrite").error
     first.send_signal(signal.SIGCONT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=180)
     assert first.returncode == 0, err
     assert said == other
     assert said.startswith("another semid job is writing ")

@@ -345,7 +345,7 @@ def test_a_second_writer_is_told_and_the_lock_is_free_after_a_kill(night, world,
         assert current(store) == before
         assert len(read_ids(store)) in (600, 599)
         first.send_signal(way)
-        first.communicate(timeout=60)
+        first.communicate(timeout=180)
         assert (current(store) == before) == (way == signal.SIGKILL)
     done = run_here("retire", store, tmp_path / "gone.txt", "--json").json
     assert done["summary"]["retired"] == 2

@@ -96,7 +96,7 @@ def run_life(tables, forks):
             while True:
                 began = time.monotonic()
                 process = forks.start(*command)
-                limit = 60.0
+                limit = 180.0
                 if clock is not None and kills < most and tries < 8:
                     limit = clock.uniform(0, 1.1) * seconds[what]
                 try:
