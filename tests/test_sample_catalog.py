@@ -52,11 +52,10 @@ def test_committed_files_are_what_the_script_makes(tmp_path: Path) -> None:
         assert pq.read_table(tmp_path / "made" / name).equals(pq.read_table(DATA / name)), name
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_another_catalog(tmp_path: Path) -> None:
-    first, again = generate(tmp_path / "first", 1), generate(tmp_path / "again", 1)
+def test_another_seed_makes_another_catalog(tmp_path: Path) -> None:
+    other = generate(tmp_path / "other", 1)
     for name in FILES:
-        assert (first / name).read_bytes() == (again / name).read_bytes(), name
-        assert not pq.read_table(first / name).equals(pq.read_table(DATA / name)), name
+        assert not pq.read_table(other / name).equals(pq.read_table(DATA / name)), name
 
 
 def test_files_stay_small() -> None:
