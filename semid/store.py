@@ -19,7 +19,7 @@ from pathlib import Path
 from semid.errors import SemidError, display_path
 from semid.manifests import Manifest, note_files, read_manifest
 from semid.outputs import hold, sync, sync_one, translate_os_errors
-from semid.tables import CURRENT, VERSION
+from semid.versions import CURRENT, VERSION, named, refuse_to_guess, version_number
 
 _LOCK = ".lock"
 
@@ -34,11 +34,7 @@ def versions(store: Path) -> list[str]:
     if not store.is_dir():
         return []
     names = [p.name for p in store.iterdir() if p.is_dir() and VERSION.fullmatch(p.name)]
-    return sorted(names, key=_number)
-
-
-def _number(version: str) -> int:
-    return int(version[1:])
+    return sorted(names, key=version_number)
 
 
 def current(store: Path) -> str | None:
@@ -51,13 +47,7 @@ def current(store: Path) -> str | None:
     """
     if not is_store(store):
         return None
-    name = (store / CURRENT).read_text(errors="replace").strip()
-    if not VERSION.fullmatch(name) or not (store / name).is_dir():
-        raise SemidError(
-            f"{display_path(store / CURRENT)} names {name!r}, which is no version that is there "
-            f"({', '.join(versions(store)) or 'none is'}); semid rollback --to writes it anew"
-        )
-    return name
+    return named(str(store), (store / CURRENT).read_text(errors="replace"), versions(store))
 
 
 def require_store(store: Path) -> None:
@@ -91,7 +81,7 @@ def add_version(store: Path, staged: Path, manifest: Manifest) -> str:
     """Move a finished folder into the store as its next version; readers do not see it yet."""
     note_files(staged, manifest)
     sync(staged)
-    name = f"v{max(map(_number, versions(store)), default=0) + 1:04d}"
+    name = f"v{max(map(version_number, versions(store)), default=0) + 1:04d}"
     staged.rename(store / name)
     sync_one(store)
     return name
@@ -169,13 +159,15 @@ def rollback(store: Path, to: str | None = None) -> tuple[str, str]:
 def _before(store: Path, version: str, there: list[str]) -> str:
     """Return the version that one was made from; of one that does not say so, the next older."""
     shown = display_path(store)
-    made = (read_manifest(store / version) or {}).get("plan", {}) if version in there else {}
-    older = there[: there.index(version)] if version in there else []
+    if not is_store(store):
+        refuse_to_guess(str(store), there)
+    named(str(store), version, there)
+    made = (read_manifest(store / version) or {}).get("plan", {})
+    older = there[: there.index(version)]
     found = made.get("previous", older[-1] if older else None)
     if found is None:
         raise SemidError(
-            f"{shown} has no version before {version or 'the first'}; its versions are "
-            f"{', '.join(there)}"
+            f"{shown} has no version before {version}; its versions are {', '.join(there)}"
         )
     if found not in there:
         raise SemidError(
@@ -191,7 +183,7 @@ def resolve_table(path: str | Path) -> Path:
     Raises
     ------
     SemidError
-        When the path is a URI, or as `current`.
+        When the path is a URI, there are versions but none is current, or as `current`.
     """
     if "://" in str(path):
         raise SemidError(
@@ -199,5 +191,7 @@ def resolve_table(path: str | Path) -> Path:
             "items beside it: copy it there"
         )
     place = Path(path)
-    name = current(place)
-    return place if name is None else place / name
+    if (name := current(place)) is None:
+        refuse_to_guess(str(place), versions(place))
+        return place
+    return place / name

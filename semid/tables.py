@@ -9,7 +9,6 @@ stand for. Nothing here holds more than a few batches in memory.
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from semid.errors import SemidError, display_path, first_few
-
-# The file of a store that names the version to read; see `semid.store`.
-CURRENT = "CURRENT"
-VERSION = re.compile(r"v\d{4,}")
+from semid.versions import CURRENT, VERSION, named, refuse_to_guess, version_number
 
 # What to do about a missing column of semid's own.
 _HINTS = {
@@ -265,17 +261,19 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
 
 def _current(filesystem: pafs.FileSystem, folder: str) -> str:
     """Return the folder of a store's current version; any other folder is its own."""
-    pointer = f"{folder.rstrip('/')}/{CURRENT}"
-    if filesystem.get_file_info(pointer).type != pafs.FileType.File:
-        return folder
-    with filesystem.open_input_file(pointer) as source:
-        version = source.read(64).decode("utf-8", "replace").strip()
-    if not VERSION.fullmatch(version):
-        raise SemidError(
-            f"{display_path(pointer)} holds {version!r}, not the name of a version such as v0001; "
-            "semid rollback writes it anew"
-        )
-    return f"{folder.rstrip('/')}/{version}"
+    base, content = folder.rstrip("/"), None
+    pointer = f"{base}/{CURRENT}"
+    if filesystem.get_file_info(pointer).type == pafs.FileType.File:
+        with filesystem.open_input_file(pointer) as source:
+            content = source.read(64).decode("utf-8", "replace")
+    # Listed after that is read: it may name a version that was added in between.
+    inside = filesystem.get_file_info(pafs.FileSelector(base))
+    names = (PurePosixPath(entry.path).name for entry in inside)
+    there = sorted(filter(VERSION.fullmatch, names), key=version_number)
+    if content is not None:
+        return f"{base}/{named(base, content, there)}"
+    refuse_to_guess(base, there)
+    return folder
 
 
 def _footer(filesystem: pafs.FileSystem, file: str) -> pq.FileMetaData:

@@ -20,7 +20,7 @@ ROOT = Path(semid.__file__).parent
 RANKS: tuple[tuple[str, ...], ...] = (
     # what everything may say
     ("errors", "arrays"),
-    ("manifests", "database"),
+    ("manifests", "database", "versions"),
     # codes as arrays; files; settings
     (
         "ids",

@@ -29,7 +29,8 @@ from semid.manifests import (
 )
 from semid.outputs import publish, staging, sweep, translate_os_errors
 from semid.store import is_store
-from semid.tables import VERSION, ParquetTable
+from semid.tables import ParquetTable
+from semid.versions import VERSION
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from semid.store import (
 )
 from semid.table_index import INDEX, build_index
 from semid.tables import ParquetTable, open_table
+from semid.versions import refuse_to_guess
 
 # Takes the staging folder, the manifest and the current version's folder, if there is one; returns
 # the folder to publish, or None when there is nothing to change, and the summary.
@@ -94,8 +95,5 @@ def _current(store: Path) -> tuple[str | None, Manifest]:
 
 def _refuse_pointless(store: Path, before: str | None, found: str | None) -> None:
     """Refuse to guess among versions when none is current; a first one that was found is clear."""
-    if before is None and versions(store) not in ([], [found]):
-        raise SemidError(
-            f"{display_path(store)} has versions but none is current; choose one with semid "
-            "rollback --to"
-        )
+    if before is None and versions(store) != [found]:
+        refuse_to_guess(str(store), versions(store))
