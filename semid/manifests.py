@@ -167,7 +167,7 @@ def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> N
 def difference(old: Any, new: Any, at: str = "") -> str:
     """Name the first place where two plans differ: ``settings.levels: [256] there, [64] now``."""
     if at.startswith("inputs.") and None not in (old, new):
-        return f"it was made from other {at.removeprefix('inputs.')}"
+        return f"it was made from another input '{at.removeprefix('inputs.')}'"
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*new, *(key for key in old if key not in new)]:
             if old.get(key) != new.get(key):

@@ -122,7 +122,7 @@ def drift(summary: Mapping[str, Any]) -> str:
     lines += ["", aligned(used), "", aligned(there), ""]
     for name in ("ratio", "fresh", "expected", "known", "known_before", "new", "table_held_out"):
         if error[name] is not None:
-            lines.append(f"error: {name.replace('_', ' ')} {error[name]:.4g}")
+            lines.append(f"quantisation error, {name.replace('_', ' ')}: {error[name]:.4g}")
     for name in ("explained", "explained_before"):
         if summary[name] is not None:
             lines.append(f"{name.replace('_', ' ')}: {summary[name]:.1%} of the variance")

@@ -319,6 +319,18 @@ def test_show_describes_tables(world):
 # settings
 
 
+def test_show_of_what_lies_beside_a_table(tmp_path):
+    # A check that found nothing writes no rows; what a store holds beside its parts is its own.
+    empty = pa.table(
+        {"item_id": pa.array([], pa.string()), "sid": pa.array([], pa.list_(pa.int32()))}
+    )
+    pq.write_table(empty, tmp_path / "violations.parquet")
+    assert run_here("show", tmp_path / "violations.parquet", "--json").json["rows"] == 0
+    for name, foreign in (("_drifted.parquet", False), ("drifted.parquet", True)):
+        pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / name)
+        assert ("note" in run_here("show", tmp_path / name, "--json").json) is foreign
+
+
 def test_settings_come_from_a_file_and_are_overridden(tmp_path, world):
     (tmp_path / "fit.toml").write_text(
         'quantizer = "rqkmeans"\nlevels = [4, 4]\nseed = 3\n[kmeans]\niterations = 5\n'

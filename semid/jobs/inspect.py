@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
             "metrics": read_json(folder / METRICS),
             "settings": header["config"],
         }
-    table = open_table(path)
+    table = open_table(path, allow_empty=True)
     metadata = read_metadata(table)
     names = table.schema.names
     what = "ids table" if SID in names else "embeddings" if EMBEDDING in names else "table"
@@ -160,9 +161,10 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     fields = sorted(table.schema, key=lambda field: field.name != item_id)
     facts["columns"] = {field.name: str(field.type) for field in fields}
     if SID in names:
-        first = next(iter(table.batches(names, rows=5))).to_pylist()
-        facts["first rows"] = first
-    elif not metadata and what == "table":
+        facts["first rows"] = [
+            row for batch in islice(table.batches(names, rows=5), 1) for row in batch.to_pylist()
+        ]
+    elif not (metadata or what != "table" or folder.name.startswith("_")):
         facts["note"] = f"{display_path(path)} was not written by semid"
     return facts
 
