@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 from measuring import machine, semid
 
 WIDTH = 64
-LEVELS = ("256,256,256", "256,256,256,256")
 
 
 def layered(rows: int) -> npt.NDArray[np.float32]:
-    """Groups of very unequal sizes, in each 40 kinds of items, of which some hardly differ."""
+    """Make groups of very unequal sizes, in each 40 kinds of items, of which some hardly differ."""
     random = np.random.default_rng(0)
     group_n = random.zipf(1.6, rows) % 500
     kind_n = group_n * 40 + np.minimum(random.geometric(0.12, rows), 40) - 1
@@ -33,7 +32,7 @@ def layered(rows: int) -> npt.NDArray[np.float32]:
 
 
 def copied(rows: int) -> npt.NDArray[np.float32]:
-    """The same, but a tenth of the rows repeat others."""
+    """Make the same, but a tenth of the rows repeat others."""
     x_nd, copies = layered(rows), rows // 10
     x_nd[:copies] = x_nd[copies + np.random.default_rng(1).integers(0, rows - copies, copies)]
     return x_nd
@@ -52,9 +51,9 @@ def write(x_nd: npt.NDArray[np.float32], path: Path) -> Path:
     return path
 
 
-def compare(name: str, table: Path, sample: int, folder: Path) -> None:
+def compare(name: str, table: Path, sample: int, wanted: list[str], folder: Path) -> None:
     """Print what was predicted beside what a training on everything measured."""
-    asked = [part for levels in LEVELS for part in ("--levels", levels)]
+    asked = [part for levels in wanted for part in ("--levels", levels)]
     planned = semid("plan", str(table), "--sample", str(sample), *asked)
     plan = planned.output["summary"]
     advised = plan["recommendation"]["levels"]
@@ -66,7 +65,7 @@ def compare(name: str, table: Path, sample: int, folder: Path) -> None:
     )
     tried = {",".join(map(str, one["levels"])): one for one in plan["candidates"]}
     chosen = [",".join(map(str, advised))] if advised else []
-    for levels in dict.fromkeys([*LEVELS, *chosen]):
+    for levels in dict.fromkeys([*wanted, *chosen]):
         one, model, ids = tried[levels], folder / f"{levels}", folder / f"{levels}.parquet"
         trained = semid(
             *("train", str(table), "--output", str(model), "--levels", levels),
@@ -89,6 +88,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--sample", type=int, default=262_144)
     parser.add_argument("--only", nargs="*", default=["layered", "copied", "gaussian", "beauty"])
+    parser.add_argument("--levels", nargs="*", default=["256,256,256", "256,256,256,256"])
     options = parser.parse_args()
     print(machine())
     makers = {"layered": layered, "copied": copied, "gaussian": gaussian}
@@ -98,7 +98,7 @@ def main() -> None:
                 table = Path(os.environ["SEMID_DATA"], "beauty", "minilm_embeddings.parquet")
             else:
                 table = write(makers[name](options.rows), Path(folder, "embeddings.parquet"))
-            compare(name, table, options.sample, Path(folder))
+            compare(name, table, options.sample, options.levels, Path(folder))
 
 
 if __name__ == "__main__":

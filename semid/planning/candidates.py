@@ -20,8 +20,8 @@ ROWS_EACH = 39
 # Rows that a level is fitted to in a trial, of a sample that has more.
 LEAST_FIT_ROWS, FIT_ROWS_EACH = 65_536, 64
 ITERATIONS = 25
-# Multiplications and additions of all trials: about three minutes of two cores.
-WORK = 1.2e13
+# Multiplications and additions of all trials: about two minutes of two idle cores.
+WORK = 6e12
 
 
 class Shape(NamedTuple):

@@ -23,6 +23,10 @@ _SHAPES = np.geomspace(0.02, 200, 240)
 # A sample is halved while it is this large and has this many rows beyond one for each ID.
 _LEAST_ROWS = 256
 _LEAST_COLLISIONS = 8.0
+# A part from which the sample is predicted has at least as many.
+_CHECKED_ROWS, _CHECKED_COLLISIONS = 2_048, 32.0
+# Of the collisions, what a curve may err by at the ratio that the sample could check.
+CURVE_DOUBT = 0.15
 # Of the collisions, what another seed of the same fit moves; docs/experiments.md has the figures.
 FIT_SPREAD = 0.05
 # Events that may go unseen with a probability of 5% (Hanley & Lippman-Hand, 1983).
@@ -53,11 +57,11 @@ def rarefied(sizes_s: Sizes, rows: int) -> float:
 def distinct(rows: float, sigma_c: Figures, theta_c: Figures) -> Figures:
     """Return how many distinct IDs `rows` rows have, ``(c,)``.
 
-    ``theta / sigma ((1 + rows / theta)^sigma - 1)``, which is Engen's extended negative binomial
-    (Biometrika, 1974); it begins with a slope of 1. Its sigma says how unlike the IDs are: minus infinity for IDs that are all as likely (the
-    birthday problem), below 0 for gamma-distributed ones, 0 for Fisher's log-series (1943), above 0
-    for the power law of a Pitman-Yor process. ``(1 - sigma) / theta`` is the probability that two
-    items share an ID.
+    ``theta / sigma ((1 + rows / theta)^sigma - 1)``, Engen's extended negative binomial
+    (Biometrika, 1974), which begins with a slope of 1. Sigma says how unlike the IDs are: minus
+    infinity for IDs that are all as likely (the birthday problem), below 0 for gamma-distributed
+    ones, 0 for Fisher's log-series (1943), above 0 for the power law of a Pitman-Yor process.
+    ``(1 - sigma) / theta`` is the probability that two items share an ID.
     """
     grown_c, flat_c = np.log1p(rows / theta_c), np.abs(sigma_c) < 1e-9
     safe_c = np.where(flat_c, 1.0, sigma_c)
@@ -137,9 +141,11 @@ class Occupancy:
 def predict(sizes_s: Sizes, total: int) -> Occupancy:
     """Predict the distinct IDs of `total` embeddings from those of a sample of them.
 
-    The range adds up three things: what the same method errs by when it predicts the sample from
-    its halves, quarters and so on, in proportion to the logarithms of the ratios; two standard
-    deviations of the collisions that were counted; and what other seeds of the fit do.
+    By the curve of the sample, less what the same method errs by when it predicts the sample from
+    a part of it, in proportion to the logarithms of the ratios: real IDs are less alike at the rare
+    end than a curve of two parameters says. The range adds that correction once more, two standard
+    deviations of the collisions that were counted, what other seeds of the fit do, and a share of
+    the collisions for the curve, which grows the further it goes beyond what could be checked.
 
     Parameters
     ----------
@@ -149,27 +155,30 @@ def predict(sizes_s: Sizes, total: int) -> Occupancy:
     rows, seen = int(sizes_s.sum()), len(sizes_s)
     if total <= rows:
         spread = FIT_SPREAD * (rows - seen)
-        return Occupancy(seen, seen - spread, min(rows, seen + spread), counted=True)
-    expected = fit_curve(sizes_s, rows).at(total)
-    collisions = total - expected
-    noise = 2 / math.sqrt(max(rows - seen, 1)) + FIT_SPREAD
-    doubt = noise * collisions + _backtest(sizes_s, rows, total / rows) * total
+        return Occupancy(seen, max(seen - spread, 1), min(seen + spread, rows), counted=True)
+    checked, mistaken = _backtest(sizes_s, rows, total / rows)
+    times = math.log(total / rows) / math.log(checked)
+    correction = mistaken * times * total
+    expected = min(max(fit_curve(sizes_s, rows).at(total) - correction, seen), total)
+    share = 2 / math.sqrt(max(rows - seen, 1)) + CURVE_DOUBT * max(times, 1.0) + FIT_SPREAD
+    doubt = share * (total - expected) + abs(correction)
     # Were there as many pairs as can go unseen, the catalog would have so many more.
     unseen = _UNSEEN * (total / rows) ** 2 if rows - seen < _LEAST_COLLISIONS else 0.0
-    low = expected - doubt - unseen
-    return Occupancy(expected, max(low, seen), min(expected + doubt, total), counted=False)
+    low = max(expected - doubt - unseen, seen)
+    return Occupancy(expected, low, min(expected + doubt, total), counted=False)
 
 
-def _backtest(sizes_s: Sizes, rows: int, ratio: float) -> float:
-    """Return by how much of its rows the sample is mistaken when it is predicted from its parts.
+def _backtest(sizes_s: Sizes, rows: int, ratio: float) -> tuple[float, float]:
+    """Predict a sample from a part of it, as many times smaller as the catalog is larger.
 
-    The most of halves, quarters and so on, down to what the sample is of the catalog.
+    Or from the smallest part that a curve can be fitted to. Returns how many times smaller the part
+    is, and by how much of its rows the sample is thought to have too many IDs.
     """
-    part, most = rows // 2, 0.0
-    while part >= max(_LEAST_ROWS, rows / ratio / 2):
-        if part - rarefied(sizes_s, part) < _LEAST_COLLISIONS:
+    checked, mistaken, part = 2.0, 0.0, rows // 2
+    while part >= max(_CHECKED_ROWS, rows / ratio / math.sqrt(2)):
+        if part - rarefied(sizes_s, part) < _CHECKED_COLLISIONS:
             break
-        mistaken = abs(fit_curve(sizes_s, part).at(rows) - len(sizes_s)) / rows
-        most = max(most, mistaken * math.log(ratio) / math.log(rows / part))
+        checked = rows / part
+        mistaken = (fit_curve(sizes_s, part).at(rows) - len(sizes_s)) / rows
         part //= 2
-    return most
+    return checked, mistaken
