@@ -45,7 +45,6 @@ def plan(
     item_id: str = "item_id",
     overwrite: bool = False,
     show: bool = False,
-    owner: str | None = None,
 ) -> Result:
     """Predict what levels would make of a catalog, and recommend some.
 
@@ -66,7 +65,6 @@ def plan(
     item_id : name of the id column
     overwrite : replace a file made by other settings
     show : show progress bars
-    owner : the step of a pipeline that runs it, which may replace what it made before
 
     Raises
     ------
@@ -100,7 +98,6 @@ def plan(
         settings=settings,
         build=build,
         overwrite=overwrite,
-        owner=owner,
     )
 
 
