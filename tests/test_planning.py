@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
@@ -47,6 +47,7 @@ def sizes_of(share_s, rows, seed=0):
     return counts_s[counts_s > 0]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_rarefied_is_the_mean_over_all_ways_to_draw(sizes):
     ids = [number for number, size in enumerate(sizes) for _ in range(size)]
@@ -99,6 +100,7 @@ def test_no_collision_in_a_sample_leaves_room_for_a_few():
     assert found.low == pytest.approx(10_000 - 3 * 10**2)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=200), st.floats(1, 1_000, allow_nan=False))
 def test_the_range_holds_the_expectation_and_is_possible(sizes, times):
     sizes_s = np.array(sizes)

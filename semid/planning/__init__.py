@@ -95,8 +95,9 @@ class Planner:
         found = [levels for levels in found if max(levels) <= self._shape.fit_rows]
         if not found and not wanted.levels:
             raise SemidError(
-                f"{sample.distinct:,} different embeddings are too few to choose levels for, at "
-                f"{ROWS_EACH} rows a codeword; name the ones to try, as in --levels 16,16,16"
+                f"{sample.distinct:,} different embeddings are too few to choose levels that reach "
+                f"{wanted.target:.6g}, at {ROWS_EACH} rows a codeword; name the ones to try, as in "
+                "--levels 16,16,16"
             )
         self.grid = affordable(found, wanted.levels, self._shape)
 

@@ -71,7 +71,7 @@ class Sampler:
     def add(self, x_nd: Matrix) -> None:
         """Look at the next rows of the catalog."""
         word_nd = np.ascontiguousarray(x_nd, np.float32).view(np.uint32)
-        hash_n = word_nd.astype(np.uint64) @ self._weight_d
+        hash_n = np.einsum("nd,d->n", word_nd, self._weight_d, dtype=np.uint64)
         self._hashes.append(hash_n)
         # One of each here; the copies in other batches go in the end.
         drawn_b, first_b = np.unique(hash_n, return_index=True)
