@@ -7,7 +7,7 @@ how. Shapes: s rows of the sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from semid.planning.candidates import ROWS_EACH, Levels, Shape, affordable, cand
 from semid.planning.costs import Catalog, cost, product_rate, vocabulary
 from semid.planning.occupancy import Occupancy, predict
 from semid.planning.sample import Sample
-from semid.planning.spectrum import describe_spectrum, gaussian_error, variances
+from semid.planning.spectrum import Variances, describe_spectrum, gaussian_error, variances
 from semid.planning.trials import Trial, run_trials
 
 # Of the rows, the share that the default training fits to.
@@ -163,7 +163,9 @@ class Planner:
             "counted": sample.is_whole,
         }
 
-    def _candidate(self, trial: Trial, expected: Occupancy, variance_d: Any) -> dict[str, Any]:
+    def _candidate(
+        self, trial: Trial, expected: Occupancy, variance_d: Variances
+    ) -> dict[str, Any]:
         """Return what is predicted of levels on the whole catalog, all but what they cost.
 
         ``uniqueness``, raw, with ``uniqueness_range``, ``counted`` on all embeddings or predicted
@@ -209,4 +211,4 @@ def plan_levels(
     return Planner(sample, spans, wanted or Wanted()).run()
 
 
-__all__: Sequence[str] = ["Planner", "Wanted", "plan_levels"]
+__all__ = ["Planner", "Wanted", "plan_levels"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -99,8 +99,3 @@ def vocabulary(levels: Levels) -> dict[str, Any]:
     """Return what a recommender pays for levels: tokens an item, codewords in all, bits an ID."""
     bits = float(np.log2(np.array(levels, np.float64)).sum())
     return {"tokens": len(levels), "codewords": sum(levels), "bits": bits}
-
-
-def as_catalog(catalog: Catalog) -> dict[str, Any]:
-    """Return what costs go by as plain values."""
-    return asdict(catalog)
