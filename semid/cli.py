@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from semid import __version__
+from semid.cli_analysis import analysis
 from semid.cli_options import (
     Columns,
     Config,
@@ -23,9 +24,10 @@ from semid.cli_options import (
     Output,
     Overwrite,
     Set,
+    read_names,
+    read_sizes,
 )
 from semid.cli_tables import commands
-from semid.errors import SemidError
 from semid.terminal import (
     log,
     log_verdicts,
@@ -92,7 +94,7 @@ def embed(
 
     settings = _settings(config, set_)
     named = {"numeric": numeric, "category": category, "lists": lists, "dates": dates, "text": text}
-    settings |= {key: _names(value) for key, value in named.items() if value is not None}
+    settings |= {key: read_names(value) for key, value in named.items() if value is not None}
     settings |= {} if template is None else {"template": template}
     result = job(
         items,
@@ -151,8 +153,8 @@ def train(
     settings = _settings(config, set_)
     settings |= {} if quantizer is None else {"quantizer": quantizer}
     settings |= {} if seed is None else {"seed": seed}
-    settings |= {} if levels is None else {"levels": _sizes(levels)}
-    settings |= {} if columns is None else {"columns": _names(columns)}
+    settings |= {} if levels is None else {"levels": read_sizes(levels)}
+    settings |= {} if columns is None else {"columns": read_names(columns)}
     result = job(
         embeddings,
         output=output,
@@ -328,12 +330,12 @@ def compare(
     from semid.jobs.compare import compare as job
 
     settings = _settings(config, set_)
-    settings |= {} if columns is None else {"columns": _names(columns)}
+    settings |= {} if columns is None else {"columns": read_names(columns)}
     result = job(
         embeddings,
         output=output,
-        quantizers=None if quantizers is None else _names(quantizers),
-        levels=_sizes(levels),
+        quantizers=None if quantizers is None else read_names(quantizers),
+        levels=read_sizes(levels),
         flat=flat,
         seeds=seeds,
         settings=settings,
@@ -424,6 +426,7 @@ def show(
 
 
 app.add_typer(commands)
+app.add_typer(analysis)
 
 
 def main() -> None:
@@ -435,16 +438,3 @@ def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]
     from semid.config import apply_overrides, read_toml
 
     return apply_overrides(read_toml(config) if config else {}, overrides or [])
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        return [int(size) for size in text.split(",")]
-    except ValueError as error:
-        raise SemidError(
-            f"--levels {text!r}: expected whole numbers separated by commas, such as 256,256,256"
-        ) from error

@@ -1,10 +1,12 @@
-"""Options that several commands share, each with its help."""
+"""Options that several commands share, each with its help, and what reads lists of values."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+
+from semid.errors import SemidError
 
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
 ItemId = Annotated[str, typer.Option("--item-id", help="Name of the item id column.")]
@@ -26,3 +28,24 @@ Set = Annotated[
 EncoderSet = Annotated[
     list[str] | None, typer.Option("--set", help="One encoder setting, such as dim=128.")
 ]
+
+
+def read_names(text: str) -> list[str]:
+    """Read names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_sizes(text: str) -> list[int]:
+    """Read the codewords of each level, separated by commas.
+
+    Raises
+    ------
+    SemidError
+        When one is no whole number.
+    """
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise SemidError(
+            f"--levels {text!r}: expected whole numbers separated by commas, such as 256,256,256"
+        ) from error

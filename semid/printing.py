@@ -137,6 +137,60 @@ def _figures(of: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("-" if of[name] is None else f"{of[name]:.3f}" for name in names)
 
 
+def plan_table(summary: Mapping[str, Any]) -> str:
+    """Lay out the plan of `semid plan`: a row for each candidate, then what to do."""
+    facts, spectrum, advice = (summary[n] for n in ("catalog", "spectrum", "recommendation"))
+    looked = "all of them" if facts["counted"] else f"a sample of {facts['sample']:,}"
+    lines = [
+        f"{facts['items']:,} items x {facts['width']:,} dims; {facts['distinct']:,} embeddings "
+        f"differ (uniqueness at most {facts['highest_uniqueness']:.1%}, up to "
+        f"{facts['most_copied']:,} copies of one), fitted to and measured on {looked}",
+        f"effective rank {spectrum['effective_rank']:.0f}, participation ratio "
+        f"{spectrum['participation_ratio']:.0f}, "
+        + ", ".join(
+            f"{share:.0%} of the variance on {axes} {'axis' if axes == '1' else 'axes'}"
+            for axes, share in spectrum["variance_of_first"].items()
+        ),
+    ]
+    rows = [
+        (
+            *("levels", "", "bits", "raw uniqueness", "range", "error", "Gaussian", "largest"),
+            *("fit", "rqvae", "memory"),
+        ),
+        *(_planned(one, one["levels"] == advice["levels"]) for one in summary["candidates"]),
+    ]
+    lines += ["", aligned(rows, left=2), ""]
+    lines += [
+        f"not tried, for the time it takes: --levels {','.join(map(str, levels))}"
+        for levels in summary["left_out"]
+    ]
+    lines += [f"- {sentence}" for sentence in (advice["reason"], *advice["steps"], summary["note"])]
+    if advice["levels"]:
+        lines.append(f"semid train … --levels {','.join(map(str, advice['levels']))}")
+    return "\n".join(lines)
+
+
+def _planned(one: Mapping[str, Any], chosen: bool) -> tuple[str, ...]:
+    low, high = one["uniqueness_range"]
+    least, most = one["largest_group"]
+    errors = ("-" if one[n] is None else f"{one[n]:.3f}" for n in ("error", "gaussian_error"))
+    return (
+        ",".join(map(str, one["levels"])),
+        "recommended" if chosen else one["verdict"],
+        f"{one['bits']:.0f}",
+        f"{one['uniqueness']:.4f}",
+        f"{low:.3f}-{high:.3f}",
+        *errors,
+        f"{least:,}" if least == most else f"{least:,}-{most:,}",
+        *(_duration(one[f"{name}_seconds"]) for name in ("fit", "rqvae")),
+        f"{max(one['fit_bytes'], one['rqvae_bytes']) / 2**30:.1f} GiB",
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Lay out rows of text in columns, a header first; the column `left` ends ragged, if any."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
@@ -187,4 +241,5 @@ TABLES = {
     "diff": diff_table,
     "verify": verification,
     "drift": drift,
+    "plan": plan_table,
 }

@@ -19,7 +19,7 @@ from semid.terminal import run_app
 
 COMMANDS = (
     *("embed", "train", "align", "assign", "export", "evaluate", "run", "check", "show"),
-    *("diff", "lookup", "retire", "rollback", "verify", "drift"),
+    *("diff", "lookup", "retire", "rollback", "verify", "drift", "plan"),
 )
 
 

@@ -68,6 +68,11 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # quantizers side by side
     ("comparison", "comparison.entries", "comparison.scatter", "comparison.summary"),
     ("comparison.run", "comparison.page"),
+    # which levels to take
+    ("planning.candidates", "planning.occupancy", "planning.spectrum", "planning.sample"),
+    ("planning.trials", "planning.advice"),
+    ("planning.costs",),
+    ("planning",),
     # what jobs map over tables, and the tables that come out
     ("collisions.settings", "collisions.space"),
     ("collisions.crowds", "collisions.spill", "collisions.within"),
@@ -94,14 +99,14 @@ RANKS: tuple[tuple[str, ...], ...] = (
     (
         *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
-        *("jobs.verify", "jobs.drift"),
+        *("jobs.verify", "jobs.drift", "jobs.plan"),
     ),
     ("jobs.align",),
     ("jobs.run",),
     # the command line
     ("printing", "cli_options"),
     ("terminal",),
-    ("cli_tables",),
+    ("cli_tables", "cli_analysis"),
     ("cli",),
     ("__main__",),
 )
