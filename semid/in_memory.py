@@ -36,8 +36,8 @@ from semid.id_columns import (
 from semid.id_metadata import metadata_of
 from semid.manifests import fingerprint
 from semid.outputs import publish, staging, translate_os_errors
-from semid.streams import ROW_GROUP_ROWS, open_writer
-from semid.tombstones import GONE, RETIRED, Batches, buried, having
+from semid.streams import ROW_GROUP_ROWS, Batches, open_writer
+from semid.tombstones import GONE, RETIRED, buried, having
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer

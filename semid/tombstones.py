@@ -6,15 +6,15 @@ the reason, so that an item that comes back is given its ID again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.id_columns import ids_schema
-from semid.streams import rebatched
+from semid.streams import Batches, rebatched
 from semid.tables import ParquetTable, open_table
 
 RETIRED = "_retired.parquet"
@@ -23,8 +23,6 @@ RETIRED_AT, REASON = "retired_at", "reason"
 GONE, MOVED, ROLLED_BACK = "retired", "moved", "rolled back"
 
 _MANY, _LOOKED_UP = 10_000, 1 << 20
-
-Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
 def retired_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
@@ -40,26 +38,6 @@ def open_retired(folder: Path) -> ParquetTable | None:
     """Open the retired rows of a folder table, or None when it has none."""
     place = folder / RETIRED
     return open_table(place, allow_empty=True) if place.is_file() else None
-
-
-def in_force(
-    batches: Iterator[pa.RecordBatch], *, now: datetime, reclaim_after: float | None
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows whose IDs may not be given away yet.
-
-    Parameters
-    ----------
-    now : with a time zone
-    reclaim_after : days after which they may; None for never
-    """
-    for batch in batches:
-        if reclaim_after is not None:
-            limit = pa.scalar(
-                now - timedelta(days=reclaim_after), batch.schema.field(RETIRED_AT).type
-            )
-            batch = batch.filter(pc.greater(batch.column(RETIRED_AT), limit))
-        if batch.num_rows:
-            yield batch
 
 
 def having(rows: Batches, ids: pa.Array, item_id: str, *, inside: bool = True) -> Batches:

@@ -54,7 +54,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.drift",
     ),
     ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
-    ("sid_batches", "table_rows"),
+    ("sid_batches", "table_rows", "sid_sets"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -75,7 +75,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("collisions.overflow", "collisions.balanced", "collisions.merging", "collisions.checking"),
     ("collisions",),
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),
-    ("known_items", "rolled_back", "violations"),
+    ("known_items", "rolled_back", "violations", "graves"),
     ("appending", "row_checks", "explained"),
     ("in_memory",),
     ("id_table", "diff_page"),

@@ -82,15 +82,25 @@ def _require(what: str, found: str, known: tuple[str, ...]) -> None:
         raise SemidError(f"the {what} {found!r} is none of {', '.join(known)}")
 
 
-def require_room(levels: tuple[int, ...], items: int, config: CollisionConfig) -> None:
-    """Raise `SemidError` when there are fewer SIDs than items that need one each."""
+def require_room(
+    levels: tuple[int, ...], items: int, config: CollisionConfig, *, held: int = 0
+) -> None:
+    """Raise `SemidError` when there are fewer SIDs than items that need one each.
+
+    `held` is how many SIDs retired items hold.
+    """
     room = prod(levels)
-    if config.policy != "reassign" or config.overflow == "suffix" or room >= items:
+    if config.policy != "reassign" or config.overflow == "suffix" or room >= items + held:
         return
     shape = " x ".join(map(str, levels))
     raise SemidError(
-        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}; train a "
-        "model with more levels or more codewords, or use --collisions suffix"
+        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}"
+        + (
+            f", of which {held:,} {'is' if held == 1 else 'are'} held for retired items"
+            * (held > 0)
+        )
+        + "; train a model with more levels or more codewords, or use --collisions suffix"
+        + (", or free some with --reclaim-after" * (held > 0))
     )
 
 

@@ -31,9 +31,9 @@ from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.rolled_back import rolled_back
-from semid.streams import prefetch
+from semid.streams import Batches, prefetch
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import RETIRED, Batches, having, open_retired, retired_schema
+from semid.tombstones import RETIRED, having, open_retired, retired_schema
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Task:
         """Stream the retired rows, and those that a rollback took out of sight."""
         retired = open_retired(before)
         sources = [] if retired is None else [_rows(retired)]
-        sources += rolled_back(before, self.assigner.item_id, self.rules.now)
+        sources += rolled_back(before, self.rules.now)
         return lambda: chain.from_iterable(source() for source in sources)
 
     def _embeddings(self, row_m: Any) -> Iterator[Any]:

@@ -27,11 +27,11 @@ from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.rolled_back import rolled_back
 from semid.store import is_store
 from semid.store import rollback as roll_back
+from semid.streams import Batches
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import (
     GONE,
     RETIRED,
-    Batches,
     buried,
     having,
     open_retired,
@@ -107,7 +107,7 @@ def retire(
         facts = manifest | origin | {"summary": summary}
         with bar("retire", table.num_rows - len(leaving), "rows", show=show) as shown:
             write_table(_told(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
-        hidden = (source() for source in rolled_back(previous, item_id, when))
+        hidden = (source() for source in rolled_back(previous, when))
         gone = chain(_gone(table, before, leaving, item_id, when), *hidden)
         write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
         write_json(staged / PARTS_MANIFEST, origin)
