@@ -103,7 +103,7 @@ def compare(
 
 
 def _columns(joined: pa.Table, keys: Sequence[str]) -> tuple[Integers, ...]:
-    """Return the keys of the table, those of the fresh rows, the rows, their places, and who is back."""
+    """Return both keys, the rows, their places, and who is back."""
 
     def column(name: str) -> Integers:
         values: Integers = to_numpy(joined[name].combine_chunks())

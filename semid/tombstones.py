@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from semid.errors import SemidError
 from semid.id_columns import ids_schema
 from semid.streams import Batches, rebatched
 from semid.tables import ParquetTable, open_table
@@ -21,6 +22,9 @@ RETIRED = "_retired.parquet"
 RETIRED_AT, REASON = "retired_at", "reason"
 # Why a row left: its item did, its item was moved to another ID, or its version was rolled back.
 GONE, MOVED, ROLLED_BACK = "retired", "moved", "rolled back"
+
+# Columns of the list of drifted items; see `semid.appending.Appended`.
+_OF_DRIFT = ("fresh_codes", "drift")
 
 _MANY, _LOOKED_UP = 10_000, 1 << 20
 
@@ -32,6 +36,16 @@ def retired_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
         .append(pa.field(RETIRED_AT, pa.timestamp("us", tz="UTC"), nullable=False))
         .append(pa.field(REASON, pa.string(), nullable=False))
     )
+
+
+def require_id_name(item_id: str, where: str) -> None:
+    """Raise `SemidError` for an id column called as another of an ids table, or beside one."""
+    taken = [*retired_schema(pa.int64()).names[1:], *_OF_DRIFT]
+    if item_id in taken:
+        raise SemidError(
+            f"the id column of {where} is called {item_id!r}, as one of the columns of an ids "
+            f"table and of what stands beside it ({', '.join(taken)}); rename it"
+        )
 
 
 def open_retired(folder: Path) -> ParquetTable | None:

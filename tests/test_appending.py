@@ -268,7 +268,7 @@ def test_a_retired_sid_is_free_after_its_days(tmp_path):
     assert facts["new"] == 1
     assert life.sids == {"c": (0, 0, 2), "z": (0, 0, 0)}
     assert life.tombstones() == [("b", (0, 0, 1), GONE)]
-    # a's was given away: when it comes back it is new; b's is free in the meantime, yet still there.
+    # a's was given away: when it comes back it is new; b's is free, yet still there.
     life.days = 45
     facts = life.assign({"a": 0, "b": 0}, reclaim=30)
     assert (facts["new"], facts["came_back"]) == (1, 1)

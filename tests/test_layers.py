@@ -54,7 +54,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.drift",
     ),
     ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
-    ("sid_batches", "table_rows", "sid_sets"),
+    ("sid_batches", "table_rows", "sid_sets", "origin"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -77,11 +77,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),
     ("known_items", "rolled_back", "violations", "graves"),
     ("appending", "row_checks", "explained"),
-    ("in_memory",),
+    ("in_memory", "set_checks", "note_checks", "drift", "drift_verdicts"),
+    ("verification", "in_memory_checks"),
     ("id_table", "diff_page"),
     ("id_reading",),
-    ("set_checks", "note_checks", "drift", "drift_verdicts"),
-    ("verification",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out

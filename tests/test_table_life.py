@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, make_embeddings, run_here
+from conftest import LSA, TINY, make_catalog, make_embeddings, run_here
 
 from semid.id_reading import read_ids
 from semid.jobs.assign import assign as assign_job
@@ -534,6 +534,55 @@ def test_a_fresh_version_that_was_rolled_back_holds_what_is_not_live(nights, tmp
     assert sorted(held) == sorted(hidden - first)
     assert not set(held) & set(sids_of(store).values())
     assert run_here("verify", store).code == 0
+
+
+def test_the_order_of_suffixes_stays_the_same(nights, world, tmp_path):
+    numbers = pa.table({"item_id": IDS, "sales": list(range(500)), "price": [1.0] * 500})
+    pq.write_table(numbers, tmp_path / "items.parquet")
+    by = ("--items", tmp_path / "items.parquet", "--suffix-order")
+    assert nights(range(60), *by, "sales:desc").code == 0
+    said = nights(range(80), *by, "price").error
+    assert "ids/v0001 is sales:desc, but price was asked for; IDs are kept only by" in said
+    said = nights(range(80)).error
+    assert "the suffix order of" in said
+    assert "is sales:desc, but the item id was asked for" in said
+    assert nights(range(80), *by, "sales:desc").code == 0
+
+
+def test_an_id_column_called_as_another_is_refused(nights, world, tmp_path):
+    table = table_of(range(20)).rename_columns(["reason", "embedding"])
+    pq.write_table(table, tmp_path / "e.parquet")
+    done = run_here(
+        *("assign", tmp_path / "e.parquet", "--model", world / "model", "--item-id", "reason"),
+        *("--output", tmp_path / "ids", "--publish"),
+    )
+    assert "e.parquet is called 'reason', as one of the columns of an ids table" in done.error
+
+
+def test_tables_models_and_embeddings_are_of_one_encoder(world, tmp_path):
+    """The same sentence wherever they meet: assign, drift, align."""
+    model, items = world / "model", tmp_path / "items.parquet"
+    first = json.loads((model / "manifest.json").read_text())["encoder_fingerprint"]
+    noted = read_ids(world / "ids.parquet").metadata
+    assert noted["encoder_fingerprint"] == first
+    assert len(noted["input_fingerprint"]) == 16
+    pq.write_table(make_catalog(seed=3), items)
+    other = tmp_path / "other.parquet"
+    assert run_here("embed", items, "--output", other, *LSA).code == 0
+    for command, made in (
+        (("assign", other, "--model", model, "--output", tmp_path / "ids"), "model was trained on"),
+        (
+            *(("drift", world / "ids.parquet", "--model", model, "--embeddings", other),),
+            "ids.parquet was assigned from",
+        ),
+        (
+            *(("align", model, "--to", model, "--embeddings", other, "-o", tmp_path / "aligned"),),
+            "model was trained on",
+        ),
+    ):
+        said = run_here(*command).error
+        assert f"{made} embeddings of the encoder {first}, but those of {other} are of " in said
+        assert said.endswith("; embed the items with the first")
 
 
 @pytest.mark.parametrize("name", ["it's ids", 'say "ids"'])

@@ -93,14 +93,12 @@ def require_room(
     if config.policy != "reassign" or config.overflow == "suffix" or room >= items + held:
         return
     shape = " x ".join(map(str, levels))
+    are = "is" if held == 1 else "are"
+    unused = f", of which {held:,} {are} held for retired items" if held else ""
+    relief = ", or free some with --reclaim-after" if held else ""
     raise SemidError(
-        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}"
-        + (
-            f", of which {held:,} {'is' if held == 1 else 'are'} held for retired items"
-            * (held > 0)
-        )
-        + "; train a model with more levels or more codewords, or use --collisions suffix"
-        + (", or free some with --reclaim-after" * (held > 0))
+        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}{unused}; "
+        f"train a model with more levels or more codewords, or use --collisions suffix{relief}"
     )
 
 

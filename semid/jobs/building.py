@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.appending import DRIFTED, Appended, Rules, Table, append, open_drifted
-from semid.artifact import model_fingerprint
 from semid.assignment import Assigner, space_of
 from semid.collisions import CollisionConfig, Resolved, Resources, Surroundings, resolve
 from semid.collisions.checking import repeated
@@ -30,6 +29,7 @@ from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
+from semid.origin import origin_of
 from semid.rolled_back import rolled_back
 from semid.streams import Batches, prefetch
 from semid.tables import ParquetTable, open_table
@@ -76,18 +76,20 @@ class Task:
         """Write the table to the stage; it goes on from the one in `before`, if there is one."""
         length = len(self.header["levels"]) + self.config.has_suffix
         made: dict[str, Any] = {"policy": self.config.policy, "sid_length": length}
-        bound = {"max_suffix": self.config.max_suffix}
+        told = {
+            "max_suffix": self.config.max_suffix,
+            "suffix_order": self.config.suffix_order,
+        }
         encoder = encoder_fingerprint(self.table)
         if before is not None:
             previous = open_table(before)
-            require_same_origin(previous, self.table, self.assigner, made | bound)
+            require_same_origin(previous, self.table, self.assigner, made | told)
             encoder = encoder or read_metadata(previous).get("encoder_fingerprint")
         raw: ParquetTable = self.encode(self.table, self.assigner, stage / "raw", what="assign")
         if self.ordered is not None and self.ordered is not self.table:
             require_unique_ids(self.ordered, self.assigner.item_id, show=self.show)
         origin = {
-            "model_fingerprint": model_fingerprint(self.assigner.model),
-            "encoder_fingerprint": encoder,
+            **origin_of(self.assigner.model, encoder).note(),
             "collisions": asdict(self.config),
         }
         staged = stage / f"ids{suffix}"

@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from semid.artifact import CONFIG, METRICS, WEIGHTS, model_fingerprint, read_header, read_json
+from semid.artifact import CONFIG, METRICS, WEIGHTS, read_header, read_json
 from semid.assignment import Assigner
 from semid.drift import Coded, measure_drift
-from semid.drift_verdicts import Limits, judge_drift, verdict
+from semid.drift_verdicts import Limits, judged
 from semid.embedding_columns import side_by_side
-from semid.errors import SemidError, display_path
+from semid.errors import display_path
 from semid.explained import Codes, Matrix, explained, explained_before
 from semid.id_columns import CODES, DISTANCE, code_matrix
-from semid.id_metadata import read_metadata
+from semid.jobs.continuing import require_origin
 from semid.jobs.encoding import encode, usual_codes
 from semid.jobs.job import (
     Result,
@@ -87,13 +87,7 @@ def drift(
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         figures = _measure(table, fresh, assigner, stage, memory_gib, show=show)
-        findings = judge_drift(figures, limits)
-        summary = {
-            "verdict": verdict(findings, figures),
-            "retrain_due": any(finding.due for finding in findings),
-            "findings": [asdict(finding) for finding in findings],
-            **figures,
-        }
+        summary = judged(figures, limits)
         write_json(stage / "drift.json", summary)
         return stage / "drift.json", summary
 
@@ -127,12 +121,7 @@ def _refuse_strangers(table: ParquetTable, fresh: ParquetTable, folder: Path, it
     require_types(table.schema, display_path(table.name))
     require_widths(fresh, header["columns"], folder)
     require_like_ids(table, fresh, item_id, "drift needs fresh embeddings of the same catalog")
-    noted, own = read_metadata(table).get("model_fingerprint"), model_fingerprint(folder)
-    if noted not in (None, own):
-        raise SemidError(
-            f"{display_path(table.name)} was assigned by the model {noted} but "
-            f"{display_path(folder)} is {own}; name the model that assigned it"
-        )
+    require_origin(table, folder, fresh)
 
 
 def _measure(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from semid.appending import open_drifted
-from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header, refuse_changed
+from semid.artifact import CONFIG, WEIGHTS, read_header, refuse_changed
 from semid.assignment import Assigner
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
@@ -30,6 +30,7 @@ from semid.jobs.job import (
 from semid.jobs.progress import Bar, bar
 from semid.manifests import Manifest
 from semid.note_checks import check_notes
+from semid.origin import Origin, origin_of
 from semid.row_checks import Rules, require_types
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
@@ -186,12 +187,13 @@ def _verify(
     show: bool,
 ) -> dict[str, Any]:
     table = subject.ids
-    fingerprint = None if subject.model is None else model_fingerprint(subject.model)
+    origin = Origin(None) if subject.model is None else origin_of(subject.model)
     rules = check_notes(
         table,
         violations,
         item_id=subject.item_id,
-        fingerprint=fingerprint,
+        fingerprint=origin.model,
+        inputs=origin.inputs,
         encoder=None if subject.embeddings is None else encoder_fingerprint(subject.embeddings),
         levels=subject.levels,
     )
