@@ -17,12 +17,12 @@ from semid.id_columns import CODES, SID
 from semid.id_metadata import METADATA_KEY, read_metadata
 from semid.ids import MAX_CODES
 from semid.manifests import PARTS_MANIFEST, read_manifest
-from semid.row_checks import Rules
+from semid.row_checks import Contract
 from semid.tables import ParquetTable
 from semid.violations import Violations
 
 
-def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
+def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Contract:
     """Return what a table's metadata says of its rows; no levels, or no policy, where nothing."""
     summary = metadata.get("summary")
     summary = summary if isinstance(summary, dict) else {}
@@ -32,12 +32,11 @@ def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
     overflow = policy == "reassign" and bool(levels) and length == len(levels) + 1
     policy = policy if policy in POLICIES else None
     plan = metadata.get("plan")
-    goes_on = bool({"kept", "retired"} & summary.keys()) or (
-        isinstance(plan, dict) and plan.get("previous") is not None
-    )
+    follows = isinstance(plan, dict) and plan.get("previous") is not None
+    goes_on = follows or not summary.keys().isdisjoint(("kept", "retired"))
     collisions = metadata.get("collisions")
     width = collisions.get("max_suffix", 0) if isinstance(collisions, dict) else 0
-    return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on, width)
+    return Contract(tuple(levels) if known else (), policy, item_id, overflow, goes_on, width)
 
 
 def check_notes(
@@ -49,7 +48,7 @@ def check_notes(
     inputs: str | None = None,
     encoder: str | None = None,
     levels: tuple[int, ...] = (),
-) -> Rules:
+) -> Contract:
     """Check the notes of a table; return what its rows must keep to.
 
     Parameters

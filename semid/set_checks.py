@@ -20,7 +20,7 @@ from semid.collisions.settings import UNIQUE
 from semid.database import fed
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_matrix
 from semid.ids import pack_keys, unpack_keys
-from semid.row_checks import Mask, Rules, check_rows, require_types
+from semid.row_checks import Contract, Mask, check_rows, require_types
 from semid.tables import open_table
 from semid.tombstones import GONE, REASON
 from semid.violations import Violations, codes_text
@@ -48,7 +48,7 @@ class SetChecks:
         self,
         connection: duckdb.DuckDBPyConnection,
         folder: Path,
-        rules: Rules,
+        rules: Contract,
         violations: Violations,
     ) -> None:
         self._connection, self._folder = connection, folder

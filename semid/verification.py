@@ -20,7 +20,7 @@ from semid.database import out_of_core
 from semid.ids import MAX_CODES
 from semid.note_checks import noted_rules
 from semid.origin import Origin
-from semid.row_checks import Rules
+from semid.row_checks import Contract
 from semid.set_checks import Rows, SetChecks
 from semid.violations import Violations
 
@@ -32,7 +32,7 @@ class Beside:
     Attributes
     ----------
     again : item id, ``codes``, ``distance`` and ``margin`` of unique items, made anew from their
-        embeddings, codes in the range of `Rules.levels`
+        embeddings, codes in the range of `Contract.levels`
     retired : item id, ``codes`` and ``sid`` of rows that are gone and whose SIDs stay taken; with
         a ``reason``, those of items that were moved may be of live items, and of one more than once
     drifted : item id of items known to have other codes than their present embedding
@@ -124,7 +124,7 @@ def _check_origin(noted: Mapping[str, Any], origin: Origin, violations: Violatio
 
 def verify(
     rows: Rows,
-    rules: Rules,
+    rules: Contract,
     violations: Violations,
     *,
     beside: Beside,

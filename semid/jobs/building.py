@@ -27,7 +27,7 @@ from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
 from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import Bar, bar, counted
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.origin import origin_of
 from semid.rolled_back import rolled_back
@@ -99,7 +99,9 @@ class Task:
         # table is there already.
         passes = 2 if before is None else 5
         with bar("collisions", passes * self.table.num_rows, "rows", show=self.show) as shown:
-            found = self._resolved(partial(_counted, raw, shown), stage, before)
+            found = self._resolved(
+                lambda: counted(raw.batches(raw.schema.names), shown), stage, before
+            )
             summary |= asdict(found.report) | found.facts
             metadata = {METADATA_KEY: json.dumps(manifest | origin | {"summary": summary})}
             if isinstance(found, Resolved) or before is None:
@@ -195,13 +197,21 @@ class Task:
     def _require_unique(self, written: ParquetTable) -> None:
         if not self.config.is_unique:
             return
+        retired = open_retired(Path(written.name)) if Path(written.name).is_dir() else None
+        tables = [written, *([] if retired is None else [retired])]
         twice = repeated(
-            lambda: (code_matrix(batch.column(0), SID) for batch in written.batches([SID])),
+            lambda: (
+                code_matrix(batch.column(0), SID)
+                for table in tables
+                for batch in table.batches([SID])
+            ),
             self.header["levels"],
-            written.num_rows,
+            sum(table.num_rows for table in tables),
         )
         if twice is not None:
-            raise RuntimeError(f"two items were given the ID {twice}; nothing was published")
+            raise RuntimeError(
+                f"two items, live or retired, have the ID {twice}; nothing was published"
+            )
 
 
 def _list(folder: Path) -> pa.Table | None:
@@ -214,9 +224,3 @@ def _list(folder: Path) -> pa.Table | None:
 
 def _rows(table: ParquetTable) -> Batches:
     return lambda: table.batches(table.schema.names, rows=65_536)
-
-
-def _counted(table: ParquetTable, shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in table.batches(table.schema.names):
-        yield batch
-        shown.update(batch.num_rows)

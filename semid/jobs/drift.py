@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from semid.artifact import CONFIG, METRICS, WEIGHTS, read_header, read_json
 from semid.assignment import Assigner
 from semid.drift import Coded, measure_drift
@@ -30,7 +28,7 @@ from semid.jobs.job import (
     require_unique_ids,
     require_widths,
 )
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import Bar, bar, counted
 from semid.manifests import Manifest, write_json
 from semid.row_checks import require_types
 from semid.streams import rebatched
@@ -139,8 +137,8 @@ def _measure(
     columns = [item_id, CODES, DISTANCE]
     with bar("drift", table.num_rows + raw.num_rows, "rows", show=show) as shown:
         figures = measure_drift(
-            Coded(_counted(table.batches(columns, rows=BATCH_ROWS), shown), table),
-            Coded(_counted(raw.batches(columns, rows=BATCH_ROWS), shown), raw),
+            Coded(counted(table.batches(columns, rows=BATCH_ROWS), shown), table),
+            Coded(counted(raw.batches(columns, rows=BATCH_ROWS), shown), raw),
             levels=header["levels"],
             item_id=item_id,
             holdout=float(header["config"].get("holdout", 0.0)),
@@ -166,9 +164,3 @@ def _pairs(
         yield x_nd, code_matrix(beside[CODES], CODES)
         row += len(x_nd)
         shown.update(len(x_nd))
-
-
-def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        shown.update(batch.num_rows)

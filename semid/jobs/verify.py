@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from semid.appending import open_drifted
 from semid.artifact import CONFIG, WEIGHTS, read_header, refuse_changed
@@ -27,11 +24,11 @@ from semid.jobs.job import (
     require_memory,
     require_widths,
 )
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import bar, counted
 from semid.manifests import Manifest
 from semid.note_checks import check_notes
 from semid.origin import Origin, origin_of
-from semid.row_checks import Rules, require_types
+from semid.row_checks import Contract, require_types
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import REASON, open_retired
@@ -205,7 +202,7 @@ def _verify(
     floats = [name for name in (DISTANCE, MARGIN) if name in table.schema.names]
     with bar("verify", table.num_rows, "rows", show=show) as shown:
         facts = verify_rows(
-            _counted(table.batches([*names, *floats], rows=65_536), shown),
+            counted(table.batches([*names, *floats], rows=65_536), shown),
             rules,
             violations,
             beside=Beside(
@@ -228,12 +225,6 @@ def _verify(
     }
 
 
-def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        shown.update(batch.num_rows)
-
-
 def _placed(examples: dict[str, list[dict[str, Any]]], subject: _Subject) -> dict[str, Any]:
     """Name the file and the row of every example."""
     placed: dict[str, Any] = {}
@@ -246,7 +237,7 @@ def _placed(examples: dict[str, list[dict[str, Any]]], subject: _Subject) -> dic
     return placed
 
 
-def _not_checked(subject: _Subject, rules: Rules) -> list[str]:
+def _not_checked(subject: _Subject, rules: Contract) -> list[str]:
     """Say what was not looked at, and what would have to be given for it."""
     said = []
     if subject.model is None:
