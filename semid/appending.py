@@ -28,15 +28,16 @@ from semid.collisions import (
     resolve,
 )
 from semid.errors import SemidError
+from semid.graves import Graves
 from semid.id_columns import code_column
 from semid.known_items import Comparison, compare, drift
+from semid.streams import Batches
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import MOVED, REASON, RETIRED_AT, buried, having, in_force
+from semid.tombstones import MOVED, buried, having
 
 # Where `Appended.drifted` stands, beside the parts of a folder table.
 DRIFTED = "_drifted.parquet"
 
-Batches = Callable[[], Iterator[pa.RecordBatch]]
 Codes = npt.NDArray[np.int32]
 Integers = npt.NDArray[np.int64]
 
@@ -87,9 +88,9 @@ class Appended:
     before : streams the rows that were there and stay
     is_whole : whether these are all that were there
     added : those that came back, and the new ones in their order
-    retired : retired rows, of items and of SIDs that were left
+    retired : retired rows, of items and of SIDs that were left; to be read after `added`
     drifted : a row for every item whose fresh codes differ from those it keeps: ``codes``,
-        ``fresh_codes`` and ``drift``, how much worse the codes that it keeps describe it, over the
+        ``fresh_codes`` and ``drift``, how much worse the ID that it keeps describes it, over the
         mean squared error of the table
     report : on the raw SIDs of all rows
     facts : how many items were kept, new, …, and what the policy did
@@ -142,25 +143,27 @@ def append(
             "the collision policy sinkhorn moves items that have an ID already; use suffix, "
             "reassign or none for a table that is to be kept"
         )
-    held = _held(table, rules)
-    found = compare(fresh, table.rows, held, levels, resources, item_id)
-    drift_m = drift(found, space, table.rows)
+    graves = Graves(
+        table.retired or (lambda: iter(())), now=rules.now, reclaim_after=rules.reclaim_after
+    )
+    found = compare(fresh, table.rows, graves.rows, levels, resources, item_id)
+    drift_m, at_home_m = drift(found, space, table.rows, graves.rows)
     far_m = np.zeros(len(drift_m), dtype=np.bool_)
     if rules.move_drifted is not None:
-        # Those that come back do so for their IDs.
-        far_m = (drift_m >= rules.move_drifted) & ~found.back_m
+        # Those that come back do so for their IDs; others may have been moved where they belong.
+        far_m = (drift_m >= rules.move_drifted) & ~found.back_m & ~at_home_m
     moved = _ids_of(fresh, found.row_m[far_m], item_id)
     stay = having(table.rows, moved, item_id, inside=False)
     left = _only(table.rows, moved, item_id, rules.now)
     new_n = ~found.known_n
     new_n[found.row_m[far_m]] = True
     judge(np.flatnonzero(new_n))
-    back = _Back(held, found.back)
+    graves.bring_back(found.back)
     around = replace(
         around,
         space=replace(space, latents=_of_rows(space, np.flatnonzero(new_n))),
-        previous=lambda: chain(stay(), back.revived()),
-        retired=lambda: chain(back.others(), left()),
+        previous=lambda: chain(stay(), graves.revived()),
+        retired=lambda: chain(graves.held(), left()),
     )
     facts = {
         "new": int(new_n.sum()) - int(far_m.sum()),
@@ -178,8 +181,8 @@ def append(
     return Appended(
         stay,
         not far_m.any(),
-        chain(back.revived(), rows),
-        chain(back.others(), left()),
+        chain(graves.revived(), graves.passing(rows)),
+        chain(graves.remaining(report.items), left()),
         _drifted(found, fresh, drift_m, ~far_m, item_id),
         report,
         facts,
@@ -190,13 +193,6 @@ def open_drifted(folder: Path) -> ParquetTable | None:
     """Open the list of the drifted items of a folder table, or None when it has none."""
     place = folder / DRIFTED
     return open_table(place, allow_empty=True) if place.is_file() else None
-
-
-def _held(table: Table, rules: Rules) -> Batches:
-    """Stream the retired rows that still hold their SIDs."""
-    if (retired := table.retired) is None:
-        return lambda: iter(())
-    return lambda: in_force(retired(), now=rules.now, reclaim_after=rules.reclaim_after)
 
 
 def _drifted(
@@ -257,28 +253,3 @@ def _only(rows: Batches, ids: pa.Array, item_id: str, now: datetime) -> Batches:
     """Stream the rows of some items as retired ones: their SIDs were left."""
     chosen = having(rows, ids, item_id)
     return lambda: (buried(batch, now=now, reason=MOVED) for batch in chosen())
-
-
-class _Back:
-    """Retired rows, those of items that come back and the others."""
-
-    def __init__(self, held: Batches, place_b: Integers) -> None:
-        self._held, self._place_b = held, place_b
-
-    def revived(self) -> Iterator[pa.RecordBatch]:
-        """Stream rows of the table again."""
-        for batch in self._split(back=True):
-            yield batch.select([n for n in batch.schema.names if n not in (RETIRED_AT, REASON)])
-
-    def others(self) -> Iterator[pa.RecordBatch]:
-        """Stream those that stay retired."""
-        return self._split(back=False)
-
-    def _split(self, *, back: bool) -> Iterator[pa.RecordBatch]:
-        row = 0
-        for batch in self._held():
-            rows = np.arange(row, row + len(batch))
-            row += len(batch)
-            found = batch.filter(pa.array(np.isin(rows, self._place_b) == back))
-            if len(found):
-                yield found

@@ -7,7 +7,7 @@ standard errors, or more than any random draw from the table shows, on top of it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
@@ -88,6 +88,17 @@ def judge_drift(figures: Mapping[str, Any], limits: Limits) -> list[Finding]:
     ]
     found.sort(key=lambda finding: (not finding.due, -finding.excess))
     return [*_encoder(figures), *found]
+
+
+def judged(figures: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Return figures with what they say: ``verdict``, ``retrain_due`` and ``findings``."""
+    findings = judge_drift(figures, limits)
+    return {
+        "verdict": verdict(findings, figures),
+        "retrain_due": any(finding.due for finding in findings),
+        "findings": [asdict(finding) for finding in findings],
+        **figures,
+    }
 
 
 def verdict(findings: list[Finding], figures: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ Shapes: n rows, d dims, l levels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semid.embedding_columns import spans
+from semid.errors import SemidError
 from semid.metrics.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int64]
 
 # Share of what the model explains of its own items below which embeddings are taken for another
 # encoder's: items of an unheard-of kind still keep about half.
 ENCODER = 0.25
 # Nothing can be said of fewer rows, nor by a model that hardly explains its own items.
 LEAST_ROWS, LEAST_EXPLAINED = 64, 0.2
+# Rows to tell an encoder by: in a few places, so that little is read of large row groups.
+PLACES, ROWS_AT_A_PLACE = 16, 256
 
 
 def explained(
@@ -81,3 +86,57 @@ def another_encoder(now: float | None, before: float | None, rows: int) -> str |
         f"these embeddings look like another encoder's: the model explains {now:.0%} of their "
         f"variance but {before:.0%} of its own items'"
     )
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Embeddings that are to join a table.
+
+    Attributes
+    ----------
+    rows : takes row numbers, ascending, and yields the embeddings ``(b, d)``
+    total : how many rows there are
+    name : as a message calls them
+    """
+
+    rows: Callable[[Integers], Iterator[Matrix]]
+    total: int
+    name: str
+
+
+def require_own_encoder(
+    model: Quantizer, usual: Callable[[], Codes], fresh: Fresh, new_m: Integers
+) -> None:
+    """Raise `SemidError` when fresh embeddings look like another encoder's than the model's.
+
+    A sample of the new ones among them is judged; of all, where these are too few.
+
+    Parameters
+    ----------
+    model : gives codes
+    usual : returns codes of items that it knows, ``(n, l)``
+    new_m : numbers of the rows that are new, ascending
+    """
+    before = explained_before(model.metrics)
+    row_m = new_m if len(new_m) >= LEAST_ROWS else np.arange(fresh.total)
+    if not can_tell(before, len(row_m)):
+        return
+    coded = (
+        (x_nd, model.quantize(x_nd).codes_nl)
+        for place in _places(len(row_m))
+        for x_nd in fresh.rows(row_m[place])
+    )
+    sentence = another_encoder(explained(model, usual(), coded), before, len(row_m))
+    if sentence is not None:
+        raise SemidError(
+            f"{fresh.name}: {sentence}; embed the items with the encoder that the model was "
+            "trained with, or train a new model"
+        )
+
+
+def _places(rows: int) -> list[Integers]:
+    """Return row numbers that lie evenly among `rows`, in a few runs; all where these are few."""
+    if rows <= PLACES * ROWS_AT_A_PLACE:
+        return [np.arange(rows)]
+    starts = np.linspace(0, rows - ROWS_AT_A_PLACE, PLACES).astype(np.int64)
+    return [np.arange(start, start + ROWS_AT_A_PLACE) for start in starts]

@@ -15,7 +15,7 @@ from semid.tables import ParquetTable
 
 METADATA_KEY = b"semid"
 # What every version of a table says of where its IDs come from.
-ORIGIN = ("model_fingerprint", "encoder_fingerprint", "collisions")
+ORIGIN = ("model_fingerprint", "input_fingerprint", "encoder_fingerprint", "collisions")
 
 
 def read_metadata(table: ParquetTable) -> dict[str, Any]:

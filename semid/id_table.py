@@ -34,13 +34,17 @@ from semid.id_columns import (
 )
 from semid.id_metadata import METADATA_KEY, metadata_of
 from semid.in_memory import Items, append_items, assign_items, retire_rows, save_rows
+from semid.origin import origin_of
+from semid.tombstones import require_id_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from semid.drift_verdicts import Limits
     from semid.quantizer import Quantizer
     from semid.table_diff import TableDiff
     from semid.table_index import Index
+    from semid.violations import Violations
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,7 @@ class IdTable:
         *,
         collisions: CollisionConfig | str = "suffix",
         order: Any = None,
+        encoder: str | None = None,
         item_id: str = "item_id",
     ) -> IdTable:
         """Give items their IDs, as ``semid assign`` does.
@@ -88,6 +93,7 @@ class IdTable:
         collisions : a policy's name, or all there is to say of it
         order : numbers or times that suffixes go by, ``(n,)``, with ``suffix_order`` in
             `collisions`; its column's name there is of no matter
+        encoder : fingerprint of what made the embeddings, for tables that go on to be told by
 
         Raises
         ------
@@ -95,7 +101,7 @@ class IdTable:
             For bad rows, or as the policy does.
         """
         config = CollisionConfig(collisions) if isinstance(collisions, str) else collisions
-        items = Items(model, item_ids, x, item_id=item_id, order=order)
+        items = Items(model, item_ids, x, item_id=item_id, order=order, encoder=encoder)
         return cls._of_rows(*assign_items(items, config))
 
     def append(
@@ -107,6 +113,7 @@ class IdTable:
         move_drifted: float | None = None,
         reclaim_after: float | None = None,
         order: Any = None,
+        encoder: str | None = None,
         now: datetime | None = None,
     ) -> tuple[IdTable, pa.Table]:
         """Give items that are new to the table IDs that are free in it; the others keep theirs.
@@ -120,7 +127,7 @@ class IdTable:
             `semid.appending.Appended`
         """
         rules = Rules(now or datetime.now(UTC), move_drifted, reclaim_after)
-        items = Items(model, item_ids, x, item_id=self.item_id, order=order)
+        items = Items(model, item_ids, x, item_id=self.item_id, order=order, encoder=encoder)
         rows, retired, drifted, noted = append_items(
             items, self.to_arrow(), self.retired, dict(self.metadata), rules
         )
@@ -191,6 +198,7 @@ class IdTable:
             When lengths differ, there are no rows, an item id is null, occurs twice or is neither
             string nor integer, or codes are not ``(n, l)`` integers from 0.
         """
+        require_id_name(item_id, "the table")
         if len(item_ids) == 0:
             raise SemidError("the table has no rows")
         ids = id_column(item_ids, item_id)
@@ -281,6 +289,67 @@ class IdTable:
                 changes=None if changes is None else Path(changes),
                 item_id=self.item_id,
             )
+
+    def verify(
+        self, model: Quantizer | None = None, item_ids: Any = None, x: Any = None
+    ) -> Violations:
+        """List what is wrong with the table, as ``semid verify`` does; `Violations.total` is 0.
+
+        Parameters
+        ----------
+        model : the one that assigned it, for its fingerprints and levels
+        item_ids, x : items and their embeddings, for their codes to be made anew; need the model
+
+        Raises
+        ------
+        SemidError
+            For bad rows, or embeddings without a model.
+        """
+        from semid.verification import verify_table
+
+        if model is None:
+            if x is not None:
+                raise SemidError("embeddings are given codes only by a model; give it too")
+            return verify_table(self)
+        again = None
+        if x is not None:
+            again = IdTable.assign(model, item_ids, x, collisions="none", item_id=self.item_id)
+        origin = origin_of(model.to_artifact())
+        return verify_table(self, levels=model.levels, again=again, origin=origin)
+
+    def drift(
+        self, model: Quantizer, item_ids: Any, x: Any, *, limits: Limits | None = None
+    ) -> dict[str, Any]:
+        """Say how far fresh items have drifted from the table, and whether a retrain is due.
+
+        Parameters are as of `assign`, and `semid.drift_verdicts.Limits`.
+
+        Returns
+        -------
+        summary : what ``semid drift`` writes: ``verdict``, ``retrain_due``, ``findings`` and the
+            figures of `semid.drift.measure_drift`
+
+        Raises
+        ------
+        SemidError
+            For bad rows, or a table of another model, or one without distances.
+        """
+        from semid.drift_verdicts import Limits
+        from semid.in_memory_checks import drift_of
+
+        items = Items(model, item_ids, x, item_id=self.item_id)
+        return drift_of(items, self.to_arrow(), self.metadata, limits or Limits())
+
+    def align(self, model: Quantizer, item_ids: Any, x: Any) -> Quantizer:
+        """Return a new model with its codes renumbered to agree best with those of the table.
+
+        As ``semid align``; of the items, those that the table has are looked at. The model is the
+        same otherwise. Raises `SemidError` for bad rows, or when the table has none of the items.
+        """
+        from semid.in_memory_checks import aligned
+
+        items = Items(model, item_ids, x, item_id=self.item_id)
+        return aligned(items, self.codes, self.rows_of(item_ids))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the table as ``semid assign`` does: one ``.parquet`` file, or a folder.

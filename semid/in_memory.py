@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +20,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.appending import Rules, Table, append
-from semid.artifact import artifact_fingerprint
 from semid.assignment import space_of
 from semid.collisions import CollisionConfig, Resources, Surroundings, count, resolve
 from semid.embedding_columns import read_rows
 from semid.errors import SemidError, display_path, first_few
+from semid.explained import Fresh, require_own_encoder
 from semid.id_columns import (
     CODES,
     DISTANCE,
     MARGIN,
     code_column,
+    code_matrix,
     id_column,
     ids_schema,
     refuse_duplicates,
 )
 from semid.id_metadata import metadata_of
 from semid.manifests import fingerprint
+from semid.origin import Origin, origin_of, require_same_encoder, require_same_model
 from semid.outputs import publish, staging, translate_os_errors
-from semid.streams import ROW_GROUP_ROWS, open_writer
-from semid.tombstones import GONE, RETIRED, Batches, buried, having
+from semid.streams import ROW_GROUP_ROWS, Batches, open_writer
+from semid.tombstones import GONE, RETIRED, buried, having, require_id_name
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer
+
+# Rows whose codes are decoded for the mean of what a model was fitted to.
+_USUAL_ROWS = 16_384
 
 
 class Items:
@@ -52,12 +58,22 @@ class Items:
     item_ids : unique, ``(n,)``
     x : embeddings ``(n, d)``, as `Quantizer.encode` takes them
     order : what suffixes go by, ``(n,)``; None for the item ids
+    encoder : fingerprint of what made the embeddings, where it is known
     """
 
     def __init__(
-        self, model: Quantizer, item_ids: Any, x: Any, *, item_id: str, order: Any = None
+        self,
+        model: Quantizer,
+        item_ids: Any,
+        x: Any,
+        *,
+        item_id: str,
+        order: Any = None,
+        encoder: str | None = None,
     ) -> None:
+        require_id_name(item_id, "the ids")
         self.model, self.item_id = model, item_id
+        self.origin = origin_of(model.to_artifact(), encoder)
         self.x_nd = read_rows(x, model.widths)[0]
         ids = id_column(item_ids, item_id)
         if len(ids) != len(self.x_nd):
@@ -73,19 +89,31 @@ class Items:
         self.raw = pa.record_batch(columns)
         self._order = None if order is None else pa.array(order)
 
+    @property
+    def codes(self) -> npt.NDArray[np.int32]:
+        """The raw codes, ``(n, l)``."""
+        return code_matrix(self.raw.column(CODES), CODES)
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the rows with their raw codes."""
         return iter([self.raw])
 
-    def around(self) -> Surroundings:
+    def around(self, config: CollisionConfig) -> Surroundings:
         """Return what policies need to know of the model and the order of suffixes."""
+        if bool(config.suffix_order) != (self._order is not None):
+            given = "no order was given" if self._order is None else "an order was given"
+            raise SemidError(
+                f"suffixes go by {config.suffix_order or 'the item id'}, but {given}; give what "
+                "suffix_order names, and only then"
+            )
         return Surroundings(
             self.model.levels,
-            space_of(self.model, self._rows),
+            space_of(self.model, self.rows),
             order=None if self._order is None else self._ordered,
         )
 
-    def _rows(self, row_m: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
+    def rows(self, row_m: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the embeddings of some rows."""
         return iter([self.x_nd[row_m]])
 
     def _ordered(self) -> Iterator[pa.RecordBatch]:
@@ -97,7 +125,9 @@ def assign_items(items: Items, config: CollisionConfig) -> tuple[pa.Table, dict[
     """Give items SIDs; returns the rows of an ids table and what a job would note in it."""
     with tempfile.TemporaryDirectory(prefix="assign-") as folder:
         resources = Resources(Path(folder))
-        found = resolve(items.batches, config, resources, items.around(), item_id=items.item_id)
+        found = resolve(
+            items.batches, config, resources, items.around(config), item_id=items.item_id
+        )
         rows = _table(found.rows, items)
     return rows, _noted(items, config, asdict(found.report) | found.facts)
 
@@ -131,12 +161,21 @@ def append_items(
             config,
             rules,
             Resources(Path(folder)),
-            items.around(),
+            items.around(config),
             item_id=items.item_id,
+            judge=partial(
+                require_own_encoder,
+                items.model,
+                lambda: usual_codes(rows),
+                Fresh(items.rows, len(items.x_nd), "the embeddings given"),
+            ),
         )
         after, gone = _table(added.rows, items), list(added.retired)
     left = pa.Table.from_batches(gone) if gone else None
-    return after, left, added.drifted, _noted(items, config, asdict(added.report) | added.facts)
+    found = _noted(items, config, asdict(added.report) | added.facts)
+    # What nobody says anew is as it was.
+    found["encoder_fingerprint"] = items.origin.encoder or noted.get("encoder_fingerprint")
+    return after, left, added.drifted, found
 
 
 def retire_rows(
@@ -207,6 +246,12 @@ def _stream(table: pa.Table) -> Batches:
     return lambda: iter(table.replace_schema_metadata(None).combine_chunks().to_batches())
 
 
+def usual_codes(rows: pa.Table) -> npt.NDArray[np.int32]:
+    """Return the codes of rows that lie evenly over a table, ``(n, l)``."""
+    step = -(-len(rows) // _USUAL_ROWS)
+    return code_matrix(rows[CODES].combine_chunks(), CODES)[::step]
+
+
 def _table(rows: Iterator[pa.RecordBatch], items: Items) -> pa.Table:
     schema = ids_schema(items.raw.column(0).type, items.item_id)
     return pa.Table.from_batches([batch.cast(schema) for batch in rows], schema)
@@ -216,7 +261,7 @@ def _noted(items: Items, config: CollisionConfig, facts: dict[str, Any]) -> dict
     levels = list(items.model.levels)
     summary = {"policy": config.policy, "levels": levels}
     return {
-        "model_fingerprint": artifact_fingerprint(items.model.to_artifact()),
+        **items.origin.note(),
         "collisions": asdict(config),
         "summary": summary | {"sid_length": len(levels) + config.has_suffix} | facts,
     }
@@ -224,17 +269,17 @@ def _noted(items: Items, config: CollisionConfig, facts: dict[str, Any]) -> dict
 
 def _same(items: Items, noted: dict[str, Any]) -> CollisionConfig:
     """Return the policy of a table, refusing one of another model."""
-    given, made = artifact_fingerprint(items.model.to_artifact()), noted.get("model_fingerprint")
-    if made is None:
+    before = Origin.noted(noted)
+    if before.model is None:
         raise SemidError(
             "the table does not say which model assigned it, so its IDs cannot be kept; use one "
             "that semid assigned"
         )
-    if made != given:
-        raise SemidError(
-            f"the table was assigned by the model {made}, but the one given is {given}; use that "
-            "model, or assign anew"
-        )
+    require_same_model("the table", before, "the one given", items.origin)
+    require_same_encoder(
+        *("the table was assigned from", before.encoder),
+        *("the embeddings given", items.origin.encoder),
+    )
     if "collisions" not in noted:
         raise SemidError(
             "the table does not say by which collision policy its IDs were made; use one that "

@@ -17,12 +17,12 @@ from semid.id_columns import CODES, SID
 from semid.id_metadata import METADATA_KEY, read_metadata
 from semid.ids import MAX_CODES
 from semid.manifests import PARTS_MANIFEST, read_manifest
-from semid.row_checks import Rules
+from semid.row_checks import Contract
 from semid.tables import ParquetTable
 from semid.violations import Violations
 
 
-def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
+def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Contract:
     """Return what a table's metadata says of its rows; no levels, or no policy, where nothing."""
     summary = metadata.get("summary")
     summary = summary if isinstance(summary, dict) else {}
@@ -32,10 +32,11 @@ def noted_rules(metadata: Mapping[str, Any], item_id: str = "item_id") -> Rules:
     overflow = policy == "reassign" and bool(levels) and length == len(levels) + 1
     policy = policy if policy in POLICIES else None
     plan = metadata.get("plan")
-    goes_on = "kept" in summary or (isinstance(plan, dict) and plan.get("previous") is not None)
+    follows = isinstance(plan, dict) and plan.get("previous") is not None
+    goes_on = follows or not summary.keys().isdisjoint(("kept", "retired"))
     collisions = metadata.get("collisions")
     width = collisions.get("max_suffix", 0) if isinstance(collisions, dict) else 0
-    return Rules(tuple(levels) if known else (), policy, item_id, overflow, goes_on, width)
+    return Contract(tuple(levels) if known else (), policy, item_id, overflow, goes_on, width)
 
 
 def check_notes(
@@ -44,9 +45,10 @@ def check_notes(
     *,
     item_id: str = "item_id",
     fingerprint: str | None = None,
+    inputs: str | None = None,
     encoder: str | None = None,
     levels: tuple[int, ...] = (),
-) -> Rules:
+) -> Contract:
     """Check the notes of a table; return what its rows must keep to.
 
     Parameters
@@ -57,6 +59,7 @@ def check_notes(
     fingerprint, levels : of the model that must have assigned it, where there is one; without, the
         files must agree with the first, and levels that are not noted are as long as the first
         rows' codes
+    inputs : fingerprint of the model's input statistics, where there is one
     encoder : fingerprint of the encoder whose embeddings it is held against, where that is known
 
     Raises
@@ -67,8 +70,9 @@ def check_notes(
     noted = read_metadata(table)
     rules = noted_rules(noted, item_id)
     _check_fingerprint(table, violations, "model", fingerprint or noted.get("model_fingerprint"))
-    if noted.get("encoder_fingerprint") is not None:  # older tables, and others, do not say
-        _check_fingerprint(table, violations, "encoder", encoder or noted["encoder_fingerprint"])
+    for of, expected in (("input", inputs), ("encoder", encoder)):
+        if (own := noted.get(f"{of}_fingerprint")) is not None:  # older tables do not say
+            _check_fingerprint(table, violations, of, expected or own)
     if levels and noted:
         violations.made("levels")
         if rules.levels != levels:

@@ -9,7 +9,7 @@ from semid.diff_page import by_distance, counts, differing, lead, moves, spelled
 
 _VERIFIED = (
     *("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings"),
-    *("excused", "outdated"),
+    *("excused", "outdated", "moved_from_forgotten"),
 )
 
 _USE = ("divergence", "divergence_by_chance", "variation", "perplexity_now", "perplexity_before")

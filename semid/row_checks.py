@@ -29,7 +29,7 @@ _FREE_LEVELS = {"none": 0, "suffix": 0, "sinkhorn": 1}
 
 
 @dataclass(frozen=True)
-class Rules:
+class Contract:
     """What the rows of an ids table must keep to.
 
     Attributes
@@ -115,7 +115,7 @@ def require_types(schema: pa.Schema, where: str = "the rows") -> None:
 
 def check_rows(
     batch: pa.RecordBatch,
-    rules: Rules,
+    rules: Contract,
     violations: Violations,
     *,
     first_row: int = 0,
@@ -162,7 +162,7 @@ def _checked(said: _Batch, name: str, column: pa.Array, sizes: Sequence[int]) ->
     return codes_nl, whole_n & inside_n
 
 
-def _pattern(codes_wl: Codes, rules: Rules) -> pa.Array:
+def _pattern(codes_wl: Codes, rules: Contract) -> pa.Array:
     """Spell what SIDs must begin with: ``41,7,203,*``."""
     texts = codes_text(codes_wl[:, : rules.kept])
     for _ in range(len(rules.sid_sizes) - rules.kept):

@@ -20,7 +20,7 @@ from semid.collisions.settings import UNIQUE
 from semid.database import fed
 from semid.id_columns import CODES, DISTANCE, MARGIN, code_matrix
 from semid.ids import pack_keys, unpack_keys
-from semid.row_checks import Mask, Rules, check_rows, require_types
+from semid.row_checks import Contract, Mask, check_rows, require_types
 from semid.tables import open_table
 from semid.tombstones import GONE, REASON
 from semid.violations import Violations, codes_text
@@ -48,12 +48,16 @@ class SetChecks:
         self,
         connection: duckdb.DuckDBPyConnection,
         folder: Path,
-        rules: Rules,
+        rules: Contract,
         violations: Violations,
     ) -> None:
         self._connection, self._folder = connection, folder
         self._rules, self._violations = rules, violations
-        self._keys = {"c": _keys("c", rules.levels), "s": _keys("s", rules.sid_sizes)}
+        self._keys = {
+            "c": _keys("c", rules.levels),
+            "s": _keys("s", rules.sid_sizes),
+            "r": _keys("r", rules.sid_sizes),
+        }
 
     def load_rows(self, name: str, rows: Rows, *, about: str = "") -> int:
         """Check rows one by one and load them; returns how many there are."""
@@ -77,10 +81,15 @@ class SetChecks:
             "s_ok": to_arrow(found.sids_ok_n.astype(np.int8)),
             "moved": _moved(batch),
         }
-        for letter, codes_nl, ok_n, sizes in (
+        keyed = [
             ("c", found.codes_nl, found.codes_ok_n, self._rules.levels),
             ("s", found.sids_ns, found.sids_ok_n, self._rules.sid_sizes),
-        ):
+        ]
+        if self._rules.policy == "reassign":  # what the raw codes are as a SID
+            more = np.zeros((len(batch), len(self._rules.sid_sizes) - len(self._rules.levels)))
+            raw_ns = np.concatenate([found.codes_nl, more.astype(np.int64)], axis=1)
+            keyed.append(("r", raw_ns, found.codes_ok_n, self._rules.sid_sizes))
+        for letter, codes_nl, ok_n, sizes in keyed:
             keys_nm = pack_keys(np.where(ok_n[:, None], codes_nl, 0), sizes)
             columns |= dict(zip(self._keys[letter], map(to_arrow, keys_nm.T), strict=True))
         return pa.RecordBatch.from_pydict(columns | _floats(batch))
@@ -137,6 +146,34 @@ class SetChecks:
                 FROM live JOIN gone ON {on} WHERE {where} GROUP BY ALL ORDER BY live.row
             """)
             self._add(f"retired {what} is live", what, found, "retired in row", expected)
+
+    def find_needless(self, *, retired: bool) -> dict[str, int]:
+        """Find items that reassignment moved though nobody else, live or retired, has their raw ID.
+
+        One item of every raw SID keeps it, and a SID that was left is remembered until another item
+        has it, but not forever: a table that goes on may have forgotten, and is only counted.
+        """
+        raw, sid = self._keys["r"], self._keys["s"]
+        held = " UNION ALL ".join(
+            f"SELECT {', '.join(sid)} FROM {name} WHERE s_ok = 1"
+            for name in ("live", *(["gone"] if retired else []))
+        )
+        other = " OR ".join(f"{r} <> {s}" for r, s in zip(raw, sid, strict=True))
+        on = " AND ".join(f"live.{r} = held.{s}" for r, s in zip(raw, sid, strict=True))
+        query = f"""
+            SELECT item, row, {", ".join(sid)}, {", ".join(raw)}
+            FROM live ANTI JOIN ({held}) held ON {on}
+            WHERE c_ok = 1 AND s_ok = 1 AND ({other}) ORDER BY row
+        """
+        if self._rules.goes_on:
+            ((count,),) = self._ask(f"SELECT count(*) FROM ({query})")
+            return {"moved_from_forgotten": count} if count else {}
+        self._violations.made("needless move")
+        for batch in self._select(query):
+            found = self._text(batch, "s", self._rules.sid_sizes)
+            expected = self._text(batch, "r", self._rules.sid_sizes)
+            self._violations.add("needless move", batch["item"], batch["row"], found, expected)
+        return {}
 
     def _add(
         self, check: str, what: str, found: Iterator[pa.RecordBatch], where: str, expected: str

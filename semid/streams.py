@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 16_384
 
+# What streams the rows of a table, from the first, whenever it is called.
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+
 Batch = TypeVar("Batch")
 Done = TypeVar("Done")
 

@@ -6,15 +6,16 @@ the reason, so that an item that comes back is given its ID again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from semid.errors import SemidError
 from semid.id_columns import ids_schema
-from semid.streams import rebatched
+from semid.streams import Batches, rebatched
 from semid.tables import ParquetTable, open_table
 
 RETIRED = "_retired.parquet"
@@ -22,9 +23,10 @@ RETIRED_AT, REASON = "retired_at", "reason"
 # Why a row left: its item did, its item was moved to another ID, or its version was rolled back.
 GONE, MOVED, ROLLED_BACK = "retired", "moved", "rolled back"
 
-_MANY, _LOOKED_UP = 10_000, 1 << 20
+# Columns of the list of drifted items; see `semid.appending.Appended`.
+_OF_DRIFT = ("fresh_codes", "drift")
 
-Batches = Callable[[], Iterator[pa.RecordBatch]]
+_MANY, _LOOKED_UP = 10_000, 1 << 20
 
 
 def retired_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
@@ -36,30 +38,20 @@ def retired_schema(id_type: pa.DataType, item_id: str = "item_id") -> pa.Schema:
     )
 
 
+def require_id_name(item_id: str, where: str) -> None:
+    """Raise `SemidError` for an id column called as another of an ids table, or beside one."""
+    taken = [*retired_schema(pa.int64()).names[1:], *_OF_DRIFT]
+    if item_id in taken:
+        raise SemidError(
+            f"the id column of {where} is called {item_id!r}, as one of the columns of an ids "
+            f"table and of what stands beside it ({', '.join(taken)}); rename it"
+        )
+
+
 def open_retired(folder: Path) -> ParquetTable | None:
     """Open the retired rows of a folder table, or None when it has none."""
     place = folder / RETIRED
     return open_table(place, allow_empty=True) if place.is_file() else None
-
-
-def in_force(
-    batches: Iterator[pa.RecordBatch], *, now: datetime, reclaim_after: float | None
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows whose IDs may not be given away yet.
-
-    Parameters
-    ----------
-    now : with a time zone
-    reclaim_after : days after which they may; None for never
-    """
-    for batch in batches:
-        if reclaim_after is not None:
-            limit = pa.scalar(
-                now - timedelta(days=reclaim_after), batch.schema.field(RETIRED_AT).type
-            )
-            batch = batch.filter(pc.greater(batch.column(RETIRED_AT), limit))
-        if batch.num_rows:
-            yield batch
 
 
 def having(rows: Batches, ids: pa.Array, item_id: str, *, inside: bool = True) -> Batches:

@@ -7,14 +7,20 @@ embeddings become codes.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from semid.database import out_of_core
-from semid.id_table import IdTable
 from semid.ids import MAX_CODES
 from semid.note_checks import noted_rules
-from semid.row_checks import Rules
+from semid.origin import Origin
+from semid.row_checks import Contract
 from semid.set_checks import Rows, SetChecks
 from semid.violations import Violations
 
@@ -26,7 +32,7 @@ class Beside:
     Attributes
     ----------
     again : item id, ``codes``, ``distance`` and ``margin`` of unique items, made anew from their
-        embeddings, codes in the range of `Rules.levels`
+        embeddings, codes in the range of `Contract.levels`
     retired : item id, ``codes`` and ``sid`` of rows that are gone and whose SIDs stay taken; with
         a ``reason``, those of items that were moved may be of live items, and of one more than once
     drifted : item id of items known to have other codes than their present embedding
@@ -37,12 +43,32 @@ class Beside:
     drifted: Rows | None = None
 
 
+class InMemory(Protocol):
+    """What is asked of a table in memory; `semid.id_table.IdTable` has it."""
+
+    @property
+    def codes(self) -> npt.NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def sids(self) -> npt.NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def item_id(self) -> str: ...  # noqa: D102
+    @property
+    def retired(self) -> pa.Table | None: ...  # noqa: D102
+
+    def to_arrow(self) -> pa.Table:
+        """Return its rows."""
+        ...
+
+
 def verify_table(
-    table: IdTable,
+    table: InMemory,
     *,
     levels: tuple[int, ...] | None = None,
     policy: str | None = None,
-    again: IdTable | None = None,
+    again: InMemory | None = None,
+    origin: Origin | None = None,
 ) -> Violations:
     """Verify an ids table in memory, with its retired rows.
 
@@ -51,6 +77,7 @@ def verify_table(
     table : the table
     levels, policy : of the model and of the collisions; from the table's metadata if not given
     again : the same items as their embeddings are quantised now
+    origin : what must have assigned it
 
     Returns
     -------
@@ -67,6 +94,8 @@ def verify_table(
     policy = policy or noted.policy or ("suffix" if longer else None)
     rules = replace(noted, levels=levels, policy=policy, overflow=longer)
     violations = Violations()
+    if origin is not None:
+        _check_origin(table.metadata, origin, violations)
     with tempfile.TemporaryDirectory(prefix="semid-") as folder:
         verify(
             table.to_arrow().to_batches(),
@@ -81,9 +110,21 @@ def verify_table(
     return violations
 
 
+def _check_origin(noted: Mapping[str, Any], origin: Origin, violations: Violations) -> None:
+    before = Origin.noted(noted)
+    for of, found, expected in (
+        ("model", before.model or "none", origin.model),
+        ("input", before.inputs, origin.inputs),
+    ):
+        if found is not None:  # older tables do not say
+            violations.made(f"{of} fingerprint")
+            if found != expected:
+                violations.add(f"{of} fingerprint", None, None, found, expected)
+
+
 def verify(
     rows: Rows,
-    rules: Rules,
+    rules: Contract,
     violations: Violations,
     *,
     beside: Beside,
@@ -131,6 +172,8 @@ def verify(
             if facts["retired"]:
                 checks.find_repeated("gone", about="tombstone ")
                 checks.find_returned()
+        if rules.policy == "reassign":
+            facts |= checks.find_needless(retired=bool(facts.get("retired")))
         if beside.again is not None:
             facts |= checks.compare(beside.again, beside.drifted or [])
     return facts

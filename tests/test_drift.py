@@ -371,7 +371,7 @@ def test_mistakes(tmp_path: Path, world: Path) -> None:
         *("--embeddings", embedded),
     ).error
     assert "was assigned by the model" in said
-    assert "name the model that assigned it" in said
+    assert "use that model, or assign anew" in said
     rows = pq.read_table(world / "ids.parquet")
     pq.write_table(pa.concat_tables([rows, rows.slice(0, 1)]), tmp_path / "twice.parquet")
     said = run_here(

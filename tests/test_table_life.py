@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, make_embeddings, run_here
+from conftest import LSA, TINY, make_catalog, make_embeddings, run_here
 
 from semid.id_reading import read_ids
 from semid.jobs.assign import assign as assign_job
@@ -165,7 +165,10 @@ def test_a_retired_sid_is_given_away_after_its_days(nights, world, tmp_path):
     given = {sid for item, sid in sids_of(store).items() if item in IDS[440:460]}
     assert len(given & held) > 15  # of 20; the others have raw IDs that nobody had
     assert done.summary["new"] == 20
-    assert not (store / current(store) / "_retired.parquet").exists()
+    # Who had an ID is known until somebody else has it, of as many items as the table has.
+    known = {tuple(row["sid"]) for row in retired_in(store / current(store))}
+    assert known < held - given
+    assert len(known) == done.summary["items"]
 
 
 def test_fresh_keeps_nothing(nights, tmp_path):
@@ -472,6 +475,114 @@ def test_ids_that_were_rolled_back_are_nobody_elses(nights, world, tmp_path):
     assert {tuple(r["sid"]) for r in retired_in(store / "v0004")} >= out_of_sight
     assert nights(range(70)).code == 0
     assert not out_of_sight & set(sids_of(store).values())
+
+
+def test_an_id_that_an_item_was_moved_to_and_rolled_back_from_is_held(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(100))
+    first = sids_of(store)
+    nights(range(100), "--move-drifted", 0, moved=(3, 8))
+    moved = {sids_of(store)[IDS[number]] for number in (3, 8)}
+    assert not moved & set(first.values())
+    run_here("rollback", store)
+    assert sids_of(store) == first
+    nights([*range(100), *range(250, 330)])
+    assert not moved & set(sids_of(store).values())
+    assert {tuple(row["sid"]) for row in retired_in(store / "v0003")} == moved
+    assert run_here("verify", store).code == 0
+
+
+def test_an_item_that_came_back_in_a_version_that_was_rolled_back_comes_back(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(100))
+    first = sids_of(store)
+    (tmp_path / "gone.txt").write_text(IDS[5])
+    run_here("retire", store, tmp_path / "gone.txt")
+    nights(range(100))
+    run_here("rollback", store)
+    nights(range(120))
+    assert sids_of(store)[IDS[5]] == first[IDS[5]]
+    assert not (store / "v0004" / "_retired.parquet").exists()
+    assert run_here("verify", store).code == 0
+
+
+def test_a_version_of_another_model_may_have_been_rolled_back(nights, world, tmp_path):
+    store, other = tmp_path / "ids", tmp_path / "other"
+    done = run_here(
+        *("train", world / "embeddings.parquet", "--output", other, "--levels", "8,8,8"), *TINY[2:]
+    )
+    assert done.code == 0, done.err
+    nights(range(50))
+    nights(range(60), "--fresh", model=other)
+    fresh = sids_of(store)
+    run_here("rollback", store)
+    done = nights(range(70))
+    assert done.code == 0, done.err
+    assert not (store / "v0003" / "_retired.parquet").exists()
+    assert len(next(iter(fresh.values()))) == 4
+
+
+def test_a_fresh_version_that_was_rolled_back_holds_what_is_not_live(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(50))
+    nights(range(45, 95), "--fresh")
+    hidden = set(sids_of(store).values())
+    run_here("rollback", store)
+    first = set(sids_of(store).values())
+    nights(range(120))
+    held = [tuple(row["sid"]) for row in retired_in(store / "v0003")]
+    assert sorted(held) == sorted(hidden - first)
+    assert not set(held) & set(sids_of(store).values())
+    assert run_here("verify", store).code == 0
+
+
+def test_the_order_of_suffixes_stays_the_same(nights, world, tmp_path):
+    numbers = pa.table({"item_id": IDS, "sales": list(range(500)), "price": [1.0] * 500})
+    pq.write_table(numbers, tmp_path / "items.parquet")
+    by = ("--items", tmp_path / "items.parquet", "--suffix-order")
+    assert nights(range(60), *by, "sales:desc").code == 0
+    said = nights(range(80), *by, "price").error
+    assert "ids/v0001 is sales:desc, but price was asked for; IDs are kept only by" in said
+    said = nights(range(80)).error
+    assert "the suffix order of" in said
+    assert "is sales:desc, but the item id was asked for" in said
+    assert nights(range(80), *by, "sales:desc").code == 0
+
+
+def test_an_id_column_called_as_another_is_refused(nights, world, tmp_path):
+    table = table_of(range(20)).rename_columns(["reason", "embedding"])
+    pq.write_table(table, tmp_path / "e.parquet")
+    done = run_here(
+        *("assign", tmp_path / "e.parquet", "--model", world / "model", "--item-id", "reason"),
+        *("--output", tmp_path / "ids", "--publish"),
+    )
+    assert "e.parquet is called 'reason', as one of the columns of an ids table" in done.error
+
+
+def test_tables_models_and_embeddings_are_of_one_encoder(world, tmp_path):
+    """The same sentence wherever they meet: assign, drift, align."""
+    model, items = world / "model", tmp_path / "items.parquet"
+    first = json.loads((model / "manifest.json").read_text())["encoder_fingerprint"]
+    noted = read_ids(world / "ids.parquet").metadata
+    assert noted["encoder_fingerprint"] == first
+    assert len(noted["input_fingerprint"]) == 16
+    pq.write_table(make_catalog(seed=3), items)
+    other = tmp_path / "other.parquet"
+    assert run_here("embed", items, "--output", other, *LSA).code == 0
+    for command, made in (
+        (("assign", other, "--model", model, "--output", tmp_path / "ids"), "model was trained on"),
+        (
+            *(("drift", world / "ids.parquet", "--model", model, "--embeddings", other),),
+            "ids.parquet was assigned from",
+        ),
+        (
+            *(("align", model, "--to", model, "--embeddings", other, "-o", tmp_path / "aligned"),),
+            "model was trained on",
+        ),
+    ):
+        said = run_here(*command).error
+        assert f"{made} embeddings of the encoder {first}, but those of {other} are of " in said
+        assert said.endswith("; embed the items with the first")
 
 
 @pytest.mark.parametrize("name", ["it's ids", 'say "ids"'])

@@ -29,11 +29,12 @@ from semid.collisions.settings import CollisionConfig as CollisionConfig
 from semid.collisions.settings import CollisionReport as CollisionReport
 from semid.collisions.settings import require_room
 from semid.collisions.space import Space as Space
-from semid.collisions.streams import Batches, RowBatches
+from semid.collisions.streams import RowBatches
 from semid.collisions.suffix import Streams, Suffixes, write_suffixes
 from semid.database import out_of_core
 from semid.errors import SemidError, first_few
 from semid.id_columns import CODES, DISTANCE
+from semid.streams import Batches
 
 if TYPE_CHECKING:
     from semid.collisions.reassign import Moves
@@ -265,7 +266,9 @@ class _Task:
             report = counting.of_crowds(ranked, space.levels)
         else:
             report = self._count(self.batches())
-        require_room(space.levels, report.items, self.config)
+        retired = self.around.retired
+        unused = 0 if retired is None else sum(map(len, retired()))
+        require_room(space.levels, report.items, self.config, held=unused)
         # They load SciPy, which takes a while.
         from semid.collisions.balanced import spread
         from semid.collisions.reassign import reassign

@@ -82,15 +82,23 @@ def _require(what: str, found: str, known: tuple[str, ...]) -> None:
         raise SemidError(f"the {what} {found!r} is none of {', '.join(known)}")
 
 
-def require_room(levels: tuple[int, ...], items: int, config: CollisionConfig) -> None:
-    """Raise `SemidError` when there are fewer SIDs than items that need one each."""
+def require_room(
+    levels: tuple[int, ...], items: int, config: CollisionConfig, *, held: int = 0
+) -> None:
+    """Raise `SemidError` when there are fewer SIDs than items that need one each.
+
+    `held` is how many SIDs retired items hold.
+    """
     room = prod(levels)
-    if config.policy != "reassign" or config.overflow == "suffix" or room >= items:
+    if config.policy != "reassign" or config.overflow == "suffix" or room >= items + held:
         return
     shape = " x ".join(map(str, levels))
+    are = "is" if held == 1 else "are"
+    unused = f", of which {held:,} {are} held for retired items" if held else ""
+    relief = ", or free some with --reclaim-after" if held else ""
     raise SemidError(
-        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}; train a "
-        "model with more levels or more codewords, or use --collisions suffix"
+        f"{items:,} items cannot each have an ID of their own among {shape} = {room:,}{unused}; "
+        f"train a model with more levels or more codewords, or use --collisions suffix{relief}"
     )
 
 

@@ -20,7 +20,6 @@ from semid.ids import MAX_CODES, pack_keys, validate_codes
 
 Codes = npt.NDArray[np.int32]
 RowBatches = Iterator[pa.RecordBatch]
-Batches = Callable[[], RowBatches]
 
 
 def row_after(start: int) -> Callable[[int], str]:

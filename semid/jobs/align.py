@@ -22,12 +22,14 @@ from semid.assignment import Assigner
 from semid.errors import SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES
 from semid.id_columns import CODES, code_matrix
+from semid.jobs.continuing import require_trained_on
 from semid.jobs.encoding import BATCH_BYTES, BATCH_ROWS, CHUNK_ROWS
 from semid.jobs.job import Result, output_path, produce, require_widths, require_workers
 from semid.jobs.mapping import map_table, open_parts
 from semid.jobs.progress import bar, say
 from semid.jobs.train import LINES
 from semid.manifests import Manifest
+from semid.origin import trained_on
 from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
 
@@ -108,6 +110,7 @@ def align(
         header = read_header(folder)
         require_widths(table, header["columns"], folder)
         _require_codes(folder, header["kind"], renumbered=folder == new)
+        require_trained_on(folder, table)
     both = TwoAssigners(*(Assigner(f, item_id=item_id, device=device) for f in (new, old)))
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -186,7 +189,8 @@ def _renumber(
         "from": model_fingerprint(both.new.model),
         "to": model_fingerprint(both.old.model),
     }
-    write_artifact(model.permuted(orders).to_artifact(), folder, manifest | {"aligned": facts})
+    noted = {"aligned": facts, "encoder_fingerprint": trained_on(both.new.model)}
+    write_artifact(model.permuted(orders).to_artifact(), folder, manifest | noted)
     if (both.new.model / LINES).exists():
         shutil.copyfile(both.new.model / LINES, folder / LINES)
     grids = [level for level, fixed in enumerate(numbering.fixed) if fixed]

@@ -16,8 +16,8 @@ from semid.collisions import CollisionConfig
 from semid.collisions.settings import require_room
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
-from semid.id_columns import ids_schema
 from semid.jobs.building import Task
+from semid.jobs.continuing import require_trained_on
 from semid.jobs.encoding import encode
 from semid.jobs.job import (
     Result,
@@ -34,7 +34,7 @@ from semid.jobs.mapping import Engine, map_table
 from semid.jobs.publishing import produce_version
 from semid.store import is_store, resolve_table
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import open_retired
+from semid.tombstones import open_retired, require_id_name
 
 
 def assign(
@@ -100,7 +100,9 @@ def assign(
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     require_codes(header, folder)
-    _require_id_column(table, item_id)
+    require_trained_on(folder, table)
+    id_type(table, item_id)
+    require_id_name(item_id, display_path(table.name))
     target = output_path(output) if publish else table_path(output)
     _require_sense(target, publish=publish, fresh=fresh, keep=keep, previous=previous, rules=rules)
     require_room(tuple(header["levels"]), table.num_rows, config)
@@ -164,15 +166,6 @@ def check_resources(memory_gib: float = 0.5, workers: int = 1) -> None:
     """Raise `SemidError` for a memory or a number of processes that cannot be."""
     require_memory(memory_gib)
     require_workers(workers, least=1)
-
-
-def _require_id_column(table: ParquetTable, item_id: str) -> None:
-    names = ids_schema(id_type(table, item_id), item_id).names
-    if len(set(names)) < len(names):
-        raise SemidError(
-            f"the id column of {display_path(table.name)} is called {item_id!r}, as one of the "
-            f"columns of an ids table ({', '.join(names[1:])}); rename it"
-        )
 
 
 def _require_sense(

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.appending import DRIFTED, Appended, Rules, Table, append, open_drifted
-from semid.artifact import model_fingerprint
 from semid.assignment import Assigner, space_of
 from semid.collisions import CollisionConfig, Resolved, Resources, Surroundings, resolve
 from semid.collisions.checking import repeated
@@ -28,12 +27,13 @@ from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
 from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import Bar, bar, counted
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
+from semid.origin import origin_of
 from semid.rolled_back import rolled_back
-from semid.streams import prefetch
+from semid.streams import Batches, prefetch
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import RETIRED, Batches, having, open_retired, retired_schema
+from semid.tombstones import RETIRED, having, open_retired, retired_schema
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,20 @@ class Task:
         """Write the table to the stage; it goes on from the one in `before`, if there is one."""
         length = len(self.header["levels"]) + self.config.has_suffix
         made: dict[str, Any] = {"policy": self.config.policy, "sid_length": length}
-        bound = {"max_suffix": self.config.max_suffix}
+        told = {
+            "max_suffix": self.config.max_suffix,
+            "suffix_order": self.config.suffix_order,
+        }
         encoder = encoder_fingerprint(self.table)
         if before is not None:
             previous = open_table(before)
-            require_same_origin(previous, self.table, self.assigner, made | bound)
+            require_same_origin(previous, self.table, self.assigner, made | told)
             encoder = encoder or read_metadata(previous).get("encoder_fingerprint")
         raw: ParquetTable = self.encode(self.table, self.assigner, stage / "raw", what="assign")
         if self.ordered is not None and self.ordered is not self.table:
             require_unique_ids(self.ordered, self.assigner.item_id, show=self.show)
         origin = {
-            "model_fingerprint": model_fingerprint(self.assigner.model),
-            "encoder_fingerprint": encoder,
+            **origin_of(self.assigner.model, encoder).note(),
             "collisions": asdict(self.config),
         }
         staged = stage / f"ids{suffix}"
@@ -97,7 +99,9 @@ class Task:
         # table is there already.
         passes = 2 if before is None else 5
         with bar("collisions", passes * self.table.num_rows, "rows", show=self.show) as shown:
-            found = self._resolved(partial(_counted, raw, shown), stage, before)
+            found = self._resolved(
+                lambda: counted(raw.batches(raw.schema.names), shown), stage, before
+            )
             summary |= asdict(found.report) | found.facts
             metadata = {METADATA_KEY: json.dumps(manifest | origin | {"summary": summary})}
             if isinstance(found, Resolved) or before is None:
@@ -142,7 +146,7 @@ class Task:
         """Stream the retired rows, and those that a rollback took out of sight."""
         retired = open_retired(before)
         sources = [] if retired is None else [_rows(retired)]
-        sources += rolled_back(before, self.assigner.item_id, self.rules.now)
+        sources += rolled_back(before, self.rules.now)
         return lambda: chain.from_iterable(source() for source in sources)
 
     def _embeddings(self, row_m: Any) -> Iterator[Any]:
@@ -193,13 +197,21 @@ class Task:
     def _require_unique(self, written: ParquetTable) -> None:
         if not self.config.is_unique:
             return
+        retired = open_retired(Path(written.name)) if Path(written.name).is_dir() else None
+        tables = [written, *([] if retired is None else [retired])]
         twice = repeated(
-            lambda: (code_matrix(batch.column(0), SID) for batch in written.batches([SID])),
+            lambda: (
+                code_matrix(batch.column(0), SID)
+                for table in tables
+                for batch in table.batches([SID])
+            ),
             self.header["levels"],
-            written.num_rows,
+            sum(table.num_rows for table in tables),
         )
         if twice is not None:
-            raise RuntimeError(f"two items were given the ID {twice}; nothing was published")
+            raise RuntimeError(
+                f"two items, live or retired, have the ID {twice}; nothing was published"
+            )
 
 
 def _list(folder: Path) -> pa.Table | None:
@@ -212,9 +224,3 @@ def _list(folder: Path) -> pa.Table | None:
 
 def _rows(table: ParquetTable) -> Batches:
     return lambda: table.batches(table.schema.names, rows=65_536)
-
-
-def _counted(table: ParquetTable, shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in table.batches(table.schema.names):
-        yield batch
-        shown.update(batch.num_rows)

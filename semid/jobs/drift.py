@@ -7,17 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from semid.artifact import CONFIG, METRICS, WEIGHTS, model_fingerprint, read_header, read_json
+from semid.artifact import CONFIG, METRICS, WEIGHTS, read_header, read_json
 from semid.assignment import Assigner
 from semid.drift import Coded, measure_drift
-from semid.drift_verdicts import Limits, judge_drift, verdict
+from semid.drift_verdicts import Limits, judged
 from semid.embedding_columns import side_by_side
-from semid.errors import SemidError, display_path
+from semid.errors import display_path
 from semid.explained import Codes, Matrix, explained, explained_before
 from semid.id_columns import CODES, DISTANCE, code_matrix
-from semid.id_metadata import read_metadata
+from semid.jobs.continuing import require_origin
 from semid.jobs.encoding import encode, usual_codes
 from semid.jobs.job import (
     Result,
@@ -30,7 +28,7 @@ from semid.jobs.job import (
     require_unique_ids,
     require_widths,
 )
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import Bar, bar, counted
 from semid.manifests import Manifest, write_json
 from semid.row_checks import require_types
 from semid.streams import rebatched
@@ -87,13 +85,7 @@ def drift(
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         figures = _measure(table, fresh, assigner, stage, memory_gib, show=show)
-        findings = judge_drift(figures, limits)
-        summary = {
-            "verdict": verdict(findings, figures),
-            "retrain_due": any(finding.due for finding in findings),
-            "findings": [asdict(finding) for finding in findings],
-            **figures,
-        }
+        summary = judged(figures, limits)
         write_json(stage / "drift.json", summary)
         return stage / "drift.json", summary
 
@@ -127,12 +119,7 @@ def _refuse_strangers(table: ParquetTable, fresh: ParquetTable, folder: Path, it
     require_types(table.schema, display_path(table.name))
     require_widths(fresh, header["columns"], folder)
     require_like_ids(table, fresh, item_id, "drift needs fresh embeddings of the same catalog")
-    noted, own = read_metadata(table).get("model_fingerprint"), model_fingerprint(folder)
-    if noted not in (None, own):
-        raise SemidError(
-            f"{display_path(table.name)} was assigned by the model {noted} but "
-            f"{display_path(folder)} is {own}; name the model that assigned it"
-        )
+    require_origin(table, folder, fresh)
 
 
 def _measure(
@@ -150,8 +137,8 @@ def _measure(
     columns = [item_id, CODES, DISTANCE]
     with bar("drift", table.num_rows + raw.num_rows, "rows", show=show) as shown:
         figures = measure_drift(
-            Coded(_counted(table.batches(columns, rows=BATCH_ROWS), shown), table),
-            Coded(_counted(raw.batches(columns, rows=BATCH_ROWS), shown), raw),
+            Coded(counted(table.batches(columns, rows=BATCH_ROWS), shown), table),
+            Coded(counted(raw.batches(columns, rows=BATCH_ROWS), shown), raw),
             levels=header["levels"],
             item_id=item_id,
             holdout=float(header["config"].get("holdout", 0.0)),
@@ -177,9 +164,3 @@ def _pairs(
         yield x_nd, code_matrix(beside[CODES], CODES)
         row += len(x_nd)
         shown.update(len(x_nd))
-
-
-def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        shown.update(batch.num_rows)

@@ -20,9 +20,7 @@ from semid.sid_batches import sid_batches
 from semid.table_index import Index, index_of, open_index
 from semid.table_rows import rows_at, values_of
 from semid.tables import ParquetTable, open_table
-
-_RETIRED = "_retired.parquet"
-_RETIRED_AT = "retired_at"
+from semid.tombstones import RETIRED_AT, open_retired
 
 Rows = npt.NDArray[np.integer[Any]]
 
@@ -183,11 +181,12 @@ class _Lookup:
 
     def _retired(self, wanted: Callable[[pa.RecordBatch], Rows]) -> list[dict[str, Any]]:
         """Return the tombstones that `wanted` picks from batches, if the table keeps any."""
-        place = Path(self.table.files[0]).parent / _RETIRED
-        if not self.table.is_local or not place.exists():
+        folder = Path(self.table.files[0]).parent
+        tombs = open_retired(folder) if self.table.is_local else None
+        if tombs is None:
             return []
-        tombs, found = open_table(place, allow_empty=True), []
-        columns = [self.item_id, SID, _RETIRED_AT]
+        found = []
+        columns = [self.item_id, SID, RETIRED_AT]
         tombs.require(columns)
         for batch in tombs.batches(columns):
             found += batch.take(to_arrow(wanted(batch))).to_pylist()
@@ -196,7 +195,7 @@ class _Lookup:
                 "item_id": tomb[self.item_id],
                 "state": "retired",
                 "sid": tomb[SID],
-                "retired_at": None if (at := tomb[_RETIRED_AT]) is None else at.isoformat(),
+                "retired_at": None if (at := tomb[RETIRED_AT]) is None else at.isoformat(),
             }
             for tomb in found
         ]

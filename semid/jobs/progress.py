@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 
 class Bar(Protocol):
     """The part of a tqdm bar that jobs use."""
@@ -20,6 +22,13 @@ class Bar(Protocol):
     def set_postfix_str(self, s: str, refresh: bool = True) -> Any:
         """Show `s` behind the bar."""
         ...
+
+
+def counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, advancing a bar by the rows of each once it is dealt with."""
+    for batch in batches:
+        yield batch
+        shown.update(batch.num_rows)
 
 
 @contextmanager

@@ -21,17 +21,17 @@ from semid.id_columns import id_column, ids_schema
 from semid.id_metadata import ORIGIN, read_metadata
 from semid.jobs.job import Result, require_like_ids
 from semid.jobs.mapping import write_table
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import bar, counted
 from semid.jobs.publishing import produce_version
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.rolled_back import rolled_back
 from semid.store import is_store
 from semid.store import rollback as roll_back
+from semid.streams import Batches
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import (
     GONE,
     RETIRED,
-    Batches,
     buried,
     having,
     open_retired,
@@ -106,8 +106,8 @@ def retire(
         origin = {name: metadata[name] for name in ORIGIN if name in metadata}
         facts = manifest | origin | {"summary": summary}
         with bar("retire", table.num_rows - len(leaving), "rows", show=show) as shown:
-            write_table(_told(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
-        hidden = (source() for source in rolled_back(previous, item_id, when))
+            write_table(counted(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
+        hidden = (source() for source in rolled_back(previous, when))
         gone = chain(_gone(table, before, leaving, item_id, when), *hidden)
         write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
         write_json(staged / PARTS_MANIFEST, origin)
@@ -190,9 +190,3 @@ def _keep_drifted(previous: Path, staged: Path, leaving: pa.Array, item_id: str)
         return
     rows = having(lambda: drifted.batches(drifted.schema.names), leaving, item_id, inside=False)
     write_table(rows(), staged / DRIFTED, drifted.schema, {})
-
-
-def _told(rows: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in rows:
-        yield batch
-        shown.update(batch.num_rows)

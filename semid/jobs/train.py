@@ -15,6 +15,7 @@ from semid.config import as_plain, parse
 from semid.embedding_columns import embedding_widths
 from semid.errors import GateError, SemidError, display_path, require_package
 from semid.fit_config import WITHOUT_CODES, FitConfig, require_contrast
+from semid.jobs.encoding import encoder_fingerprint
 from semid.jobs.job import Result, output_path, produce, require_unique_ids, require_widths
 from semid.jobs.progress import TrainingBar, bar, say
 from semid.manifests import Manifest
@@ -139,7 +140,8 @@ def train(
             _require_floor(model.metrics, config, target)
         folder = stage / "model"
         folder.mkdir(exist_ok=True)
-        write_artifact(model.to_artifact(), folder, manifest)
+        noted = {"encoder_fingerprint": encoder_fingerprint(table)}
+        write_artifact(model.to_artifact(), folder, manifest | noted)
         if model.history:
             # Not the lines as they came: after a crash, some of these came twice.
             text = "".join(json.dumps(epoch) + "\n" for epoch in model.history)

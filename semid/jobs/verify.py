@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from semid.appending import open_drifted
-from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header, refuse_changed
+from semid.artifact import CONFIG, WEIGHTS, read_header, refuse_changed
 from semid.assignment import Assigner
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
@@ -27,10 +24,11 @@ from semid.jobs.job import (
     require_memory,
     require_widths,
 )
-from semid.jobs.progress import Bar, bar
+from semid.jobs.progress import bar, counted
 from semid.manifests import Manifest
 from semid.note_checks import check_notes
-from semid.row_checks import Rules, require_types
+from semid.origin import Origin, origin_of
+from semid.row_checks import Contract, require_types
 from semid.streams import ROW_GROUP_ROWS, open_writer
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import REASON, open_retired
@@ -186,12 +184,13 @@ def _verify(
     show: bool,
 ) -> dict[str, Any]:
     table = subject.ids
-    fingerprint = None if subject.model is None else model_fingerprint(subject.model)
+    origin = Origin(None) if subject.model is None else origin_of(subject.model)
     rules = check_notes(
         table,
         violations,
         item_id=subject.item_id,
-        fingerprint=fingerprint,
+        fingerprint=origin.model,
+        inputs=origin.inputs,
         encoder=None if subject.embeddings is None else encoder_fingerprint(subject.embeddings),
         levels=subject.levels,
     )
@@ -203,7 +202,7 @@ def _verify(
     floats = [name for name in (DISTANCE, MARGIN) if name in table.schema.names]
     with bar("verify", table.num_rows, "rows", show=show) as shown:
         facts = verify_rows(
-            _counted(table.batches([*names, *floats], rows=65_536), shown),
+            counted(table.batches([*names, *floats], rows=65_536), shown),
             rules,
             violations,
             beside=Beside(
@@ -226,12 +225,6 @@ def _verify(
     }
 
 
-def _counted(batches: Iterator[pa.RecordBatch], shown: Bar) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        shown.update(batch.num_rows)
-
-
 def _placed(examples: dict[str, list[dict[str, Any]]], subject: _Subject) -> dict[str, Any]:
     """Name the file and the row of every example."""
     placed: dict[str, Any] = {}
@@ -244,7 +237,7 @@ def _placed(examples: dict[str, list[dict[str, Any]]], subject: _Subject) -> dic
     return placed
 
 
-def _not_checked(subject: _Subject, rules: Rules) -> list[str]:
+def _not_checked(subject: _Subject, rules: Contract) -> list[str]:
     """Say what was not looked at, and what would have to be given for it."""
     said = []
     if subject.model is None:
