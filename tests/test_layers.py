@@ -70,8 +70,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
     ("collisions.settings", "collisions.space"),
+    ("collisions.copies", "collisions.moves"),
     ("collisions.crowds", "collisions.spill", "collisions.within"),
-    ("collisions.streams", "collisions.reassign", "collisions.suffix", "collisions.counting"),
+    ("collisions.leaving", "collisions.streams", "collisions.suffix", "collisions.counting"),
+    ("collisions.reassign",),
     ("collisions.overflow", "collisions.balanced", "collisions.merging", "collisions.checking"),
     ("collisions",),
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),

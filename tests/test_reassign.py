@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_collisions import EXAMPLES, plane, resolve, run, to_batch
 
 from semid.collisions import CollisionConfig
-from semid.collisions.spill import NOWHERE, settle
+from semid.collisions.copies import distinct
+from semid.collisions.spill import NOWHERE, nearest_prefixes, settle
 from semid.errors import SemidError
 
 LINE = [[0.0], [1.0], [2.0], [4.0]]
@@ -296,3 +297,57 @@ def test_what_does_not_apply_is_refused():
     ]:
         with pytest.raises(SemidError, match=message):
             CollisionConfig(**settings_)
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_copies_settle_together_as_they_would_one_by_one(seed):
+    random = np.random.default_rng(seed)
+    d, p = random.integers(1, 6), random.integers(1, 6)
+    wish = np.argsort(random.random((d, p)), axis=1)
+    cost = np.sort(random.permutation(d * p).reshape(d, p).astype(float), axis=1)
+    wish[random.random((d, p)) < 0.2] = NOWHERE
+    which = random.integers(0, d, random.integers(1, 20))
+    room = random.integers(0, 5, p)
+    alone = settle(wish[which], cost[which], room)
+    assert settle(wish, cost, room, which).tolist() == alone.tolist()
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_copies_are_told_by_their_bits(seed):
+    random = np.random.default_rng(seed)
+    n, z = random.integers(1, 30), random.integers(1, 4)
+    latent = random.choice(np.array([0.0, -0.0, 1.0, -1.0, 2.0], np.float32), (n, z))
+    first, which = distinct(latent)
+    assert (np.diff(first) > 0).all()  # numbered as they come
+    bits = latent.view(np.uint32)
+    assert (bits[first[which]] == bits).all()
+    assert len(np.unique(bits, axis=0)) == len(first)
+
+
+def test_thousands_of_copies_of_one_item(tmp_path):
+    # 3,000 at one spot, 40 codewords in each of 100 prefixes: they fill the nearest 75 of these.
+    codebooks = [np.arange(100.0)[:, None], 0.01 * np.arange(40.0)[:, None]]
+    codes, sids, _ = reassign(np.zeros((3_000, 1)), codebooks, tmp_path)
+    assert (codes == 0).all()
+    assert len(np.unique(sids, axis=0)) == 3_000
+    assert sorted(np.unique(sids[:, 0])) == list(range(75))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_beam_does_not_depend_on_how_much_is_looked_at_together(monkeypatch):
+    random = np.random.default_rng(0)
+    codebooks = [random.standard_normal((k, 3)) for k in (5, 7, 6, 4, 3)]
+    latents = random.standard_normal((9, 3)).astype(np.float32)
+    space = plane(latents, codebooks)
+
+    def found():
+        parts = [(p, c) for _, p, c in nearest_prefixes(space, latents, 50)]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts])
+
+    prefixes, costs = found()
+    monkeypatch.setattr("semid.collisions.spill._SCORES", 20)
+    again, same = found()
+    assert prefixes.tolist() == again.tolist()
+    assert same == pytest.approx(costs)

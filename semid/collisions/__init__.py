@@ -36,7 +36,7 @@ from semid.errors import SemidError, first_few
 from semid.id_columns import CODES, DISTANCE
 
 if TYPE_CHECKING:
-    from semid.collisions.reassign import Moves
+    from semid.collisions.moves import Moves
 
 
 class Silent:
