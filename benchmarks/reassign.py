@@ -100,7 +100,7 @@ def measured(
     found = resolve(batches, CollisionConfig(policy), Resources(folder), around)
     sids = [code_matrix(batch.column("sid"), "sid") for batch in found.rows]
     seconds = time.perf_counter() - started
-    unique = repeated(lambda: iter(sids), levels, found.report.items) is None
+    unique = repeated(iter(sids), levels, folder) is None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     raw = found.report.raw_uniqueness
     return found.facts | {"seconds": seconds, "unique": unique, "raw": raw, "peak_gib": peak}

@@ -67,7 +67,7 @@ def with_semid(source: Path, target: Path, memory_bytes: int) -> None:
             writer.write_batch(batch, ROW_GROUP_ROWS)
     written = open_table(target)
     sids = (code_matrix(batch.column(0), SID) for batch in written.batches([SID]))
-    assert repeated(lambda: sids, LEVELS, written.num_rows) is None
+    assert repeated(sids, LEVELS, target.parent, memory_bytes) is None
 
 
 def with_pandas(source: Path, target: Path, _: int) -> None:

@@ -77,7 +77,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("collisions.overflow", "collisions.balanced", "collisions.merging", "collisions.checking"),
     ("collisions",),
     ("assignment", "alignment", "embedding", "table_diff", "table_index", "tombstones", "store"),
-    ("known_items", "rolled_back", "violations"),
+    ("known_items", "rolled_back", "violations", "index_building"),
     ("appending", "row_checks", "explained"),
     ("in_memory",),
     ("id_table", "diff_page"),

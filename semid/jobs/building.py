@@ -35,6 +35,8 @@ from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import RETIRED, Batches, having, open_retired, retired_schema
 
+_SCAN_ROWS = 65_536
+
 
 @dataclass(frozen=True)
 class Task:
@@ -111,7 +113,7 @@ class Task:
             write_json(staged / PARTS_MANIFEST, origin)
         if isinstance(found, Appended):
             self._write_beside(found, before, staged)
-        self._require_unique(open_table(staged))
+        self._require_unique(open_table(staged), stage)
         return staged, summary
 
     def _resolved(self, fresh: Batches, stage: Path, before: Path | None) -> Resolved | Appended:
@@ -190,13 +192,14 @@ class Task:
             )
         yield found
 
-    def _require_unique(self, written: ParquetTable) -> None:
+    def _require_unique(self, written: ParquetTable, stage: Path) -> None:
         if not self.config.is_unique:
             return
         twice = repeated(
-            lambda: (code_matrix(batch.column(0), SID) for batch in written.batches([SID])),
+            (code_matrix(b.column(0), SID) for b in written.batches([SID], rows=_SCAN_ROWS)),
             self.header["levels"],
-            written.num_rows,
+            stage,
+            self.memory_bytes,
         )
         if twice is not None:
             raise RuntimeError(f"two items were given the ID {twice}; nothing was published")
@@ -211,7 +214,7 @@ def _list(folder: Path) -> pa.Table | None:
 
 
 def _rows(table: ParquetTable) -> Batches:
-    return lambda: table.batches(table.schema.names, rows=65_536)
+    return lambda: table.batches(table.schema.names, rows=_SCAN_ROWS)
 
 
 def _counted(table: ParquetTable, shown: Bar) -> Iterator[pa.RecordBatch]:
