@@ -70,7 +70,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("comparison.run", "comparison.page"),
     # what jobs map over tables, and the tables that come out
     ("collisions.settings", "collisions.space"),
-    ("collisions.copies", "collisions.moves"),
+    ("collisions.copies", "collisions.moves", "collisions.nearby"),
     ("collisions.crowds", "collisions.spill", "collisions.within"),
     ("collisions.leaving", "collisions.streams", "collisions.suffix", "collisions.counting"),
     ("collisions.reassign",),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from test_collisions import EXAMPLES, plane, resolve, run, to_batch
 
 from semid.collisions import CollisionConfig
 from semid.collisions.copies import distinct
+from semid.collisions.nearby import nearby
 from semid.collisions.spill import NOWHERE, nearest_prefixes, settle
 from semid.errors import SemidError
 
@@ -247,6 +249,7 @@ def test_many_more_items_than_codewords(tmp_path):
 
 def test_a_large_level_is_dealt_with_in_turns(tmp_path, monkeypatch):
     monkeypatch.setattr("semid.collisions.within.MOST_ITEMS", 3)
+    monkeypatch.setattr("semid.collisions.nearby.MOST_CANDIDATES", 0)
     random = np.random.default_rng(0)
     codebooks = [[[0.0]], np.linspace(-3, 3, 64)[:, None]]
     latents = random.standard_normal((40, 1)).round(1)
@@ -254,6 +257,37 @@ def test_a_large_level_is_dealt_with_in_turns(tmp_path, monkeypatch):
     assert len(np.unique(sids, axis=0)) == 40
     kept = {tuple(s) for s, c in zip(sids.tolist(), codes.tolist(), strict=True) if s == c}
     assert kept == set(map(tuple, codes.tolist()))
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_the_nearest_codewords_are_enough(seed):
+    """As cheap as the assignment on the whole matrix, with as few moves."""
+    random = np.random.default_rng(seed)
+    k = int(random.integers(2, 60))
+    m = int(random.integers(1, k + 1))
+    # Some codewords are held; the items lie in a few spots, some at the very same place.
+    spot = random.standard_normal((4, 2)) * random.choice([0.1, 1, 5])
+    x = (spot[random.integers(0, 4, m)] + random.choice([0, 0.1, 1]) * random.random((m, 2)))[:, :2]
+    book = random.standard_normal((k, 2))
+    cost = np.square(x[:, None] - book).sum(2)
+    own = cost.argmin(1)
+    held = random.random(k) < random.choice([0, 0.3])
+    used = np.bincount(own, minlength=k) > 0
+    free, shared = ~used & ~held, used & ~held
+    if free.sum() + shared.sum() < m:
+        return
+    full = np.where(free, cost + 1e4, 1e9)
+    keeps = np.flatnonzero(shared[own])
+    full[keeps, own[keeps]] = cost[keeps, own[keeps]]
+    rows, columns = linear_sum_assignment(full)
+    found = nearby(lambda items: cost[items], own, free, shared)
+    assert len(set(found.tolist())) == m
+    assert full[np.arange(m), found].sum() == pytest.approx(full[rows, columns].sum(), rel=1e-12)
+    new = nearby(lambda items: cost[items], np.full(m, -1), free | shared, np.zeros(k, bool))
+    rows, columns = linear_sum_assignment(cost[:, free | shared])
+    best = cost[:, free | shared][rows, columns].sum()
+    assert cost[np.arange(m), new].sum() == pytest.approx(best, rel=1e-12)
 
 
 def test_deferred_acceptance_by_hand():
