@@ -3,8 +3,8 @@
     python benchmarks/suffix.py --rows 10000000
 
 The table is random and seeded: string ids in shuffled order, three levels of 256 codes. Each
-contender runs in a process of its own, so that its peak memory is its own. Asked of 10 million rows:
-15 s and 2.5 GiB, and the same bytes as pandas; of more: 4 GiB.
+contender runs in a process of its own, so that its peak memory is its own. Asked of 10 million
+rows: 15 s and 2.5 GiB, and the same bytes as pandas; of more: 4 GiB.
 """
 
 from __future__ import annotations
