@@ -24,9 +24,10 @@ import numpy as np
 from measuring import machine
 from suffix import generate, with_semid
 
+from semid.index_building import build_index
 from semid.jobs.lookup import lookup
 from semid.jobs.mapping import write_table
-from semid.table_index import INDEX, build_index, open_index
+from semid.table_index import INDEX, open_index
 from semid.table_rows import rows_at
 from semid.tables import open_table
 

@@ -4,7 +4,8 @@
 
 Embeddings are seeded clusters of 32 dims, the model RQ-KMeans of 3 x 1,024, so that encoding takes
 little: it is timed alone, by assigning the new items to a table of their own. The table is a store
-of versions; a night reads the current one and writes the next, with its index.
+of versions; a night reads the current one and writes the next, with its index. Asked of 100,000 new
+items beside 10 million: 30 s beyond what they take alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from semid.columns import embedding_schema
 from semid.streams import ROW_GROUP_ROWS, open_writer
 
 WIDTH, CHUNK = 32, 65_536
+MOST_SECONDS = 30.0
 
 
 def generate(path: Path, first: int, rows: int) -> None:
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=["suffix", "reassign"])
     options = parser.parse_args()
     print(machine())
+    missed = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
         all_, new, model = folder / "all.parquet", folder / "new.parquet", folder / "model"
@@ -70,10 +73,14 @@ def main() -> None:
             run = semid("assign", str(new), *chosen, "--output", store, "--publish")
             beyond = f", {run.seconds - alone.seconds:.1f} s beyond {alone.seconds:.1f} s alone"
             told(f"{policy}: {more} new items", run, beyond)
+            if run.seconds - alone.seconds > MOST_SECONDS:
+                missed.append(f"{policy}: {MOST_SECONDS:.0f} s beyond encoding")
             told(
                 f"{policy}: the same again",
                 semid("assign", str(new), *chosen, "--output", store, "--publish"),
             )
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ With SEMID_DATA naming the folder that holds beauty/, the RQ-KMeans codes of Ama
 come first, beside LC-Rec's sinkhorn. The tables after it are random and seeded: three levels whose
 size makes 15% of the items share their raw SID, latents of 32 dims around their codewords. Each
 runs in a process of its own, so that its peak memory is its own; the products of encoding are not
-in it.
+in it. Asked: Beauty unique in 10 s with at most 2% more squared error, every table unique, in 10
+minutes and 4 GiB.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import pyarrow as pa
 from measuring import machine
 
 LATENT_DIM, SHARE, CHUNK = 32, 0.85, 1 << 18
+BEAUTY_SECONDS, ADDED, SECONDS, MOST_GIB = 10.0, 0.02, 600.0, 4.0
 
 
 def levels_for(rows: int) -> tuple[int, ...]:
@@ -100,7 +102,7 @@ def measured(
     found = resolve(batches, CollisionConfig(policy), Resources(folder), around)
     sids = [code_matrix(batch.column("sid"), "sid") for batch in found.rows]
     seconds = time.perf_counter() - started
-    unique = repeated(lambda: iter(sids), levels, found.report.items) is None
+    unique = repeated(iter(sids), levels, folder) is None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     raw = found.report.raw_uniqueness
     return found.facts | {"seconds": seconds, "unique": unique, "raw": raw, "peak_gib": peak}
@@ -117,6 +119,7 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
 def show(rows: list[int], skew: float) -> None:
     """Print all of it."""
     print(machine())
+    missed = []
     if "SEMID_DATA" in os.environ:
         for policy in ("reassign", "sinkhorn"):
             facts = in_own_process("--one", policy)
@@ -126,6 +129,9 @@ def show(rows: list[int], skew: float) -> None:
                 f"+{facts['added_share']:.2%}, {'unique' if facts['unique'] else 'NOT unique'}",
                 flush=True,
             )
+            held = facts["unique"] and facts["added_share"] <= ADDED
+            if policy == "reassign" and not (held and facts["seconds"] <= BEAUTY_SECONDS):
+                missed.append("Beauty")
     first = None
     for size in rows:
         facts = in_own_process("--one", str(size), "--skew", str(skew))
@@ -138,6 +144,11 @@ def show(rows: list[int], skew: float) -> None:
             f"{'unique' if facts['unique'] else 'NOT unique'}, peak {facts['peak_gib']:.2f} GiB",
             flush=True,
         )
+        held = facts["unique"] and facts["peak_gib"] <= MOST_GIB
+        if not (held and facts["seconds"] <= SECONDS):
+            missed.append(f"{size:,} rows")
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
 
 
 def main() -> None:

@@ -113,17 +113,24 @@ def _is_same(file: Path, facts: Mapping[str, Any]) -> bool:
     return bool(found.st_mtime_ns == facts["mtime_ns"] or digest(file) == facts["digest"])
 
 
-def _file_facts(folder: Path) -> dict[str, dict[str, Any]]:
+def _file_facts(folder: Path, before: Path | None) -> dict[str, dict[str, Any]]:
     notes = {folder / MANIFEST, folder / PARTS_MANIFEST}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in notes)
-    return {
-        _name(p, folder): {
-            "size": p.stat().st_size,
-            "mtime_ns": p.stat().st_mtime_ns,
-            "digest": digest(p),
-        }
-        for p in files
-    }
+    note = None if before is None else _note(before)
+    known = {} if note is None else json.loads(note.read_text()).get("files", {})
+    facts = {}
+    for file in files:
+        name, found = _name(file, folder), file.stat()
+        same = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+        theirs = known.get(name, {})
+        is_known = (
+            before is not None
+            and same.items() <= theirs.items()
+            and (before / name).is_file()
+            and file.samefile(before / name)
+        )
+        facts[name] = same | {"digest": theirs["digest"] if is_known else digest(file)}
+    return facts
 
 
 def _name(file: Path, folder: Path) -> str:
@@ -185,13 +192,16 @@ def manifest_for(plan: Mapping[str, Any], **facts: Any) -> Manifest:
     return {"semid": __version__, "fingerprint": fingerprint(plan), "plan": dict(plan), **facts}
 
 
-def note_files(staged: Path, manifest: Manifest) -> None:
-    """Write the manifest of a folder into it, with the facts of its files."""
+def note_files(staged: Path, manifest: Manifest, before: Path | None = None) -> None:
+    """Write the manifest of a folder into it, with the facts of its files.
+
+    Files that are links to those of a whole folder `before` are not read again.
+    """
     note = _note(staged)
     found = {} if note is None else json.loads(note.read_text())
     is_table = any(staged.rglob("*.parquet"))
     place = staged / (PARTS_MANIFEST if is_table else MANIFEST)
-    write_json(place, found | manifest | {"files": _file_facts(staged)})
+    write_json(place, found | manifest | {"files": _file_facts(staged, before)})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,11 +19,13 @@ def sid_batches(
     table: ParquetTable,
     item_id: str = "item_id",
     *,
+    start: int = 0,
     on_rows: Callable[[int], object] = lambda _: None,
 ) -> Iterator[tuple[pa.Array, npt.NDArray[np.int32]]]:
     """Stream item ids ``(b,)``, strings or int64, and SIDs ``(b, s)``, all of one length s.
 
-    `on_rows` hears of every batch, once it is dealt with, how many rows it had.
+    From the row `start` on. `on_rows` hears of every batch, once it is dealt with, how many rows it
+    had.
 
     Raises
     ------
@@ -32,8 +34,8 @@ def sid_batches(
     """
     kind = id_type(table, item_id)
     table.require([SID])
-    row, width = 0, None
-    for batch in table.batches([item_id, SID], rows=ROWS):
+    row, width = start, None
+    for batch in table.batches([item_id, SID], rows=ROWS, start=start):
         at = table.locator(row)
         ids = id_column(batch.column(item_id), item_id, at=at)
         sids_ns = code_matrix(batch.column(SID), SID, width=width, at=at)

@@ -77,9 +77,12 @@ def writing(store: Path) -> Iterator[None]:
             yield
 
 
-def add_version(store: Path, staged: Path, manifest: Manifest) -> str:
-    """Move a finished folder into the store as its next version; readers do not see it yet."""
-    note_files(staged, manifest)
+def add_version(store: Path, staged: Path, manifest: Manifest, before: Path | None = None) -> str:
+    """Move a finished folder into the store as its next version; readers do not see it yet.
+
+    `before` is the version that it may have links to the files of.
+    """
+    note_files(staged, manifest, before)
     sync(staged)
     name = f"v{max(map(version_number, versions(store)), default=0) + 1:04d}"
     staged.rename(store / name)

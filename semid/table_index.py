@@ -5,9 +5,10 @@ codes do, so that the items with one prefix are a range whose ends two binary se
 the arrays are ``.npy`` files that are mapped, not read.
 
 An index of 10 million rows takes 160 MB (8 bytes a row each way) as long as the numbers of codes
-multiply to less than 2^32, else 4 more a row for every further 32 bits; building it takes about
-twice that in memory. Rows are 32-bit. What an index says of a table can be derived from it at any
-time: one that does not fit the table is as good as none.
+multiply to less than 2^32, else 4 more a row for every further 32 bits. Rows are 32-bit. What an
+index says of a table can be derived from it at any time: one that does not fit the table is as good
+as none. `semid.index_building` writes them, and needs little memory; the index of a table in memory
+takes some 40 bytes a row while it is made.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError, display_path
 from semid.id_hashes import hash_ids
 from semid.ids import pack_keys, unpack_keys
-from semid.manifests import fingerprint, write_json
-from semid.sid_batches import sid_batches
+from semid.manifests import fingerprint
 from semid.tables import ParquetTable
 
 INDEX = "_index"
 _FORMAT = 1
-_NOTE = "index.json"
+NOTE = "index.json"
 # The end of a Parquet file tells the places, sizes and statistics of its columns.
 _TAIL_BYTES = 1 << 16
-_MOST_ROWS = 1 << 32
+MOST_ROWS = 1 << 32
+# Arrays on disk, beside those of `keys_name`.
+ID_HASHES, ID_ROWS, SID_ROWS = "id_hashes.npy", "id_rows.npy", "sid_rows.npy"
 
 Rows = npt.NDArray[np.int64]
 SidBatches = Iterable[tuple[pa.Array, npt.NDArray[np.int32]]]
@@ -129,8 +131,10 @@ class Index:
         return len(np.unique(unpack_keys(keys_nm, self.levels)[:, len(prefix)]))
 
 
-def index_of(parts: SidBatches) -> Index:
+def index_of(parts: SidBatches, least: Sequence[int] = ()) -> Index:
     """Make the index of a table that comes as item ids and SIDs, in the order of its rows.
+
+    `least` are numbers of codes that its levels have at least.
 
     Raises
     ------
@@ -143,16 +147,16 @@ def index_of(parts: SidBatches) -> Index:
         # Codes are small numbers: a byte or two will do until the largest of all are known.
         sids.append(sids_ns.astype(np.min_scalar_type(int(sids_ns.max(initial=0)))))
         rows += len(ids)
-        if rows > _MOST_ROWS:
-            raise SemidError(f"an index counts {_MOST_ROWS:,} rows at most; split the table")
+        if rows > MOST_ROWS:
+            raise SemidError(f"an index counts {MOST_ROWS:,} rows at most; split the table")
     ((hash_n,), hash_row_n) = _sorted([np.concatenate(hashes)])
     del hashes
-    levels = tuple(int(size) + 1 for size in np.max([part.max(axis=0) for part in sids], axis=0))
-    kinds = [np.min_scalar_type(int(most)) for most in pack_keys(_last(levels), levels)[0]]
+    most_s = np.max([*([np.array(least) - 1] if least else []), *(p.max(axis=0) for p in sids)], 0)
+    levels = tuple(int(size) + 1 for size in most_s)
     packed = [pack_keys(part, levels) for part in _emptied(sids)]
     keys = [
         np.concatenate([part[:, place].astype(kind) for part in packed])
-        for place, kind in enumerate(kinds)
+        for place, kind in enumerate(key_types(levels))
     ]
     del packed
     key_mn, key_row_n = _sorted(keys)
@@ -165,8 +169,15 @@ def _emptied(parts: list[Any]) -> Iterator[Any]:
         yield parts.pop()
 
 
-def _last(levels: Sequence[int]) -> npt.NDArray[np.int64]:
-    return np.array([levels]) - 1
+def key_types(levels: Sequence[int]) -> list[np.dtype[Any]]:
+    """Return the type of every key column."""
+    most_m = pack_keys(np.array([levels]) - 1, levels)[0]
+    return [np.min_scalar_type(int(most)) for most in most_m]
+
+
+def keys_name(place: int) -> str:
+    """Return the name of a key column on disk."""
+    return f"sid_keys_{place}.npy"
 
 
 def _sorted(keys: list[npt.NDArray[Any]]) -> _Sorted:
@@ -184,31 +195,6 @@ def _sorted(keys: list[npt.NDArray[Any]]) -> _Sorted:
     return [key_n[order_n] for key_n in keys], order_n.astype(np.uint32)
 
 
-def build_index(table: ParquetTable, folder: Path, item_id: str = "item_id") -> None:
-    """Write the index of an ids table into `folder`, which is to be ``_index`` beside its files.
-
-    Raises
-    ------
-    SemidError
-        When the table breaks the contract of ids tables.
-    """
-    index = index_of(sid_batches(table, item_id))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values_n in _arrays(index).items():
-        np.save(folder / name, values_n, allow_pickle=False)
-    write_json(folder / _NOTE, _note(table, item_id) | {"levels": index.levels})
-
-
-def _arrays(index: Index) -> dict[str, npt.NDArray[Any]]:
-    keys = {f"sid_keys_{place}.npy": key_n for place, key_n in enumerate(index.key_mn)}
-    return {
-        "id_hashes.npy": index.hash_n,
-        "id_rows.npy": index.hash_row_n,
-        "sid_rows.npy": index.key_row_n,
-        **keys,
-    }
-
-
 def open_index(table: ParquetTable, item_id: str = "item_id") -> Index | None:
     """Open the index that lies beside the files of a table; None unless it is this table's."""
     folders = {Path(file).parent for file in table.files}
@@ -216,16 +202,16 @@ def open_index(table: ParquetTable, item_id: str = "item_id") -> Index | None:
         return None
     folder = folders.pop() / INDEX
     try:
-        note = json.loads((folder / _NOTE).read_text())
+        note = json.loads((folder / NOTE).read_text())
         levels = tuple(note.pop("levels"))
-        if note != _note(table, item_id):
+        if note != note_of(table, item_id):
             return None
-        columns = pack_keys(_last(levels), levels).shape[1]
+        columns = len(key_types(levels))
         hash_n, hash_row_n, key_row_n, *key_mn = (
             np.load(folder / name, mmap_mode="r", allow_pickle=False)
             for name in (
-                *("id_hashes.npy", "id_rows.npy", "sid_rows.npy"),
-                *(f"sid_keys_{place}.npy" for place in range(columns)),
+                *(ID_HASHES, ID_ROWS, SID_ROWS),
+                *(keys_name(place) for place in range(columns)),
             )
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -237,7 +223,7 @@ def open_index(table: ParquetTable, item_id: str = "item_id") -> Index | None:
     return Index(hash_n, hash_row_n, tuple(key_mn), key_row_n, levels)
 
 
-def _note(table: ParquetTable, item_id: str) -> dict[str, Any]:
+def note_of(table: ParquetTable, item_id: str) -> dict[str, Any]:
     """Say which table an index belongs to: its rows, and what its files end in."""
     return {
         "format": _FORMAT,

@@ -15,7 +15,7 @@ FORK = """
 import json, os, sys
 import duckdb, faiss, pandas, sklearn.utils.extmath, torch
 import semid.fitting, semid.jobs.run, semid.metrics.measurement, semid.quantizer
-import semid.jobs.assign, semid.jobs.retire, semid.table_index
+import semid.jobs.assign, semid.jobs.retire, semid.index_building
 from semid.cli import main
 
 for line in sys.stdin:

@@ -1,21 +1,24 @@
 """Items, IDs and prefixes looked up: in memory, by an index, without one, and by the command."""
 
 import json
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import run_here
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
 from semid.id_hashes import hash_ids
 from semid.id_table import IdTable
+from semid.index_building import build_index
 from semid.jobs.lookup import lookup
-from semid.table_index import INDEX, build_index, open_index
+from semid.table_index import INDEX, open_index
 from semid.table_rows import rows_at, values_of
 from semid.tables import open_table
 
@@ -166,6 +169,46 @@ def test_a_moved_table_keeps_its_index(tmp_path):
     assert open_index(open_table(moved)) is not None
     assert open_index(open_table(moved), "sku") is None
     assert open_index(open_table(moved / "part-0.parquet")) is None
+
+
+def arrays_of(folder):
+    return {file.name: file.read_bytes() for file in sorted((folder / INDEX).iterdir())}
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_an_index_goes_on_from_the_one_before(tmp_path, data):
+    """Merged with what is new it is the same to the byte as made from the beginning."""
+    sid = st.tuples(st.integers(0, 3), st.integers(0, data.draw(st.sampled_from([3, 2**31 - 1]))))
+    sids = data.draw(st.lists(sid, min_size=3, max_size=14))
+    kept = data.draw(st.integers(1, (len(sids) - 1) // 2))  # parts, of two rows each
+    ids = [f"i{data.draw(st.integers(0, 2))}-{row}" for row in range(len(sids))]
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        stop = data.draw(st.integers(2 * kept, len(sids)))
+        old = write(Path(name, "old"), small(ids[:stop], sids[:stop]))
+        new = write(Path(name, "new"), small(ids, sids))
+        build_index(open_table(old), old / INDEX)
+        for number in range(kept):
+            part = new / f"part-{number}.parquet"
+            part.unlink()
+            part.hardlink_to(old / part.name)
+        build_index(open_table(new), new / INDEX)
+        alone = arrays_of(new)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("semid.index_building._BLOCK_ROWS", data.draw(st.integers(1, 4)))
+            build_index(open_table(new), new / INDEX, before=old)
+        if json.loads(alone["index.json"])["levels"] == levels_of(old):
+            assert arrays_of(new) == alone
+        index = open_index(open_table(new))
+        assert index.rows_within(*index.span(sids[-1])).tolist() == [
+            row for row, one in enumerate(sids) if one == sids[-1]
+        ]
+
+
+def levels_of(folder):
+    return json.loads((folder / INDEX / "index.json").read_text())["levels"]
 
 
 def test_rows_come_in_the_order_asked_for(tmp_path):

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from test_collisions import EXAMPLES, plane, resolve, run, to_batch
 
 from semid.collisions import CollisionConfig
-from semid.collisions.spill import NOWHERE, settle
+from semid.collisions.copies import distinct
+from semid.collisions.nearby import nearby
+from semid.collisions.spill import NOWHERE, nearest_prefixes, settle
 from semid.errors import SemidError
 
 LINE = [[0.0], [1.0], [2.0], [4.0]]
@@ -246,6 +249,7 @@ def test_many_more_items_than_codewords(tmp_path):
 
 def test_a_large_level_is_dealt_with_in_turns(tmp_path, monkeypatch):
     monkeypatch.setattr("semid.collisions.within.MOST_ITEMS", 3)
+    monkeypatch.setattr("semid.collisions.nearby.MOST_CANDIDATES", 0)
     random = np.random.default_rng(0)
     codebooks = [[[0.0]], np.linspace(-3, 3, 64)[:, None]]
     latents = random.standard_normal((40, 1)).round(1)
@@ -253,6 +257,37 @@ def test_a_large_level_is_dealt_with_in_turns(tmp_path, monkeypatch):
     assert len(np.unique(sids, axis=0)) == 40
     kept = {tuple(s) for s, c in zip(sids.tolist(), codes.tolist(), strict=True) if s == c}
     assert kept == set(map(tuple, codes.tolist()))
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_the_nearest_codewords_are_enough(seed):
+    """As cheap as the assignment on the whole matrix, with as few moves."""
+    random = np.random.default_rng(seed)
+    k = int(random.integers(2, 60))
+    m = int(random.integers(1, k + 1))
+    # Some codewords are held; the items lie in a few spots, some at the very same place.
+    spot = random.standard_normal((4, 2)) * random.choice([0.1, 1, 5])
+    x = (spot[random.integers(0, 4, m)] + random.choice([0, 0.1, 1]) * random.random((m, 2)))[:, :2]
+    book = random.standard_normal((k, 2))
+    cost = np.square(x[:, None] - book).sum(2)
+    own = cost.argmin(1)
+    held = random.random(k) < random.choice([0, 0.3])
+    used = np.bincount(own, minlength=k) > 0
+    free, shared = ~used & ~held, used & ~held
+    if free.sum() + shared.sum() < m:
+        return
+    full = np.where(free, cost + 1e4, 1e9)
+    keeps = np.flatnonzero(shared[own])
+    full[keeps, own[keeps]] = cost[keeps, own[keeps]]
+    rows, columns = linear_sum_assignment(full)
+    found = nearby(lambda items: cost[items], own, free, shared)
+    assert len(set(found.tolist())) == m
+    assert full[np.arange(m), found].sum() == pytest.approx(full[rows, columns].sum(), rel=1e-12)
+    new = nearby(lambda items: cost[items], np.full(m, -1), free | shared, np.zeros(k, bool))
+    rows, columns = linear_sum_assignment(cost[:, free | shared])
+    best = cost[:, free | shared][rows, columns].sum()
+    assert cost[np.arange(m), new].sum() == pytest.approx(best, rel=1e-12)
 
 
 def test_deferred_acceptance_by_hand():
@@ -296,3 +331,57 @@ def test_what_does_not_apply_is_refused():
     ]:
         with pytest.raises(SemidError, match=message):
             CollisionConfig(**settings_)
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_copies_settle_together_as_they_would_one_by_one(seed):
+    random = np.random.default_rng(seed)
+    d, p = random.integers(1, 6), random.integers(1, 6)
+    wish = np.argsort(random.random((d, p)), axis=1)
+    cost = np.sort(random.permutation(d * p).reshape(d, p).astype(float), axis=1)
+    wish[random.random((d, p)) < 0.2] = NOWHERE
+    which = random.integers(0, d, random.integers(1, 20))
+    room = random.integers(0, 5, p)
+    alone = settle(wish[which], cost[which], room)
+    assert settle(wish, cost, room, which).tolist() == alone.tolist()
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1))
+def test_copies_are_told_by_their_bits(seed):
+    random = np.random.default_rng(seed)
+    n, z = random.integers(1, 30), random.integers(1, 4)
+    latent = random.choice(np.array([0.0, -0.0, 1.0, -1.0, 2.0], np.float32), (n, z))
+    first, which = distinct(latent)
+    assert (np.diff(first) > 0).all()  # numbered as they come
+    bits = latent.view(np.uint32)
+    assert (bits[first[which]] == bits).all()
+    assert len(np.unique(bits, axis=0)) == len(first)
+
+
+def test_thousands_of_copies_of_one_item(tmp_path):
+    # 3,000 at one spot, 40 codewords in each of 100 prefixes: they fill the nearest 75 of these.
+    codebooks = [np.arange(100.0)[:, None], 0.01 * np.arange(40.0)[:, None]]
+    codes, sids, _ = reassign(np.zeros((3_000, 1)), codebooks, tmp_path)
+    assert (codes == 0).all()
+    assert len(np.unique(sids, axis=0)) == 3_000
+    assert sorted(np.unique(sids[:, 0])) == list(range(75))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_beam_does_not_depend_on_how_much_is_looked_at_together(monkeypatch):
+    random = np.random.default_rng(0)
+    codebooks = [random.standard_normal((k, 3)) for k in (5, 7, 6, 4, 3)]
+    latents = random.standard_normal((9, 3)).astype(np.float32)
+    space = plane(latents, codebooks)
+
+    def found():
+        parts = [(p, c) for _, p, c in nearest_prefixes(space, latents, 50)]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts])
+
+    prefixes, costs = found()
+    monkeypatch.setattr("semid.collisions.spill._SCORES", 20)
+    again, same = found()
+    assert prefixes.tolist() == again.tolist()
+    assert same == pytest.approx(costs)

@@ -325,7 +325,7 @@ def test_a_second_writer_is_told_and_the_lock_is_free_after_a_kill(night, world,
     # It stops where its version is about to be moved into the store.
     slow = (
         "import os, signal, semid.jobs.publishing as p; b = p.build_index\n"
-        "def stopped(*a):\n    os.kill(os.getpid(), signal.SIGSTOP); return b(*a)\n"
+        "def stopped(*a, **k):\n    os.kill(os.getpid(), signal.SIGSTOP); return b(*a, **k)\n"
         "p.build_index = stopped"
     )
     for way in (signal.SIGCONT, signal.SIGKILL):

@@ -37,7 +37,7 @@ from semid.id_columns import CODES, DISTANCE
 from semid.streams import Batches
 
 if TYPE_CHECKING:
-    from semid.collisions.reassign import Moves
+    from semid.collisions.moves import Moves
 
 
 class Silent:

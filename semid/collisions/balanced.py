@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from semid.collisions.crowds import Codes, crowds
-from semid.collisions.reassign import Latents, Leavers, Moves, first_changes
+from semid.collisions.moves import Latents, Leavers, Moves, first_changes
 from semid.collisions.space import Integers, Matrix, Space
 from semid.ids import group_ids
 

@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from semid.ids import MAX_CODES, group_ids, pack_keys
+from semid.arrays import to_arrow
+from semid.database import fed, out_of_core
+from semid.ids import MAX_CODES, pack_keys, unpack_keys
 
 Codes = npt.NDArray[np.int32]
-# Odd, with bits all over: products with it mix what they multiply.
-_MIX = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
 def repeated(
-    sids: Callable[[], Iterator[Codes]], levels: Sequence[int], rows: int
+    sids: Iterator[Codes], levels: Sequence[int], folder: Path, memory_bytes: int = 1 << 30
 ) -> tuple[int, ...] | None:
-    """Return a SID that two rows have, or None; 8 bytes of memory a row.
+    """Return the least SID that two rows have, or None.
 
-    `sids` streams SIDs ``(n, s)``, as long as `levels` or longer, alike every time.
+    Parameters
+    ----------
+    sids : streams SIDs ``(n, s)``, as long as `levels` or longer
+    folder : an existing folder for what does not fit in memory
+    memory_bytes : DuckDB's budget
+
+    Raises
+    ------
+    SemidError
+        When memory or disk run out.
     """
-    key_n, start = np.empty(rows, dtype=np.uint64), 0
-    for sid_ns in sids():
-        key_n[start : start + len(sid_ns)] = _mixed(_keys(sid_ns, levels))
-        start += len(sid_ns)
-    key_n = key_n[:start]
-    key_n.sort()
-    twice = np.unique(key_n[1:][key_n[1:] == key_n[:-1]])
-    if not len(twice):
+    if (first := next(sids, None)) is None:
         return None
-    # Keys of several columns were mixed into one: the SIDs themselves decide.
-    same = [sid_ns[np.isin(_mixed(_keys(sid_ns, levels)), twice)] for sid_ns in sids()]
-    suspect_ns = np.concatenate(same)
-    _, size_n = group_ids(suspect_ns)
-    found = np.flatnonzero(size_n > 1)
-    return tuple(suspect_ns[found[0]].tolist()) if len(found) else None
+    sizes = [*levels, *([MAX_CODES] * (first.shape[1] - len(levels)))]
+    rows = (_keyed(sid_ns, sizes) for sid_ns in chain([first], sids))
+    start = next(rows)
+    keys = ", ".join(start.schema.names)
+    with (
+        tempfile.TemporaryDirectory(prefix="checking-", dir=folder) as place,
+        out_of_core(
+            "looking for repeated IDs",
+            Path(place),
+            memory_bytes=memory_bytes,
+            relief="allow more with --memory",
+            preserve_insertion_order="false",
+        ) as connection,
+        fed(connection, "sids", start.schema, chain([start], rows)),
+    ):
+        found = connection.execute(
+            f"SELECT {keys} FROM sids GROUP BY {keys} HAVING count(*) > 1 ORDER BY {keys} LIMIT 1"
+        ).fetchall()
+    return tuple(unpack_keys(np.array(found), sizes)[0].tolist()) if found else None
 
 
-def _keys(sid_ns: Codes, levels: Sequence[int]) -> npt.NDArray[np.int64]:
-    more = sid_ns.shape[1] - len(levels)
-    return pack_keys(sid_ns, [*levels, *([MAX_CODES] * more)])
-
-
-def _mixed(keys_nm: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    mixed_n = keys_nm[:, 0].astype(np.uint64)
-    for key_n in keys_nm[:, 1:].T:
-        mixed_n = mixed_n * _MIX + key_n.astype(np.uint64)
-        mixed_n ^= mixed_n >> np.uint64(29)
-    return mixed_n
+def _keyed(sid_ns: Codes, sizes: Sequence[int]) -> pa.RecordBatch:
+    columns = {f"key_{q}": to_arrow(key_n) for q, key_n in enumerate(pack_keys(sid_ns, sizes).T)}
+    return pa.record_batch(list(columns.values()), names=list(columns))

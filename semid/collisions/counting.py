@@ -7,8 +7,6 @@ from itertools import chain
 from pathlib import Path
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_numpy
@@ -31,11 +29,13 @@ def of_suffixes(items: int, path: Path) -> CollisionReport:
 
 def of_crowds(ranked: Path, levels: Sequence[int]) -> CollisionReport:
     """Report on a table by its sorted raw SIDs, where none is held."""
-    counts = [crowd.sizes for crowd in crowds(ranked, levels)]
-    unique = sum(map(len, counts))
-    shared: npt.NDArray[np.int64] = np.concatenate([size_s[size_s > 1] for size_s in counts])
-    items = sum(int(size_s.sum()) for size_s in counts)
-    return _report(items, unique, len(shared), int(shared.sum()), int(shared.max(initial=1)))
+    items, unique, groups, shared, largest = 0, 0, 0, 0, 1
+    for crowd in crowds(ranked, levels):
+        shared_s = crowd.sizes[crowd.sizes > 1]
+        items, unique = items + len(crowd.row_e), unique + len(crowd.sizes)
+        groups, shared = groups + len(shared_s), shared + int(shared_s.sum())
+        largest = max(largest, int(shared_s.max(initial=1)))
+    return _report(items, unique, groups, shared, largest)
 
 
 def of_rows(

@@ -210,8 +210,8 @@ class Prefixes:
             keys.append(crowd.keys_eq[crowd.starts_p])
             counts.append(np.diff(np.append(crowd.starts_p, len(crowd.row_e))))
         self._keys_pq = np.concatenate(keys)
-        self._word_p = _words(self._keys_pq)
-        self._order_p = np.arange(len(self._word_p))  # that sorts them; they come sorted
+        # Sorted, as they come, and the number of each; new ones are put where they belong.
+        self._word_p, self._number_p = _words(self._keys_pq), np.arange(len(self._keys_pq))
         self.room_p = np.maximum(levels[-1] - np.concatenate(counts), 0)
 
     def number(self, prefix_nd: Codes) -> Integers:
@@ -220,13 +220,14 @@ class Prefixes:
         word_w, first_w, which_n = np.unique(
             _words(keys_nq), return_index=True, return_inverse=True
         )
-        place_w = np.searchsorted(self._word_p, word_w, sorter=self._order_p)
-        number_w = self._order_p[np.minimum(place_w, len(self._word_p) - 1)]
-        new_w = np.flatnonzero(self._word_p[number_w] != word_w)
+        place_w = np.searchsorted(self._word_p, word_w)
+        near_w = np.minimum(place_w, len(self._word_p) - 1)
+        number_w = self._number_p[near_w]
+        new_w = np.flatnonzero(self._word_p[near_w] != word_w)
         if len(new_w):
-            number_w[new_w] = len(self._word_p) + np.arange(len(new_w))
-            self._word_p = np.concatenate([self._word_p, word_w[new_w]])
-            self._order_p = np.argsort(self._word_p, kind="stable")
+            number_w[new_w] = len(self._keys_pq) + np.arange(len(new_w))
+            self._word_p = np.insert(self._word_p, place_w[new_w], word_w[new_w])
+            self._number_p = np.insert(self._number_p, place_w[new_w], number_w[new_w])
             self._keys_pq = np.concatenate([self._keys_pq, keys_nq[first_w[new_w]]])
             self.room_p = np.append(self.room_p, np.full(len(new_w), self._levels[-1]))
         found: Integers = number_w[which_n]

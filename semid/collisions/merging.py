@@ -16,7 +16,7 @@ from semid.errors import SemidError
 from semid.id_columns import CODES, CODES_TYPE, SID, code_column, code_matrix
 
 if TYPE_CHECKING:
-    from semid.collisions.reassign import Moves
+    from semid.collisions.moves import Moves
 
 
 class Sids(Protocol):

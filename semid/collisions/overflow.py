@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.collisions.space import Integers
+from semid.collisions.copies import place_among
 from semid.collisions.streams import Codes, coded
 from semid.id_columns import SID
 from semid.ids import group_ids
@@ -28,13 +28,6 @@ def overflow_suffixes(
     group_n, _ = group_ids(np.concatenate([raw_ul, held_hs[:, :-1]]))
     most_g = np.zeros(group_n.max(initial=-1) + 1, dtype=np.int32)
     np.maximum.at(most_g, group_n[len(raw_ul) :], held_hs[:, -1])
-    return (most_g[group_n[: len(raw_ul)]] + 1 + _rank(group_n[: len(raw_ul)])).astype(np.int32)
-
-
-def _rank(group_u: Integers) -> Integers:
-    """Count how many of the same group come before each."""
-    order = np.argsort(group_u, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group_u[order]) != 0]) if len(order) else order
-    rank_u = np.empty(len(group_u), dtype=np.int64)
-    rank_u[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    return rank_u
+    return (most_g[group_n[: len(raw_ul)]] + 1 + place_among(group_n[: len(raw_ul)])).astype(
+        np.int32
+    )

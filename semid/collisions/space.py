@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,11 @@ class Space:
     def levels(self) -> tuple[int, ...]:
         """Codewords per level."""
         return tuple(map(len, self.codebooks))
+
+    @cached_property
+    def _squares(self) -> list[npt.NDArray[np.float64]]:
+        """The squared length of every codeword, per level."""
+        return [np.square(codebook_kz).sum(1) for codebook_kz in self.codebooks]
 
     def enter(self, residual_mz: Matrix) -> Matrix:
         """Turn what the levels before left into what the next level quantises."""
@@ -71,6 +77,10 @@ class Space:
         cost_mk = residual_mz @ codebook_kz.T
         cost_mk *= -2
         cost_mk += square_m[:, None]
-        cost_mk += np.square(codebook_kz).sum(1)
+        cost_mk += self._squares[level]
         found: Matrix = np.maximum(cost_mk, 0, out=cost_mk)
         return found
+
+    def last_costs(self, residual_mz: Matrix, items: slice) -> Matrix:
+        """Return the costs at the last level of some among residuals."""
+        return self.costs(residual_mz[items], len(self.codebooks) - 1)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from semid.collisions.nearby import nearby
 from semid.collisions.space import Integers, Matrix
 
 # A problem takes 8 bytes for every pair of an item and a codeword, and in the worst case the square
@@ -30,7 +31,8 @@ def choose(
 ) -> tuple[Integers, float]:
     """Give every item of a prefix a codeword of its own: fewest moves, and of these the cheapest.
 
-    Exact, by the Hungarian method (Crouse, 2016, as in SciPy), unless it takes several turns.
+    Exact, by the Hungarian method (Crouse, 2016, as in SciPy), unless it takes several turns. At
+    levels of more than `MOST_ITEMS` codewords it is `semid.collisions.nearby` that is asked first.
 
     Parameters
     ----------
@@ -47,6 +49,11 @@ def choose(
     added : what the squared errors of those who stay grow by
     """
     chosen_m = np.full(len(own_m), UNPLACED, dtype=np.int64)
+    costs = _known(costs, len(own_m), len(free_k))
+    if len(free_k) > MOST_ITEMS and len(own_m) <= free_k.sum() + shared_k.sum():
+        found_m = nearby(costs, own_m, free_k, shared_k)
+        if found_m is not None:
+            return found_m, _price(costs, found_m, len(free_k)) - _price(costs, own_m, len(free_k))
     open_k, shared_k, added = free_k.copy(), shared_k.copy(), 0.0
     for turn in _turns(len(own_m), len(free_k)):
         own_k = np.zeros_like(shared_k)
@@ -65,6 +72,11 @@ def place(costs: Costs, items: int, free_k: Mask) -> tuple[Integers, float]:
 
     Exact as `choose`. Returns the codewords, ``(m,)``, and their squared errors' sum.
     """
+    costs = _known(costs, items, len(free_k))
+    if len(free_k) > MOST_ITEMS:
+        found_m = nearby(costs, np.full(items, -1), free_k, np.zeros_like(free_k))
+        if found_m is not None:
+            return found_m, _price(costs, found_m, len(free_k))
     chosen_m = np.empty(items, dtype=np.int64)
     open_k, total = free_k.copy(), 0.0
     for turn in _turns(items, len(free_k)):
@@ -75,6 +87,22 @@ def place(costs: Costs, items: int, free_k: Mask) -> tuple[Integers, float]:
         total += float(cost_mk[row, column_c[column]].sum())
         open_k[column_c[column]] = False
     return chosen_m, total
+
+
+def _known(costs: Costs, items: int, codewords: int) -> Costs:
+    """Work the costs out once, where they are few enough to be kept."""
+    if items * codewords > MOST_PAIRS:
+        return costs
+    cost_mk = costs(slice(0, items))
+    return lambda some: cost_mk[some]
+
+
+def _price(costs: Costs, chosen_m: Integers, codewords: int) -> float:
+    """Sum the squared errors of items at given codewords."""
+    total = 0.0
+    for turn in _turns(len(chosen_m), codewords):
+        total += float(np.take_along_axis(costs(turn), chosen_m[turn, None], 1).sum())
+    return total
 
 
 def _turns(items: int, codewords: int) -> Iterator[slice]:

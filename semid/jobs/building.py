@@ -35,6 +35,8 @@ from semid.streams import Batches, prefetch
 from semid.tables import ParquetTable, open_table
 from semid.tombstones import RETIRED, having, open_retired, retired_schema
 
+_SCAN_ROWS = 65_536
+
 
 @dataclass(frozen=True)
 class Task:
@@ -115,7 +117,7 @@ class Task:
             write_json(staged / PARTS_MANIFEST, origin)
         if isinstance(found, Appended):
             self._write_beside(found, before, staged)
-        self._require_unique(open_table(staged))
+        self._require_unique(open_table(staged), stage)
         return staged, summary
 
     def _resolved(self, fresh: Batches, stage: Path, before: Path | None) -> Resolved | Appended:
@@ -194,19 +196,20 @@ class Task:
             )
         yield found
 
-    def _require_unique(self, written: ParquetTable) -> None:
+    def _require_unique(self, written: ParquetTable, stage: Path) -> None:
         if not self.config.is_unique:
             return
         retired = open_retired(Path(written.name)) if Path(written.name).is_dir() else None
         tables = [written, *([] if retired is None else [retired])]
         twice = repeated(
-            lambda: (
+            (
                 code_matrix(batch.column(0), SID)
                 for table in tables
-                for batch in table.batches([SID])
+                for batch in table.batches([SID], rows=_SCAN_ROWS)
             ),
             self.header["levels"],
-            sum(table.num_rows for table in tables),
+            stage,
+            self.memory_bytes,
         )
         if twice is not None:
             raise RuntimeError(
@@ -223,4 +226,4 @@ def _list(folder: Path) -> pa.Table | None:
 
 
 def _rows(table: ParquetTable) -> Batches:
-    return lambda: table.batches(table.schema.names, rows=65_536)
+    return lambda: table.batches(table.schema.names, rows=_SCAN_ROWS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semid.errors import SemidError, display_path
+from semid.index_building import build_index
 from semid.jobs.job import Result, describe, plan_of, refuse_input
 from semid.manifests import Manifest, fingerprint, manifest_for, read_manifest
 from semid.outputs import staging, sweep
@@ -20,7 +21,7 @@ from semid.store import (
     versions,
     writing,
 )
-from semid.table_index import INDEX, build_index
+from semid.table_index import INDEX
 from semid.tables import ParquetTable, open_table
 from semid.versions import refuse_to_guess
 
@@ -70,8 +71,9 @@ def produce_version(
                 if staged is None:
                     prune(store, keep)
                     return Result(store / str(before), summary, up_to_date=True)
-                build_index(open_table(staged), staged / INDEX, str(settings["item_id"]))
-                name = add_version(store, staged, facts | {"summary": summary})
+                item_id = str(settings["item_id"])
+                build_index(open_table(staged), staged / INDEX, item_id, before=folder)
+                name = add_version(store, staged, facts | {"summary": summary}, folder)
         else:
             sweep(store / "next", plan)
             summary = (read_manifest(store / name) or {}).get("summary", {})
