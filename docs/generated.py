@@ -61,7 +61,9 @@ def metrics() -> str:
 def library() -> str:
     """Return an entry for every public name of the package."""
     names = [name for name in semid.__all__ if not name.startswith("__")]
-    kinds = {name: "class" if isinstance(getattr(semid, name), type) else "function" for name in names}
+    kinds = {
+        name: "class" if isinstance(getattr(semid, name), type) else "function" for name in names
+    }
     return "\n".join(
         _rest(f".. auto{kind}:: semid.{name}" + ("\n   :members:" if kind == "class" else ""))
         for name, kind in sorted(kinds.items(), key=lambda item: (item[1] == "class", item[0]))
@@ -107,7 +109,9 @@ def _paragraph(lines: list[str]) -> list[str]:
     return [f":{title}:", *(f"   {item}" for item in items)] if title else items
 
 
-def _docstring(_app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]) -> None:
+def _docstring(
+    _app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]
+) -> None:
     lines[:] = as_rest(lines)
 
 
