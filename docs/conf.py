@@ -3,13 +3,11 @@
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-# What is documented is this checkout, installed or not.
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+from semid import __version__
 
-import semid
+sys.path.insert(0, str(Path(__file__).parent))  # for the extensions beside this file
 
-project = html_title = f"semid {semid.__version__}"
+project = html_title = f"semid {__version__}"
 author = "the semid developers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "generated", "links"]
 html_theme = "furo"

@@ -61,12 +61,11 @@ def metrics() -> str:
 def library() -> str:
     """Return an entry for every public name of the package."""
     names = [name for name in semid.__all__ if not name.startswith("__")]
-    kinds = {
-        name: "class" if isinstance(getattr(semid, name), type) else "function" for name in names
-    }
+    classes = [name for name in names if isinstance(getattr(semid, name), type)]
+    functions = [name for name in names if name not in classes]
     return "\n".join(
-        _rest(f".. auto{kind}:: semid.{name}" + ("\n   :members:" if kind == "class" else ""))
-        for name, kind in sorted(kinds.items(), key=lambda item: (item[1] == "class", item[0]))
+        [_rest(f".. autofunction:: semid.{name}") for name in functions]
+        + [_rest(f".. autoclass:: semid.{name}\n   :members:") for name in classes]
     )
 
 
@@ -109,15 +108,14 @@ def _paragraph(lines: list[str]) -> list[str]:
     return [f":{title}:", *(f"   {item}" for item in items)] if title else items
 
 
-def _docstring(
-    _app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]
-) -> None:
+def _docstring(*event: Any) -> None:
+    lines: list[str] = event[-1]
     lines[:] = as_rest(lines)
 
 
-def _skip(_app: Any, _what: str, _name: str, member: Any, skip: bool, _options: Any) -> bool | None:
-    made = (getattr(member, "__doc__", None) or "").startswith("Alias for field number")
-    return True if made else None
+def _skip(_app: Any, _what: str, _name: str, member: Any, *_: Any) -> bool | None:
+    """Leave out what named tuples say of each of their fields."""
+    return str(getattr(member, "__doc__", "")).startswith("Alias for field number") or None
 
 
 def setup(app: Any) -> dict[str, bool]:

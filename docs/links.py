@@ -50,9 +50,10 @@ def broken_links(folder: Path) -> list[str]:
 
 
 def _finished(app: Any, exception: Exception | None) -> None:
-    if exception is None and app.builder.name == "html":
-        if broken := broken_links(Path(app.outdir)):
-            raise SphinxError("links that lead nowhere: " + "; ".join(broken))
+    if exception is not None or app.builder.name != "html":
+        return
+    if broken := broken_links(Path(app.outdir)):
+        raise SphinxError("links that lead nowhere: " + "; ".join(broken))
 
 
 def setup(app: Any) -> dict[str, bool]:
