@@ -14,6 +14,7 @@ html_theme = "furo"
 html_show_copyright = html_show_sphinx = html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+highlight_language = "text"
 smartquotes = False  # would take the hyphens of --options for a dash
 
 myst_heading_anchors = 4

@@ -1,4 +1,4 @@
-"""What the site takes from the code: commands, metrics, the library's names, and docstrings.
+"""What the site takes from the code: commands, metrics, the library's names, jobs, docstrings.
 
 A page asks for it by a line such as ``<!-- commands -->``, which a text in Markdown replaces.
 """
@@ -15,6 +15,7 @@ import typer
 import semid
 import semid.metrics
 from semid.cli import app
+from semid.jobs.run import COMMANDS as JOBS
 
 _ENTRY = re.compile(r"(\w+(?:, \w+)*) : (.*)")
 
@@ -69,11 +70,22 @@ def library() -> str:
     )
 
 
+def jobs() -> str:
+    """Return an entry for the job of every command that a pipeline can run."""
+    names = [f"{job.__module__}.{job.__name__}" for job in JOBS.values()]
+    return "\n".join(_rest(f".. autofunction:: {name}") for name in names)
+
+
 def _rest(directive: str) -> str:
     return f"```{{eval-rst}}\n{directive}\n```\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands": commands, "metrics": metrics, "library": library}
+PAGES: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "metrics": metrics,
+    "library": library,
+    "jobs": jobs,
+}
 
 
 def fill(_app: Any, _page: str, source: list[str]) -> None:
