@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SITE ?= out/docs
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install -q -c constraints.txt
 
@@ -21,7 +22,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W -n -E -q docs out/docs
+	$(BIN)/python -m sphinx -W -n -E -q docs $(SITE)
 
 # Whether the links to other sites still lead somewhere; needs a network.
 linkcheck: $(VENV)/.docs

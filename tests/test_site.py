@@ -35,8 +35,11 @@ def fences(page: Path, language: str = r"\w*") -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", str(DOCS), str(folder)]
+    """What `make docs` makes, in the environment of this test."""
+    folder, venv = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("ready")
+    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    (venv / ".docs").touch()
+    command = ["make", "docs", f"VENV={venv}", f"SITE={folder}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
