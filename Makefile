@@ -22,11 +22,11 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W -n -E -q docs $(SITE)
+	$(BIN)/sphinx-build -W -n -E -q docs $(SITE)
 
 # Whether the links to other sites still lead somewhere; needs a network.
 linkcheck: $(VENV)/.docs
-	$(BIN)/python -m sphinx -b linkcheck -q docs out/linkcheck
+	$(BIN)/sphinx-build -b linkcheck -q docs out/linkcheck
 
 # The figures in docs/benchmarks.md; SEMID_DATA names the folder that holds beauty/.
 figures: $(VENV)/.test
