@@ -1,12 +1,14 @@
 # make demo: set up and run the sample catalog through the whole pipeline.
 # make test: set up and run linters, type checks and tests.
+# make docs: set up and build the documentation into out/docs/index.html.
 
 PYTHON ?= python3
 VENV ?= .venv
+SITE ?= out/docs
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install -q -c constraints.txt
 
-.PHONY: demo test lint figures clean
+.PHONY: demo test lint docs linkcheck figures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/semid run pipelines/demo.toml
@@ -18,6 +20,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W -n -E -q docs $(SITE)
+
+# Whether the links to other sites still lead somewhere; needs a network.
+linkcheck: $(VENV)/.docs
+	$(BIN)/sphinx-build -b linkcheck -q docs out/linkcheck
 
 # The figures in docs/benchmarks.md; SEMID_DATA names the folder that holds beauty/.
 figures: $(VENV)/.test
@@ -33,6 +42,10 @@ $(VENV)/.demo: $(BIN)/pip pyproject.toml constraints.txt
 	$(INSTALL) -e '.[cpu]'
 	touch $@
 
+$(VENV)/.docs: $(BIN)/pip pyproject.toml constraints.txt
+	$(INSTALL) -e '.[cpu,docs]'
+	touch $@
+
 $(VENV)/.test: $(BIN)/pip pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,text,ray,dev,notebooks,test-models]'
-	touch $@ $(VENV)/.demo
+	$(INSTALL) -e '.[cpu,text,ray,dev,docs,notebooks,test-models]'
+	touch $@ $(VENV)/.demo $(VENV)/.docs

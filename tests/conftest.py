@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 # Fits this small are slower on several threads; torch is not loaded yet and reads this when it is.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from semid.cli import main
+from semid.cli import app, main
 
 # A shell starts what runs in the background deaf to Ctrl-C, and commands would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,6 +81,15 @@ def run_here(*arguments):
     finally:
         sys.argv = before
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def assert_parses(line):
+    """Fail unless `line`, as ``semid train … --seed 0``, is a command with options that exist."""
+    _, name, *arguments = shlex.split(line)
+    group = typer.main.get_command(app)
+    command = group.get_command(typer.Context(group), name)
+    assert command is not None, line
+    command.make_parser(typer.Context(command)).parse_args(arguments)  # raises for the unknown
 
 
 def environment(**more):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,9 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import typer
-
-from semid.cli import app
+from conftest import assert_parses
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,12 +69,8 @@ def test_commands_that_need_more_than_this_project_have_options_that_exist() -> 
     written += re.findall(r"`((?:SEMID_DATA=… )?semid (?:run|train) [^`]*)`", README)
     commands = [line[line.index("semid ") :] for line in written if "semid " in line]
     assert len(commands) >= 5
-    group = typer.main.get_command(app)
     for line in commands:
-        _, name, *arguments = shlex.split(line.replace("\n", " "))
-        command = group.get_command(typer.Context(group), name)
-        assert command is not None, line
-        command.make_parser(typer.Context(command)).parse_args(arguments)  # raises for the unknown
+        assert_parses(line.replace("\n", " "))
 
 
 def test_the_commands_then_the_library_example_then_the_pipeline_run(project: Path) -> None:
