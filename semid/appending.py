@@ -93,7 +93,8 @@ class Appended:
         ``fresh_codes`` and ``drift``, how much worse the ID that it keeps describes it, over the
         mean squared error of the table
     report : on the raw SIDs of all rows
-    facts : how many items were kept, new, …, and what the policy did
+    facts : how many items were kept, new, …, how many SIDs of retired items are held, and what the
+        policy did
     """
 
     before: Batches
@@ -152,9 +153,9 @@ def append(
     if rules.move_drifted is not None:
         # Those that come back do so for their IDs; others may have been moved where they belong.
         far_m = (drift_m >= rules.move_drifted) & ~found.back_m & ~at_home_m
-    moved = _ids_of(fresh, found.row_m[far_m], item_id)
-    stay = having(table.rows, moved, item_id, inside=False)
-    left = _only(table.rows, moved, item_id, rules.now)
+    leaving = _ids_of(fresh, found.row_m[far_m], item_id)
+    stay = having(table.rows, leaving, item_id, inside=False)
+    left = _only(table.rows, leaving, item_id, rules.now)
     new_n = ~found.known_n
     new_n[found.row_m[far_m]] = True
     judge(np.flatnonzero(new_n))
@@ -165,19 +166,19 @@ def append(
         previous=lambda: chain(stay(), graves.revived()),
         retired=lambda: chain(graves.held(), left()),
     )
-    facts = {
-        "new": int(new_n.sum()) - int(far_m.sum()),
-        "kept": int(found.known_n.sum()) - len(found.back) - int(far_m.sum()),
-        "came_back": len(found.back),
-        "drifted": len(drift_m),
-        "moved_for_drift": int(far_m.sum()),
-    }
+    moved, back = int(far_m.sum()), len(found.back)
+    facts = {"new": int(new_n.sum()) - moved, "came_back": back, "moved_for_drift": moved}
     if new_n.any():
         done = resolve(_picked(fresh, new_n), config, resources, around, item_id=item_id)
         report, rows, facts = done.report, done.rows, facts | done.facts
     else:
         assert around.previous is not None
         report, rows = count(around.previous, resources, levels), iter(())
+    facts |= {
+        "kept": report.items - sum(facts[name] for name in ("new", "came_back", "moved_for_drift")),
+        "drifted": len(drift_m) - moved,
+        "held": graves.count_held() + moved,
+    }
     return Appended(
         stay,
         not far_m.any(),

@@ -126,7 +126,10 @@ def align(
 def retire(
     ids: Annotated[str, typer.Argument(help="Store of an ids table.")],
     items: Annotated[str, typer.Argument(help="Parquet table or .txt file of their ids.")],
-    keep: Annotated[int, typer.Option(help="Versions that stay in the store; 0: all.")] = 0,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Pass over items that were never in it.")
+    ] = False,
+    keep: Annotated[int, typer.Option(help="Versions that stay, and the one before; 0: all.")] = 0,
     item_id: ItemId = "item_id",
     as_json: Json = False,
 ) -> None:
@@ -136,7 +139,8 @@ def retire(
     """
     from semid.jobs.retire import retire as job
 
-    print_result("retire", job(ids, items, item_id=item_id, keep=keep, show=True), as_json)
+    done = job(ids, items, item_id=item_id, ignore_unknown=ignore_unknown, keep=keep, show=True)
+    print_result("retire", done, as_json)
 
 
 @commands.command()

@@ -57,6 +57,10 @@ class Graves:
         """Stream those whose SIDs may not be given away."""
         return self._picked(self._held_g & self._stays_g)
 
+    def count_held(self) -> int:
+        """Return how many those are."""
+        return int((self._held_g & self._stays_g).sum())
+
     def passing(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Pass rows on that got SIDs, noting which of the free ones these are."""
         free_g = ~self._held_g & self._stays_g

@@ -51,8 +51,10 @@ def id_column(
     Raises
     ------
     SemidError
-        When an id is null or the ids are of another type.
+        When an id is null, the ids are of another type, or there is one where a column should be.
     """
+    if isinstance(values, str | bytes | int):
+        raise SemidError(f"'{name}' is {values!r}, one item id; pass a list of them")
     try:
         ids = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":

@@ -267,6 +267,8 @@ class IdTable:
 
         Raises `SemidError` when `prefix` is longer than a SID.
         """
+        if isinstance(prefix, int):
+            raise SemidError(f"{prefix} is no prefix; give its codes as a list")
         row_m = self.index.rows_within(*self.index.span(prefix))
         return self.item_ids.take(to_arrow(row_m))
 

@@ -40,7 +40,7 @@ from semid.manifests import fingerprint
 from semid.origin import Origin, origin_of, require_same_encoder, require_same_model
 from semid.outputs import publish, staging, translate_os_errors
 from semid.streams import ROW_GROUP_ROWS, Batches, open_writer
-from semid.tombstones import GONE, RETIRED, buried, having, require_id_name
+from semid.tombstones import GONE, RETIRED, buried, having, require_id_name, retired_schema
 
 if TYPE_CHECKING:
     from semid.quantizer import Quantizer
@@ -191,18 +191,22 @@ def retire_rows(
     item_id = rows.schema.names[0]
     ids = pc.unique(id_column(item_ids, item_id))
     _require_like(ids.type, rows.schema.field(0).type)
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=rows.column(0).combine_chunks())))
+    before = [] if retired is None else retired.to_batches()
+    here = pc.is_in(ids, value_set=rows.column(0).combine_chunks())
+    gone_before = pa.chunked_array([batch.column(0) for batch in before], ids.type)
+    unknown = ids.filter(pc.invert(pc.or_(here, pc.is_in(ids, value_set=gone_before))))
     if len(unknown):
         shown = first_few([repr(item) for item in unknown.to_pylist()])
         raise SemidError(f"the table does not have the items {shown}; take them out")
+    ids = ids.filter(here)
     if len(ids) == len(rows):
         raise SemidError("a table cannot be empty; keep one item at least")
     stay = having(_stream(rows), ids, item_id, inside=False)
     gone = [buried(b, now=now, reason=GONE) for b in having(_stream(rows), ids, item_id)()]
-    before = [] if retired is None else retired.to_batches()
     with tempfile.TemporaryDirectory(prefix="retire-") as folder:
         summary = asdict(count(stay, Resources(Path(folder))))
-    left = pa.Table.from_batches([*before, *gone])
+    kind = retired_schema(rows.schema.field(0).type, item_id)
+    left = pa.Table.from_batches([*before, *gone], None if before or gone else kind)
     summary |= {"retired_now": len(ids), "retired": len(left)}
     return pa.Table.from_batches(stay(), rows.schema), left, summary
 

@@ -71,10 +71,12 @@ def _in_full(item: Mapping[str, Any]) -> str:
     name = str(item["item_id"])
     if item["state"] == "absent":
         return f"{name}: not in the table"
-    if item["state"] == "retired":
-        return f"{name}: retired at {item['retired_at']}; its SID was {spelled(item['sid'])}"
-    sid, sharing = item["sid"], item["sharing"]
     title = item.get("title")
+    if item["state"] != "live":
+        now = f", it is {spelled(item['sid_now'])} now" if "sid_now" in item else ""
+        was = f"{name}: {item['state']} at {item['retired_at']}; its SID was {spelled(item['sid'])}"
+        return f"{was}{now}" if title is None else f"{was}{now}\n  {title}"
+    sid, sharing = item["sid"], item["sharing"]
     shared = (f"{spelled(sid[: d + 1])}: {count:,}" for d, count in enumerate(sharing))
     return "\n".join(
         [

@@ -324,7 +324,8 @@ def test_drift_by_hand(tmp_path):
     assert life.sids == {"a": (0, 0, 0), "b": (1, 0, 0), "c": (2, 1, 0)}
     # b's codes 10 + 0 describe 11.2 with 1.44, its own 10 + 1 with .04; c moved within its cell.
     facts = life.assign({"b": 11.2, "c": 21.3, "a": 20.0})
-    assert facts == {"new": 0, "kept": 3, "came_back": 0, "drifted": 2, "moved_for_drift": 0}
+    counts = {"new": 0, "kept": 3, "came_back": 0, "drifted": 2, "moved_for_drift": 0, "held": 0}
+    assert facts == counts
     assert life.sids == {"a": (0, 0, 0), "b": (1, 0, 0), "c": (2, 1, 0)}
     assert life.drifted["item_id"].to_pylist() == ["a", "b"]
     assert life.drifted["codes"].to_pylist() == [[0, 0], [1, 0]]
@@ -338,8 +339,8 @@ def test_items_beyond_a_drift_move_and_leave_their_sid(tmp_path):
     life.assign({"a": -0.5, "b": 9.5, "c": 21.2})
     life.days = 3
     facts = life.assign({"a": 21.0, "b": 11.2, "d": 0.0, "e": 21.0}, move=100)
-    assert facts["moved_for_drift"] == facts["kept"] == 1
-    assert (facts["new"], facts["drifted"]) == (2, 2)
+    assert (facts["moved_for_drift"], facts["kept"], facts["held"]) == (1, 2, 1)
+    assert (facts["new"], facts["drifted"]) == (2, 1)
     # a's old SID stays held: d does not get it; a and e come by their ids after c.
     assert life.sids == {
         "b": (1, 0, 0),

@@ -139,8 +139,14 @@ def test_what_is_refused(catalog):
     with pytest.raises(SemidError, match="cannot be empty"):
         table.retire(ids[:50].tolist())
     once = table.retire(["item 3"])
-    with pytest.raises(SemidError, match="does not have the items 'item 3'"):
-        once.retire(["item 3"])
+    again = once.retire(["item 3"])
+    assert again.to_arrow().equals(once.to_arrow())
+    assert again.retired.equals(once.retired)
+    for attempt in (table.lookup, table.retire, lambda one: IdTable.assign(model, one, x_nd[:6])):
+        with pytest.raises(SemidError, match="'item_id' is 'item 3', one item id; pass a list"):
+            attempt("item 3")
+    with pytest.raises(SemidError, match="3 is no prefix; give its codes as a list"):
+        table.with_prefix(3)
 
 
 def test_a_table_says_where_it_comes_from_and_what_differs(catalog):

@@ -289,6 +289,7 @@ def test_retired_items_are_told(folder):
             "codes": pa.array([[1, 1], [1, 3]], pa.list_(pa.int32())),
             "sid": pa.array([[1, 1, 0], [1, 3, 0]], pa.list_(pa.int32())),
             "retired_at": pa.array([at, at], pa.timestamp("us", "UTC")),
+            "reason": ["retired", "rolled back"],
         }
     )
     pq.write_table(tombs, folder / "_retired.parquet")
@@ -297,7 +298,7 @@ def test_retired_items_are_told(folder):
     assert found[0]["sid"] == [1, 1, 0]
     assert found[0]["retired_at"] == "2026-03-01T12:00:00+00:00"
     said = run_here("lookup", folder, "--sid", "1,3,0").out
-    assert said == "old: retired at 2026-03-01T12:00:00+00:00; its SID was 1,3,0\n"
+    assert said == "old: rolled back at 2026-03-01T12:00:00+00:00; its SID was 1,3,0\n"
 
 
 def test_a_store_is_looked_up_at_its_current_version(tmp_path):

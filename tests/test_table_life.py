@@ -67,7 +67,7 @@ def test_a_week(nights, tmp_path):
 
     # New items come after those there, which stay byte for byte.
     tuesday = nights(range(50, 340), "--json").json["summary"]
-    assert (tuesday["items"], tuesday["new"], tuesday["kept"]) == (340, 40, 250)
+    assert (tuesday["items"], tuesday["new"], tuesday["kept"]) == (340, 40, 300)
     old, new = (pq.read_table(store / v / "part-00000.parquet") for v in versions(store))
     assert new.slice(0, 300).equals(old)
     assert new["item_id"].to_pylist() == IDS[:340]
@@ -91,7 +91,7 @@ def test_a_week(nights, tmp_path):
     nights([*range(340, 500)])
     assert not held & set(sids_of(store).values())
     back = nights([7, 499], "--json").json["summary"]
-    assert (back["came_back"], back["new"], back["kept"]) == (1, 0, 1)
+    assert (back["came_back"], back["new"], back["kept"]) == (1, 0, 497)
     assert sids_of(store)[IDS[7]] == first[IDS[7]]
     assert [row["item_id"] for row in retired_in(store / "v0006")] == [IDS[3], IDS[9]]
     now = sids_of(store)
@@ -130,8 +130,14 @@ def test_drifted_items_are_listed_and_moved_only_when_asked(nights, tmp_path):
     assert nights(range(110), "--move-drifted", threshold, "--json", moved=range(5)).json[
         "up_to_date"
     ]
-    # It is live: there is nothing to retire but itself, and it comes back to its new ID.
+    # The ID that it left is nobody's, and says where it is now.
     now = sids_of(store)[item]
+    left = ",".join(map(str, first[item]))
+    (found,) = run_here("lookup", store, "--sid", left, "--json").json["items"]
+    assert (found["item_id"], found["state"], tuple(found["sid_now"])) == (item, "moved", now)
+    said = run_here("lookup", store, "--sid", left).out
+    assert f"; its SID was {left}, it is {','.join(map(str, now))} now" in said
+    # It is live: there is nothing to retire but itself, and it comes back to its new ID.
     (tmp_path / "gone.txt").write_text(item)
     assert run_here("retire", store, tmp_path / "gone.txt").code == 0
     nights(range(110), moved=range(5))
@@ -358,11 +364,20 @@ def test_another_model_is_refused(nights, settled, world, tmp_path):
     settled()
 
 
+def test_items_that_were_never_there_are_passed_over_when_asked(nights, tmp_path):
+    store = tmp_path / "ids"
+    nights(range(20))
+    (tmp_path / "gone.txt").write_text(f"{IDS[1]}\nnobody\nno one\n")
+    done = run_here("retire", store, tmp_path / "gone.txt", "--ignore-unknown", "--json").json
+    assert (done["summary"]["retired_now"], done["summary"]["unknown"]) == (1, 2)
+    assert set(IDS[:20]) - set(sids_of(store)) == {IDS[1]}
+
+
 @pytest.mark.parametrize(
     ("ids", "items", "sentence"),
     [
-        ("ids", "unknown.txt", "names items that {}/ids/v0002 does not have: 'nobody'; take them"),
-        ("ids", "unknown.parquet", "does not have: 'nobody'; take them out"),
+        ("ids", "unknown.txt", "names 1 items that {}/ids does not have: 'nobody'; take them"),
+        ("ids", "unknown.parquet", "take them out, or pass over them with --ignore-unknown"),
         ("ids", "numbers.parquet", "but int64 in"),
         ("ids", "null.parquet", "null.parquet, row 1: 'item_id' is null; every item needs an id"),
         ("ids", "sku.parquet", "sku.parquet has no column 'item_id'; its columns are sku"),

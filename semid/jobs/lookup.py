@@ -20,7 +20,7 @@ from semid.sid_batches import sid_batches
 from semid.table_index import Index, index_of, open_index
 from semid.table_rows import rows_at, values_of
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import RETIRED_AT, open_retired
+from semid.tombstones import GONE, REASON, RETIRED_AT, open_retired
 
 Rows = npt.NDArray[np.integer[Any]]
 
@@ -54,10 +54,11 @@ def lookup(
 
     Returns
     -------
-    for `item`, ``items``: of each its ``item_id``, ``state`` (live, retired or absent) and, if
-    there, ``sid``, ``codes``, ``title``, ``sharing`` (for every length of prefix how many items
-    have the same, itself included) or ``retired_at``; for `sid`, the ``sid``, how many live items
-    have it (``count``), and the first ``items``, retired ones last; for `prefix`, the ``prefix``,
+    for `item`, ``items``: of each its ``item_id``, ``state`` (live, retired, moved, rolled back or
+    absent) and, if there, ``sid``, ``codes``, ``title``, ``sharing`` (for every length of prefix
+    how many items have the same, itself included) or ``retired_at`` and ``sid_now``, if it has
+    another; for `sid`, the ``sid``, how many live items have it (``count``), and the first
+    ``items``, those that left it last; for `prefix`, the ``prefix``,
     its ``count``, how many codes follow it (``next_codes``), and the first ``items``
 
     Raises
@@ -110,6 +111,8 @@ class _Lookup:
             return to_numpy(pc.indices_nonzero(pc.is_in(tomb_ids, value_set=absent)))
 
         retired = self._retired(are_absent) if len(absent) else []
+        # Of an item that was moved before it was retired, what it was retired with.
+        retired.sort(key=lambda entry: entry["state"] == GONE)
         dead = {entry["item_id"]: entry for entry in retired}
         return [
             next(live) if row >= 0 else dead.get(item, {"item_id": item, "state": "absent"})
@@ -173,10 +176,11 @@ class _Lookup:
             found.append(entry | titles.get(item, {}) | sharing)
         return found
 
-    def _titles_of(self, ids: pa.ChunkedArray) -> dict[Any, dict[str, Any]]:
+    def _titles_of(self, ids: pa.Array | pa.ChunkedArray) -> dict[Any, dict[str, Any]]:
         if self.titles is None or not len(ids):
             return {}
-        column = values_of(self.titles, ids.combine_chunks(), self.title, item_id=self.item_id)
+        ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        column = values_of(self.titles, ids, self.title, item_id=self.item_id)
         return {item: {"title": title} for item, title in column.items()}
 
     def _retired(self, wanted: Callable[[pa.RecordBatch], Rows]) -> list[dict[str, Any]]:
@@ -186,16 +190,29 @@ class _Lookup:
         if tombs is None:
             return []
         found = []
-        columns = [self.item_id, SID, RETIRED_AT]
+        columns = [self.item_id, SID, RETIRED_AT, REASON]
         tombs.require(columns)
         for batch in tombs.batches(columns):
             found += batch.take(to_arrow(wanted(batch))).to_pylist()
+        ids = pa.array(
+            [tomb[self.item_id] for tomb in found], tombs.schema.field(self.item_id).type
+        )
+        titles = self._titles_of(ids)
         return [
             {
                 "item_id": tomb[self.item_id],
-                "state": "retired",
+                "state": tomb[REASON],
                 "sid": tomb[SID],
                 "retired_at": None if (at := tomb[RETIRED_AT]) is None else at.isoformat(),
+                **({} if now is None else {"sid_now": now}),
+                **titles.get(tomb[self.item_id], {}),
             }
-            for tomb in found
+            for tomb, now in zip(found, self._sids_of(ids), strict=True)
         ]
+
+    def _sids_of(self, ids: pa.Array) -> list[list[int] | None]:
+        """Return the SIDs that items have now, None for those that have none."""
+        ids = ids.cast(id_type(self.table, self.item_id))
+        row_q = self.index.rows_of(ids, lambda row_c: self._read(row_c, [self.item_id])[0])
+        sids = iter(self._read(row_q[row_q >= 0], [SID])[0].to_pylist())
+        return [next(sids) if row >= 0 else None for row in row_q.tolist()]

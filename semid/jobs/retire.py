@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -25,18 +25,12 @@ from semid.jobs.progress import bar, counted
 from semid.jobs.publishing import produce_version
 from semid.manifests import METADATA_KEY, PARTS_MANIFEST, Manifest, write_json
 from semid.rolled_back import rolled_back
-from semid.store import is_store
+from semid.store import is_store, versions
 from semid.store import rollback as roll_back
 from semid.streams import Batches
 from semid.tables import ParquetTable, open_table
-from semid.tombstones import (
-    GONE,
-    RETIRED,
-    buried,
-    having,
-    open_retired,
-    retired_schema,
-)
+from semid.tombstones import GONE, RETIRED, buried, having, open_retired, retired_schema
+from semid.versions import refuse_to_guess
 
 # Facts that a table keeps when items leave it; those on its raw SIDs are counted again.
 _LASTING = ("policy", "levels", "sid_length", *(f.name for f in fields(CollisionReport)))
@@ -47,6 +41,7 @@ def retire(
     items: str,
     *,
     item_id: str = "item_id",
+    ignore_unknown: bool = False,
     keep: int = 0,
     show: bool = False,
     owner: str | None = None,
@@ -59,6 +54,7 @@ def retire(
     ids : store of an ids table
     items : Parquet table with the ids of the items, or a .txt file with one on every line
     item_id : name of the id column, in both tables
+    ignore_unknown : pass over items that the table never had, which is refused otherwise
     keep : how many versions stay; 0 keeps all
     show : show progress bars
     owner : the step of a pipeline that runs it
@@ -67,10 +63,12 @@ def retire(
     Raises
     ------
     SemidError
-        When the table is no store, an item is not in it, or another job writes to it.
+        When the table is no store, an item was never in it (unless `ignore_unknown`), or another
+        job writes to it.
     """
     store, when = Path(ids), now or datetime.now(UTC)
     if not is_store(store):
+        refuse_to_guess(str(store), versions(store))
         raise SemidError(
             f"{display_path(ids)} is no store of versions, where retired IDs are kept; publish the "
             "table first, with semid assign --publish"
@@ -85,44 +83,85 @@ def retire(
         assert previous is not None
         table, before = open_table(previous), open_retired(previous)
         wanted = _wanted(source, table, item_id)
-        leaving = _leaving(table, before, wanted, item_id, items)
-        metadata = read_metadata(table)
-        known = metadata.get("summary", {})
-        # What the assignment before did is not what happened now.
-        summary = {name: known[name] for name in _LASTING if name in known} | {
-            "retired_now": len(leaving),
-            "retired": len(leaving) + (0 if before is None else before.num_rows),
-        }
-        if not len(leaving):
-            return None, metadata.get("summary", {}) | summary
+        leaving, unknown = _leaving(table, before, wanted, item_id)
+        if len(unknown) and not ignore_unknown:
+            raise SemidError(
+                f"{display_path(items)} names {len(unknown):,} items that {display_path(ids)} does "
+                f"not have: {first_few([repr(item) for item in unknown.to_pylist()])}; take them "
+                "out, or pass over them with --ignore-unknown"
+            )
         if len(leaving) == table.num_rows:
             raise SemidError(
                 f"{display_path(items)} names every item of {display_path(ids)}; a table cannot be "
                 "empty, keep one at least"
             )
-        staged, kind = stage / "ids", ids_schema(id_type(table, item_id), item_id)
-        stay = having(lambda: table.batches(table.schema.names), leaving, item_id, inside=False)
-        summary |= asdict(count(stay, Resources(stage), known.get("levels")))
-        origin = {name: metadata[name] for name in ORIGIN if name in metadata}
-        facts = manifest | origin | {"summary": summary}
-        with bar("retire", table.num_rows - len(leaving), "rows", show=show) as shown:
-            write_table(counted(stay(), shown), staged, kind, {METADATA_KEY: json.dumps(facts)})
-        hidden = (source() for source in rolled_back(previous, when))
-        gone = chain(_gone(table, before, leaving, item_id, when), *hidden)
-        write_table(gone, staged / RETIRED, retired_schema(kind.field(0).type, item_id), {})
-        write_json(staged / PARTS_MANIFEST, origin)
-        _keep_drifted(previous, staged, leaving, item_id)
-        return staged, summary
+        known = read_metadata(table).get("summary", {})
+        # What the assignment before did is not what happened now.
+        summary = {name: known[name] for name in _LASTING if name in known} | {
+            "retired_now": len(leaving),
+            "retired": len(leaving) + (0 if before is None else before.num_rows),
+            "unknown": len(unknown),
+        }
+        if not len(leaving):
+            return None, known | summary
+        return _write(_Leaving(table, before, leaving, when), stage, manifest, summary, show=show)
 
     return produce_version(
         "retire",
         store,
         inputs={"items": source},
-        settings={"item_id": item_id},
+        settings={"item_id": item_id, "ignore_unknown": ignore_unknown},
         build=build,
         keep=keep,
         owner=owner,
     )
+
+
+@dataclass(frozen=True)
+class _Leaving:
+    """Items that leave a table, what was retired before them, and when."""
+
+    table: ParquetTable
+    before: ParquetTable | None
+    items: pa.Array
+    now: datetime
+
+    @property
+    def item_id(self) -> str:
+        return str(self.table.schema.names[0])
+
+    def stay(self) -> Iterator[pa.RecordBatch]:
+        return having(self._rows, self.items, self.item_id, inside=False)()
+
+    def gone(self) -> Iterator[pa.RecordBatch]:
+        """Stream all retired rows, those from before first."""
+        yield from () if self.before is None else self.before.batches(self.before.schema.names)
+        for batch in having(self._rows, self.items, self.item_id)():
+            yield buried(batch, now=self.now, reason=GONE)
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        return self.table.batches(self.table.schema.names)
+
+
+def _write(
+    left: _Leaving, stage: Path, manifest: Manifest, summary: dict[str, Any], *, show: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Write the table without those that leave, and all that stands beside it."""
+    staged, table = stage / "ids", left.table
+    schema = ids_schema(id_type(table, left.item_id), left.item_id)
+    metadata = read_metadata(table)
+    summary |= asdict(count(left.stay, Resources(stage), summary.get("levels")))
+    origin = {name: metadata[name] for name in ORIGIN if name in metadata}
+    facts = manifest | origin | {"summary": summary}
+    with bar("retire", table.num_rows - len(left.items), "rows", show=show) as shown:
+        write_table(counted(left.stay(), shown), staged, schema, {METADATA_KEY: json.dumps(facts)})
+    previous = Path(table.name)
+    hidden = (batch for source in rolled_back(previous, left.now) for batch in source())
+    kind = retired_schema(schema.field(0).type, left.item_id)
+    write_table(chain(left.gone(), hidden), staged / RETIRED, kind, {})
+    write_json(staged / PARTS_MANIFEST, origin)
+    _keep_drifted(previous, staged, left)
+    return staged, summary
 
 
 def rollback(ids: str, *, to: str | None = None) -> dict[str, str]:
@@ -152,9 +191,9 @@ def _wanted(source: ParquetTable | Path, table: ParquetTable, item_id: str) -> p
 
 
 def _leaving(
-    table: ParquetTable, before: ParquetTable | None, wanted: pa.Array, item_id: str, name: str
-) -> pa.Array:
-    """Return those of the items that are live; the others must be retired already."""
+    table: ParquetTable, before: ParquetTable | None, wanted: pa.Array, item_id: str
+) -> tuple[pa.Array, pa.Array]:
+    """Return those of the items that are live, and those that were never in the table."""
 
     def there(source: ParquetTable) -> Batches:
         return lambda: source.batches([item_id])
@@ -166,27 +205,14 @@ def _leaving(
     if before is not None:
         known += [batch.column(0) for batch in having(there(before), wanted, item_id)()]
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=pa.concat_arrays(known))))
-    if len(unknown):
-        raise SemidError(
-            f"{display_path(name)} names items that {display_path(table.name)} does not have: "
-            f"{first_few([repr(item) for item in unknown.to_pylist()])}; take them out"
-        )
-    return leaving
+    return leaving, unknown
 
 
-def _gone(
-    table: ParquetTable, before: ParquetTable | None, leaving: pa.Array, item_id: str, now: datetime
-) -> Iterator[pa.RecordBatch]:
-    """Stream all retired rows, those from before first."""
-    earlier = iter(()) if before is None else before.batches(before.schema.names)
-    rows = having(lambda: table.batches(table.schema.names), leaving, item_id)
-    return chain(earlier, (buried(batch, now=now, reason=GONE) for batch in rows()))
-
-
-def _keep_drifted(previous: Path, staged: Path, leaving: pa.Array, item_id: str) -> None:
+def _keep_drifted(previous: Path, staged: Path, left: _Leaving) -> None:
     """Write which of the items that stay are known to have drifted."""
     drifted = open_drifted(previous)
     if drifted is None:
         return
-    rows = having(lambda: drifted.batches(drifted.schema.names), leaving, item_id, inside=False)
+    names = drifted.schema.names
+    rows = having(lambda: drifted.batches(names), left.items, left.item_id, inside=False)
     write_table(rows(), staged / DRIFTED, drifted.schema, {})
