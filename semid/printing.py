@@ -28,7 +28,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         )
         rows.append((f"level {level}: perplexity", *(f"{u['perplexity']:.1f}" for u in used)))
     for key, name, missing in (
-        ("raw_uniqueness", "raw uniqueness", ""),
+        ("uniqueness", "uniqueness", ""),
         ("held_out_error", "held-out error", "none held out"),
         ("train_error", "training error", "no spread"),
     ):

@@ -37,6 +37,11 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.codes",
         "metrics.neighbours",
         "metrics.vectors",
+        "gates",
+    ),
+    (
+        *("metrics.utilization", "metrics.uniqueness", "metrics.structure"),
+        *("metrics.information", "metrics.behaviour"),
     ),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
     ("mlp", "quantised", "locality", "neighbours", "training_on"),
@@ -53,8 +58,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.measurement",
         "metrics.drift",
     ),
+    ("metrics.fidelity", "met_items"),
     ("codebooks", "balancing", "embedding_columns", "duplicates", "shards"),
-    ("sid_batches", "table_rows"),
+    ("sid_batches", "table_rows", "item_matching"),
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
@@ -81,7 +87,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("id_table", "diff_page"),
     ("id_reading",),
     ("set_checks", "note_checks", "drift", "drift_verdicts"),
-    ("verification",),
+    ("verification", "coded_items", "evaluation", "evaluation.codes"),
+    ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
+    ("evaluation.whole", "evaluation.findings"),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
