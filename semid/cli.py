@@ -191,6 +191,7 @@ def assign(
     previous: Annotated[
         str | None, typer.Option(help="Ids table whose IDs stay; only new items get one.")
     ] = None,
+    gate: Gates = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Write the next version of the store --output.")
     ] = False,
@@ -227,6 +228,7 @@ def assign(
         overflow=overflow,
         items=items,
         previous=previous,
+        gates=gate or [],
         publish=publish,
         fresh=fresh,
         keep=keep,

@@ -47,7 +47,7 @@ class Judged(NamedTuple):
     passed: bool
 
 
-def parse_gates(texts: Sequence[str]) -> list[Gate]:
+def parse_gates(gates: Sequence[str] = ()) -> list[Gate]:
     """Read gates.
 
     Raises
@@ -55,7 +55,7 @@ def parse_gates(texts: Sequence[str]) -> list[Gate]:
     SemidError
         For one that is no gate, saying what one looks like.
     """
-    return [_parse(text) for text in texts]
+    return [_parse(text) for text in gates]
 
 
 def _parse(text: str) -> Gate:

@@ -7,13 +7,14 @@ n items, l levels, d dims, q queries, k neighbours of each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semid.coded_items import Categories, CodedItems, Embedded
+from semid.data_facts import PROBED_ROWS, DataFacts, examine
 from semid.embedding_columns import spans
 from semid.evaluation.behaviour import hit_rate, popularity, steps_taken
 from semid.evaluation.codes import code_figures, code_nulls
@@ -65,10 +66,10 @@ class Given:
     on_rows: Callable[[int], object] = lambda _: None
 
 
-def measure(given: Given) -> dict[str, Any]:
-    """Return all figures as plain values; examples name items by their places.
+def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
+    """Return all figures as plain values, and what the embeddings are like.
 
-    At least one item must have an embedding.
+    Examples name items by their places. At least one item must have an embedding.
     """
     from semid.neighbours import Nearest
 
@@ -91,7 +92,7 @@ def measure(given: Given) -> dict[str, Any]:
     )
     figures = code_figures(items.codes_nl, given.model.levels)
     nulls = code_nulls(items.codes_nl, given.model.levels, seed=given.seed)
-    figures["embedded"] = len(there)
+    figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
     figures["collisions"] |= identical_rows(found.digest_n[there])
     figures["collisions"]["harmful"] = _harm(given, there)
     figures["fidelity"] = _fidelity(given, found)
@@ -103,7 +104,8 @@ def measure(given: Given) -> dict[str, Any]:
     figures |= {"change": _change(items, found), "nulls": nulls}
     if beside is not None:
         figures["baseline"] = beside.figures(there, sample)
-    return figures
+    facts = _facts(given, found, there)
+    return figures | {"data": facts.as_plain()}, facts
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,13 @@ class _Baseline:
             rates = hit_rate(codes_nl, sample.steps_s2, sample.near_sk, self._model.decode)
             found["behaviour"] = {"hit_rate": rates}
         return found
+
+
+def _facts(given: Given, found: Pass, there: Rows) -> DataFacts:
+    """Look at a sample of the embeddings; copies are counted among all."""
+    x_md = given.embeddings.take(there[:PROBED_ROWS])
+    facts = examine(x_md, max(given.model.levels), seed=given.seed)
+    return replace(facts, copies_m=np.unique(found.digest_n[there], return_counts=True)[1])
 
 
 def _harm(given: Given, there: Rows) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
-from semid.evaluation.findings import findings
+from semid.evaluation.findings import findings, fit_of
 from semid.gates import Gate, judge, parse_gates, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
@@ -43,6 +43,8 @@ FORMAT_VERSION = 1
 # assigned them all have the same, unless an item was embedded anew since.
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
+# What is told of the baseline's fit beside its figures.
+_OF_FIT = ("train_rows", "held_out_rows", "fitted_rows", "verdicts")
 NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
@@ -275,7 +277,7 @@ def _measure(
             categories=context.category_of(subject, items),
             on_rows=shown.update,
         )
-        found = measure(given)
+        found, facts = measure(given)
     _name_examples(found, subject, items, context)
     figures = {
         "format_version": FORMAT_VERSION,
@@ -284,8 +286,9 @@ def _measure(
         **found,
     }
     if fitted is not None:
-        figures["baseline"] = {"quantizer": "rqkmeans", **fitted.metrics, **found["baseline"]}
-    return {**figures, "findings": findings(figures, model)}
+        kept = {key: fitted.metrics[key] for key in _OF_FIT}
+        figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
+    return {**figures, "findings": findings(figures, facts, fit_of(model))}
 
 
 def _name_examples(

@@ -48,7 +48,8 @@ def rank_biased_overlap(one_qk: Rows, other_qk: Rows, *, p: float = PERSISTENCE)
 
 
 def _shared(one_qk: Rows, other_qk: Rows) -> npt.NDArray[np.bool_]:
-    return (one_qk[:, :, None] == other_qk[:, None]) & (one_qk >= 0)[:, :, None]
+    same_qkk: npt.NDArray[np.bool_] = one_qk[:, :, None] == other_qk[:, None]
+    return same_qkk & (one_qk >= 0)[:, :, None]
 
 
 def common_prefix(one_nl: Codes, other_nl: Codes) -> Rows:

@@ -125,7 +125,8 @@ def colliding_pairs(group_n: Integers, size_n: Integers, hash_n: npt.NDArray[Any
     last_n = np.r_[first_n[1:], True] if len(order) else first_n
     next_n = np.where(last_n, start_n, np.arange(len(order)) + 1)
     pairs_m2 = np.stack([order, order[next_n]], axis=1)
-    return pairs_m2[~(last_n & (size_n[order] == 2))]
+    kept_m2: Integers = pairs_m2[~(last_n & (size_n[order] == 2))]
+    return kept_m2
 
 
 def uniqueness_by_chance(codes_nl: Codes, levels: Sequence[int], *, seed: int) -> dict[str, float]:
