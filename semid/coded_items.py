@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.arrays import to_arrow, to_numpy
-from semid.embedding_columns import Widths, side_by_side, take_rows
+from semid.embedding_columns import Widths, side_by_side
 from semid.id_hashes import hash_ids
 from semid.id_reading import id_batches
 from semid.ids import validate_codes
@@ -112,7 +112,8 @@ class Embedded:
     widths : of the embedding columns
     item_e : the item of every embedding, -1 for one that is not there
     stream : yields embeddings ``(b, d)`` with their items ``(b,)``, some at a time
-    take : embeddings of items ``(m,)`` that have one, in that order, ``(m, d)``
+    take : embeddings of items ``(m,)`` that have one, m above 0, in that order, ``(m, d)``; reads
+        the table once
     """
 
     widths: Widths
@@ -153,8 +154,15 @@ def embedded(
         place_n = np.full(len(items.codes_nl), -1)
         place_n[item_e[item_e >= 0]] = np.flatnonzero(item_e >= 0)
         row_u, back_m = np.unique(place_n[item_m], return_inverse=True)
-        assert not len(row_u) or row_u[0] >= 0
-        return take_rows(table, widths, row_u)[back_m.reshape(-1)]
+        return np.concatenate(list(taken(row_u)))[back_m.reshape(-1)]
+
+    def taken(row_u: Rows) -> Iterator[Matrix]:
+        start, stop = int(row_u[0]), int(row_u[-1]) + 1
+        for batch in table.batches(list(widths), rows=BATCH_ROWS, start=start, stop=stop):
+            # All rows of the batch, so that a bad one is named by its number in the table.
+            x_bd = side_by_side(batch, widths, where=table, first_row=start)
+            yield x_bd[row_u[slice(*np.searchsorted(row_u, (start, start + len(x_bd))))] - start]
+            start += len(x_bd)
 
     return Embedded(widths, item_e, lambda: prefetch(stream()), take)
 

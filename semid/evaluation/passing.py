@@ -102,3 +102,26 @@ def prefix_items(embeddings: Embedded) -> int:
     """Return the last of the items whose prefixes are decoded, -1 of none."""
     there = embeddings.items[:PREFIX_ITEMS]
     return int(there[-1]) if len(there) else -1
+
+
+class Kept:
+    """Embeddings of a few items, caught as they pass.
+
+    Parameters
+    ----------
+    item_m : the items, in any order, some more than once, -1 for none
+    width : d
+    """
+
+    def __init__(self, item_m: Rows, width: int) -> None:
+        self._item_u = np.unique(item_m[item_m >= 0])
+        self._x_ud = np.empty((len(self._item_u), width), np.float32)
+
+    def add(self, x_bd: Matrix, item_b: Rows) -> None:
+        """Keep what is wanted of a batch."""
+        here_b = np.isin(item_b, self._item_u)
+        self._x_ud[np.searchsorted(self._item_u, item_b[here_b])] = x_bd[here_b]
+
+    def take(self, item_m: Rows) -> Matrix:
+        """Return the embeddings of items that were wanted, ``(m, d)``."""
+        return self._x_ud[np.searchsorted(self._item_u, item_m)]

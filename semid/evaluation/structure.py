@@ -80,50 +80,57 @@ def neighbourhoods(
     return figures, nulls
 
 
-def cohesion(codes_nl: Codes, q: int, take: Take) -> tuple[list[float | None], float]:
+def mates(codes_nl: Codes, q: int) -> list[Rows]:
+    """Return for each depth another item with the first codes of each of the first q, -1: none."""
+    place_n, depths = np.arange(len(codes_nl)), range(1, codes_nl.shape[1] + 1)
+    return [prefix_mates(codes_nl, np.arange(q), place_n, depth) for depth in depths]
+
+
+def cohesion(mates_lq: list[Rows], take: Take) -> tuple[list[float | None], float | None]:
     """Measure how alike items with the same first codes are.
 
+    Parameters
+    ----------
+    mates_lq : of `mates`
+    take : embeddings of items
+
     Returns
     -------
-    cosine_l : for each depth the mean cosine between the first q items and another item with the
-        same first codes, -1 to 1; None where all are alone
+    cosine_l : for each depth the mean cosine of the first q items and their mates, -1 to 1, good
+        is far above the null; None where all are alone
     null : the mean cosine of as many random pairs, which codes dealt anew would have
     """
-    depths = range(1, codes_nl.shape[1] + 1)
-    mates = [prefix_mates(codes_nl, np.arange(q), np.arange(len(codes_nl)), d) for d in depths]
-    needed = np.unique(np.concatenate([np.arange(q), *mates]))
-    needed = needed[needed >= 0]
-    x_md = take(needed)
+    query_q = np.arange(len(mates_lq[0]))
 
-    def cosine(query: Rows, mate: Rows) -> float | None:
-        places = (np.searchsorted(needed, rows) for rows in (query, mate))
-        found = cosine_similarity(*(x_md[place] for place in places))
-        return float(found.mean()) if len(found) else None
+    def cosine(one_q: Rows, other_q: Rows) -> float | None:
+        there = other_q >= 0
+        if not there.any():
+            return None
+        return float(cosine_similarity(take(one_q[there]), take(other_q[there])).mean())
 
-    found = [cosine(np.flatnonzero(mate >= 0), mate[mate >= 0]) for mate in mates]
-    return found, cosine(np.arange(q), np.roll(np.arange(q), 1)) or 0.0
+    return [cosine(query_q, mate_q) for mate_q in mates_lq], cosine(query_q, np.roll(query_q, 1))
 
 
-def harm(codes_nl: Codes, take: Take, *, threshold: float = HARMFUL_COSINE) -> dict[str, Any]:
-    """Measure whether items that collide are alike.
+def collisions(codes_nl: Codes) -> Rows:
+    """Return pairs of items that collide, by `colliding_pairs`: the first `PAIRS`, ``(m, 2)``."""
+    group_n, size_n = group_ids(codes_nl)
+    pairs_m2 = np.sort(colliding_pairs(group_n, size_n, np.arange(len(codes_nl))), axis=1)
+    return pairs_m2[np.lexsort(pairs_m2.T[::-1])[:PAIRS]]
+
+
+def harm(pairs_m2: Rows, take: Take, *, threshold: float = HARMFUL_COSINE) -> dict[str, Any]:
+    """Measure whether items that collide are alike, from pairs of them ``(m, 2)``.
 
     Returns
     -------
-    figures : ``pairs`` of colliding items that were looked at, by `colliding_pairs`, at most
-        `PAIRS`; the ``threshold``; ``share``, of the pairs whose embeddings have a cosine below
-        it, 0 to 1, good is near 0, None without pairs; ``examples``, the worst, with the two
-        ``items`` and their ``cosine``
+    figures : ``pairs``, how many were looked at; the ``threshold``; ``share``, of the pairs whose
+        embeddings have a cosine below it, 0 to 1, good is near 0, None without pairs;
+        ``examples``, the worst of these, with the two ``items`` and their ``cosine``
     """
-    group_n, size_n = group_ids(codes_nl)
-    pairs_m2 = colliding_pairs(group_n, size_n, np.arange(len(codes_nl)))
-    pairs_m2 = np.sort(pairs_m2, axis=1)
-    pairs_m2 = pairs_m2[np.lexsort(pairs_m2.T[::-1])[:PAIRS]]
     facts = {"pairs": len(pairs_m2), "threshold": threshold}
     if not len(pairs_m2):
         return {**facts, "share": None, "examples": []}
-    row_u, place_m2 = np.unique(pairs_m2, return_inverse=True)
-    x_ud, place_m2 = take(row_u), place_m2.reshape(-1, 2)
-    cosine_m = cosine_similarity(x_ud[place_m2[:, 0]], x_ud[place_m2[:, 1]])
+    cosine_m = cosine_similarity(take(pairs_m2[:, 0]), take(pairs_m2[:, 1]))
     worst = np.argsort(cosine_m, kind="stable")[:EXAMPLES]
     return {
         **facts,

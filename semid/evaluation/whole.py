@@ -18,14 +18,17 @@ from semid.data_facts import PROBED_ROWS, DataFacts, examine
 from semid.embedding_columns import spans
 from semid.evaluation.behaviour import hit_rate, popularity, steps_taken
 from semid.evaluation.codes import code_figures, code_nulls
-from semid.evaluation.passing import Decoder, Pass, look
+from semid.evaluation.passing import Decoder, Kept, Pass, look
 from semid.evaluation.structure import (
     EXAMPLES,
     NEIGHBOURS,
     QUERIES,
+    Take,
     categories,
     cohesion,
+    collisions,
     harm,
+    mates,
     neighbourhoods,
 )
 from semid.met_items import Met
@@ -80,7 +83,11 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     own_q = np.concatenate([first, steps_q2[:, 0]])
     nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1))
     beside = None if given.baseline is None else _Baseline(given)
-    watchers: list[Any] = [nearest.add, lambda x_bd, _: given.on_rows(len(x_bd))]
+    codes_nl = items.codes_nl[there]
+    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl)
+    wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs_m2.T])
+    kept = Kept(there[wanted[wanted >= 0]], sum(embeddings.widths.values()))
+    watchers: list[Any] = [nearest.add, kept.add, lambda x_bd, _: given.on_rows(len(x_bd))]
     watchers += [] if beside is None else [beside.add]
     found = look(items, embeddings, given.model, watchers=watchers)
     near_qk = nearest.result(own_q, np.arange(len(items.codes_nl)))
@@ -89,22 +96,26 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
         np.searchsorted(there, near_qk[: len(first)]),
         np.searchsorted(there, steps_q2),
         np.searchsorted(there, near_qk[len(first) :]),
+        mates_lq,
+        lambda row_m: kept.take(there[row_m]),
     )
     figures = code_figures(items.codes_nl, given.model.levels)
     nulls = code_nulls(items.codes_nl, given.model.levels, seed=given.seed)
     figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
     figures["collisions"] |= identical_rows(found.digest_n[there])
-    figures["collisions"]["harmful"] = _harm(given, there)
+    figures["collisions"]["harmful"] = _harm(pairs_m2, there, sample.take)
     figures["fidelity"] = _fidelity(given, found)
     whole = figures["fidelity"]["depths"][-1]
-    figures |= {key: whole[key] for key in ("train_error", "held_out_error")}
+    figures |= {
+        key: whole[key] for key in ("train_error", "held_out_error", "columns") if key in whole
+    }
     figures["structure"], nulls["structure"] = _structure(given, there, sample)
     if given.met is not None:
         figures["behaviour"], nulls["behaviour"] = _behaviour(given, found, there, sample)
     figures |= {"change": _change(items, found), "nulls": nulls}
     if beside is not None:
         figures["baseline"] = beside.figures(there, sample)
-    facts = _facts(given, found, there)
+    facts = _facts(given, found, there, sample.take)
     return figures | {"data": facts.as_plain()}, facts
 
 
@@ -115,11 +126,15 @@ class _Sample:
     near_qk : the nearest items of the first q
     steps_s2 : steps
     near_sk : the nearest items of the first item of every step
+    mates_lq : for each depth an item with the first codes of each of the first q
+    take : embeddings of these, and of the items of pairs
     """
 
     near_qk: Rows
     steps_s2: Rows
     near_sk: Rows
+    mates_lq: list[Rows]
+    take: Take
 
 
 def _known_steps(given: Given, there: Rows) -> Rows:
@@ -153,15 +168,15 @@ class _Baseline:
         return found
 
 
-def _facts(given: Given, found: Pass, there: Rows) -> DataFacts:
+def _facts(given: Given, found: Pass, there: Rows, take: Take) -> DataFacts:
     """Look at a sample of the embeddings; copies are counted among all."""
-    x_md = given.embeddings.take(there[:PROBED_ROWS])
+    x_md = take(np.arange(min(PROBED_ROWS, len(there))))
     facts = examine(x_md, max(given.model.levels), seed=given.seed)
     return replace(facts, copies_m=np.unique(found.digest_n[there], return_counts=True)[1])
 
 
-def _harm(given: Given, there: Rows) -> dict[str, Any]:
-    found = harm(given.items.codes_nl[there], lambda row_m: given.embeddings.take(there[row_m]))
+def _harm(pairs_m2: Rows, there: Rows, take: Take) -> dict[str, Any]:
+    found = harm(pairs_m2, take)
     for example in found["examples"]:
         example["items"] = there[example["items"]].tolist()
     return found
@@ -213,9 +228,8 @@ def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, An
     nulls: dict[str, Any] = {}
     if figures["k"]:
         kept, nulls = neighbourhoods(codes_nl, sample.near_qk, given.model.decode)
-        take = lambda row_m: given.embeddings.take(there[row_m])  # noqa: E731
         figures |= kept
-        figures["cohesion"], nulls["cohesion"] = cohesion(codes_nl, figures["queries"], take)
+        figures["cohesion"], nulls["cohesion"] = cohesion(sample.mates_lq, sample.take)
     figures["cold_support"] = prefix_support(items.codes_nl, items.held_out_n)
     if given.categories is not None:
         said, nulls["purity"] = categories(
