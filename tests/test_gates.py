@@ -129,9 +129,7 @@ def test_evaluate_writes_its_file_and_exits_with_3(world: Path, place: Path) -> 
     # Another gate measures nothing again.
     held = evaluate(world, "--gate", "levels.0.size == 8", "--json").json
     assert held["up_to_date"]
-    assert held["summary"]["gates"] == [
-        {"gate": "levels.0.size == 8", "value": 8, "passed": True}
-    ]
+    assert held["summary"]["gates"] == [{"gate": "levels.0.size == 8", "value": 8, "passed": True}]
 
 
 def test_a_gate_that_is_none_is_bad_input(world: Path, place: Path) -> None:
