@@ -95,7 +95,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
-    ("jobs.encoding", "jobs.publishing", "jobs.gating"),
+    ("jobs.encoding", "jobs.publishing", "jobs.gating", "jobs.context"),
     ("jobs.continuing",),
     ("jobs.building",),
     ("jobs.assign",),

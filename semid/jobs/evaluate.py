@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
-from semid.columns import id_type
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.findings import findings, fit_of
 from semid.gates import Gate, judge, parse_gates, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
+from semid.jobs.context import Context
 from semid.jobs.job import (
     Result,
     output_path,
@@ -30,12 +27,10 @@ from semid.jobs.job import (
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
 from semid.row_checks import require_types
-from semid.table_rows import values_of
 from semid.tables import ParquetTable, open_table
 
 if TYPE_CHECKING:
-    from semid.coded_items import Categories, CodedItems, Embedded
-    from semid.met_items import Met
+    from semid.coded_items import CodedItems, Embedded
     from semid.quantizer import Quantizer
 
 FORMAT_VERSION = 1
@@ -98,7 +93,9 @@ def evaluate(
     asked = parse_gates(gates)
     require_memory(memory_gib)
     subject = _open(ids, embeddings, Path(model), item_id)
-    context = _Context.opened(subject, items, title, categories, interactions)
+    context = Context.opened(
+        subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
+    )
     target = output_path(output)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -157,92 +154,9 @@ def _open(ids: str, embeddings: str, folder: Path, item_id: str) -> _Subject:
     return _Subject(ids_table, table, folder, header, item_id)
 
 
-@dataclass(frozen=True)
-class _Context:
-    """What is known of the items beside their embeddings."""
-
-    items: ParquetTable | None
-    title: str | None
-    categories: str | None
-    interactions: ParquetTable | None
-
-    @classmethod
-    def opened(
-        cls,
-        subject: _Subject,
-        items: str | None,
-        title: str,
-        categories: str | None,
-        interactions: str | None,
-    ) -> _Context:
-        if categories is not None and items is None:
-            raise SemidError(
-                f"categories is {categories!r}, a column of the items table; give it by --items"
-            )
-        table = None if items is None else open_table(items)
-        if table is not None:
-            require_like_ids(subject.ids, table, subject.item_id, "convert one of them")
-            if categories is not None:
-                table.require([categories])
-                _require_categories(table, categories)
-            elif title not in table.schema.names:
-                table.require([title])
-        there = table is not None and title in table.schema.names
-        met = None if interactions is None else open_table(interactions)
-        if met is not None:
-            id_type(met, subject.item_id)
-        return cls(table, title if there else None, categories, met)
-
-    def inputs(self) -> dict[str, ParquetTable | Path]:
-        given = {"items": self.items, "interactions": self.interactions}
-        return {name: table for name, table in given.items() if table is not None}
-
-    def columns(self) -> dict[str, str]:
-        named = {"title": self.title, "categories": self.categories}
-        return {name: value for name, value in named.items() if value is not None}
-
-    def met(
-        self, subject: _Subject, items: CodedItems, model: Quantizer, stage: Path
-    ) -> Met | None:
-        """Count the interactions; of a model that learnt from some, those that it did not see."""
-        from semid.coded_items import all_item_ids
-        from semid.config import parse
-        from semid.fit_config import ContrastConfig
-        from semid.met_items import count_met
-
-        if self.interactions is None:
-            return None
-        learnt = None
-        if "interactions" in model.metrics:
-            learnt = parse(ContrastConfig, model.config["contrast"], where="the model's contrast")
-        ids = all_item_ids(items, subject.ids, subject.item_id)
-        name = subject.item_id
-        return count_met(self.interactions, ids, learnt=learnt, item_id=name, folder=stage)
-
-    def category_of(self, subject: _Subject, items: CodedItems) -> Categories | None:
-        from semid.coded_items import category_of
-
-        if self.items is None or self.categories is None:
-            return None
-        return category_of(items, subject.ids, self.items, self.categories, item_id=subject.item_id)
-
-
-def _require_categories(table: ParquetTable, column: str) -> None:
-    kind = table.schema.field(column).type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        raise SemidError(
-            f"{display_path(table.name)}: column '{column}' is "
-            f"{table.schema.field(column).type}, but categories are text, integers or lists of "
-            "text; name another with --categories"
-        )
-
-
 def _measure(
     subject: _Subject,
-    context: _Context,
+    context: Context,
     stage: Path,
     memory_gib: float,
     *,
@@ -273,12 +187,12 @@ def _measure(
             beside,
             model,
             baseline=fitted,
-            met=context.met(subject, items, model, stage),
-            categories=context.category_of(subject, items),
+            met=context.met(items, model, stage),
+            categories=context.category_of(items),
             on_rows=shown.update,
         )
         found, facts = measure(given)
-    _name_examples(found, subject, items, context)
+    context.name_examples(found, items)
     figures = {
         "format_version": FORMAT_VERSION,
         "quantizer": subject.header["kind"],
@@ -289,27 +203,6 @@ def _measure(
         kept = {key: fitted.metrics[key] for key in _OF_FIT}
         figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
     return {**figures, "findings": findings(figures, facts, fit_of(model))}
-
-
-def _name_examples(
-    found: dict[str, Any], subject: _Subject, items: CodedItems, context: _Context
-) -> None:
-    """Put item ids, and titles where there are some, in place of places."""
-    from semid.coded_items import item_ids_at
-
-    pairs, worst = found["collisions"]["harmful"]["examples"], found["fidelity"]["worst"]
-    places = [place for pair in pairs for place in pair["items"]] + [one["item"] for one in worst]
-    if not places:
-        return
-    ids = item_ids_at(items, subject.ids, np.array(places), subject.item_id)
-    titles: dict[Any, Any] = {}
-    if context.items is not None and context.title is not None:
-        titles = values_of(context.items, ids, context.title, item_id=subject.item_id)
-    named = ({"item_id": n} | ({"title": titles.get(n)} if titles else {}) for n in ids.to_pylist())
-    for pair in pairs:
-        pair["items"] = [next(named) for _ in pair["items"]]
-    for one in worst:
-        one["item"] = next(named)
 
 
 def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
