@@ -24,6 +24,8 @@ def code_gates(gates: Sequence[str], levels: Sequence[int]) -> list[Gate]:
         For one that cannot be read, or asks for a figure that only `semid evaluate` has.
     """
     asked = parse_gates(gates)
+    if not asked:
+        return []
     try:
         judge(code_figures(np.zeros((1, len(levels)), np.int32), levels), asked)
     except SemidError as error:
