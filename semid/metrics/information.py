@@ -18,7 +18,7 @@ Figures = npt.NDArray[np.float64]
 # Pairs whose expected information is summed at once, and how far from the mean: beyond that many
 # standard deviations a hypergeometric count has no weight in float64.
 _PAIRS_AT_ONCE = 16_384
-_DEVIATIONS, _LEAST_REACH = 10, 30
+_DEVIATIONS, _LEAST_REACH = 10, 16
 
 
 def adjusted_mutual_information(
@@ -53,36 +53,52 @@ def adjusted_mutual_information(
 
 
 class _Margins:
-    """How often each label occurs in each context: contexts ascend."""
+    """How often labels occur in each context.
+
+    Labels of one context that are as frequent count together: `times_g` of them occur `size_g`
+    times in the context `context_g`; contexts ascend from 0.
+    """
 
     def __init__(self, context_n: Labels, label_n: Labels) -> None:
         group_n, self.size_n = group_ids(np.stack([context_n, label_n], 1))
-        self.size_g = np.bincount(group_n)
-        first_g = np.empty(len(self.size_g), np.int64)
-        first_g[group_n] = np.arange(len(group_n))
-        self.context_g = group_ids(context_n[first_g][:, None])[0]
+        first_g = _firsts(group_n)
+        context_g = group_ids(context_n[first_g][:, None])[0]
+        alike_g, times_g = group_ids(np.stack([context_g, self.size_n[first_g]], 1))
+        first_a = _firsts(alike_g)
+        self.context_g, self.times_g = context_g[first_a], times_g[first_a]
+        self.size_g = self.size_n[first_g][first_a]
+
+
+def _firsts(group_n: Labels) -> npt.NDArray[np.int64]:
+    """Return a member of every group."""
+    member_g = np.empty(group_n.max() + 1, np.int64)
+    member_g[group_n] = np.arange(len(group_n))
+    return member_g
 
 
 def _expected(labels: _Margins, categories: _Margins) -> float:
     """Return the sum over contexts of their size times the mutual information that chance gives."""
-    total_p = np.bincount(labels.context_g, labels.size_g).astype(np.int64)
+    total_p = np.bincount(labels.context_g, labels.size_g * labels.times_g).astype(np.int64)
     kinds_p = np.bincount(categories.context_g)
     start_p = np.cumsum(kinds_p) - kinds_p
     many_g = kinds_p[labels.context_g]
-    # Every label of a context with every category of it.
+    # Every kind of label of a context with every kind of category of it.
     label_t = np.repeat(np.arange(len(many_g)), many_g)
     within_t = np.arange(len(label_t)) - np.repeat(np.cumsum(many_g) - many_g, many_g)
-    a_t = labels.size_g[label_t]
-    b_t = categories.size_g[start_p[labels.context_g[label_t]] + within_t]
+    category_t = start_p[labels.context_g[label_t]] + within_t
+    a_t, b_t = labels.size_g[label_t], categories.size_g[category_t]
+    times_t = labels.times_g[label_t] * categories.times_g[category_t]
     n_t = total_p[labels.context_g[label_t]]
     log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, total_p.max() + 1)))]
-    blocks = range(0, len(a_t), _PAIRS_AT_ONCE)
-    cuts = (slice(start, start + _PAIRS_AT_ONCE) for start in blocks)
-    return sum(_terms(a_t[cut], b_t[cut], n_t[cut], log_factorial) for cut in cuts)
+    found = 0.0
+    for start in range(0, len(a_t), _PAIRS_AT_ONCE):
+        cut = slice(start, start + _PAIRS_AT_ONCE)
+        found += float(times_t[cut] @ _terms(a_t[cut], b_t[cut], n_t[cut], log_factorial))
+    return found
 
 
-def _terms(a_t: Labels, b_t: Labels, n_t: Labels, log_factorial: Figures) -> float:
-    """Sum x log(n x / (a b)) over hypergeometric counts x of pairs with margins a and b."""
+def _terms(a_t: Labels, b_t: Labels, n_t: Labels, log_factorial: Figures) -> Figures:
+    """Sum x log(n x / (a b)) over hypergeometric counts x, for pairs with margins a and b."""
     mean_t = a_t * (b_t / n_t)
     spread_t = np.sqrt(mean_t * (1 - a_t / n_t) * (1 - b_t / n_t) * n_t / np.maximum(n_t - 1, 1))
     reach_t = _DEVIATIONS * spread_t + _LEAST_REACH
@@ -95,7 +111,7 @@ def _terms(a_t: Labels, b_t: Labels, n_t: Labels, log_factorial: Figures) -> flo
     fixed_t = fixed_t + log_factorial[n_t - a_t] + log_factorial[n_t - b_t] - log_factorial[n_t]
     a, b, n = a_t[pair], b_t[pair], n_t[pair]
     chance = np.exp(fixed_t[pair] - f[x] - f[a - x] - f[b - x] - f[n - a - b + x])
-    return float((chance * x * np.log(n * (x / a) / b)).sum())
+    return np.bincount(pair, chance * x * np.log(n * (x / a) / b), minlength=len(a_t))
 
 
 def category_purity(label_n: Labels, category_n: Labels) -> float:
