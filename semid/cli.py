@@ -18,6 +18,7 @@ from semid.cli_options import (
     Config,
     Device,
     EncoderSet,
+    Gates,
     ItemId,
     Json,
     ModelDir,
@@ -192,6 +193,7 @@ def assign(
     previous: Annotated[
         str | None, typer.Option(help="Ids table whose IDs stay; only new items get one.")
     ] = None,
+    gate: Gates = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Write the next version of the store --output.")
     ] = False,
@@ -228,6 +230,7 @@ def assign(
         overflow=overflow,
         items=items,
         previous=previous,
+        gates=gate or [],
         publish=publish,
         fresh=fresh,
         keep=keep,
@@ -265,17 +268,27 @@ def export(
 @app.command()
 def evaluate(
     ids: Annotated[str, typer.Argument(help="Ids table.")],
-    embeddings: Annotated[str, typer.Option(help="What it was assigned from.")],
+    embeddings: Annotated[str, typer.Option(help="What it was assigned from, in any order.")],
     model: ModelDir,
     output: Output,
+    items: Annotated[str | None, typer.Option(help="Items table, for titles of examples.")] = None,
+    title: Annotated[str, typer.Option(help="Its column with titles.")] = "title",
+    categories: Annotated[
+        str | None, typer.Option(help="Its column with categories, or paths of them.")
+    ] = None,
+    interactions: Annotated[
+        str | None, typer.Option(help="Who met which item: measures how codes follow users.")
+    ] = None,
+    gate: Gates = None,
     baseline: Annotated[
         bool, typer.Option(help="Fit and measure FAISS residual k-means beside it.")
     ] = True,
+    memory: Annotated[float, typer.Option(help="GiB for joining tables of other orders.")] = 1.0,
     item_id: ItemId = "item_id",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure an ids table: utilization, perplexity, uniqueness, reconstruction.
+    """Measure an ids table: utilization, uniqueness, fidelity, structure, and what to change.
 
     Example: semid evaluate out/ids.parquet --embeddings out/embeddings.parquet --model out/model
     --output out/metrics.json
@@ -287,7 +300,13 @@ def evaluate(
         embeddings=embeddings,
         model=model,
         output=output,
+        items=items,
+        title=title,
+        categories=categories,
+        interactions=interactions,
+        gates=gate or [],
         baseline=baseline,
+        memory_gib=memory,
         item_id=item_id,
         overwrite=overwrite,
         show=True,

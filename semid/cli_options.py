@@ -28,6 +28,14 @@ Set = Annotated[
 EncoderSet = Annotated[
     list[str] | None, typer.Option("--set", help="One encoder setting, such as dim=128.")
 ]
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        help="What a figure must be, such as 'uniqueness >= 0.9'; may be repeated. Exit code 3 "
+        "when one fails.",
+    ),
+]
 
 
 def read_names(text: str) -> list[str]:

@@ -81,7 +81,7 @@ def count_partners(
         When a column is missing, of another type or holds a null, no pair of training items is
         left, or the disk is full.
     """
-    with _opened(table, ids, config, item_id, folder) as connection:
+    with opened(table, ids, config, item_id, folder) as connection:
         facts = _count(connection, config)
         pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
     if not len(pairs):
@@ -118,20 +118,28 @@ def steps_left_out(
     SemidError
         As `count_partners`, or when no step is left out.
     """
-    with _opened(table, ids, config, item_id, folder) as connection:
-        query = _STEPS.format(before=_before(connection, config), exclude=config.exclude_last)
-        found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
-    if not len(found):
+    with opened(table, ids, config, item_id, folder) as connection:
+        steps_m2 = left_out(connection, config, most)
+    if not len(steps_m2):
         raise SemidError(
             f"{display_path(table.name)} has no step between items that the contrast leaves out, "
             "so nothing is there to measure it on; check contrast.exclude_last, contrast.before "
             "and that its ids are those of the embeddings"
         )
+    return steps_m2
+
+
+def left_out(
+    connection: duckdb.DuckDBPyConnection, config: ContrastConfig, most: int
+) -> npt.NDArray[np.int64]:
+    """Return at most so many of the steps whose second item is left out, ``(m, 2)``."""
+    query = _STEPS.format(before=_before(connection, config), exclude=config.exclude_last)
+    found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
     return np.stack([column.to_numpy() for column in found.columns], axis=1)
 
 
 @contextmanager
-def _opened(
+def opened(
     table: ParquetTable, ids: pa.Array, config: ContrastConfig, item_id: str, folder: Path | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database with the interactions, ``met``, and the items' rows, ``catalog``."""

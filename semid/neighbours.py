@@ -6,6 +6,7 @@ Shapes: n rows, d dims, q queries among them, k neighbours of each, c rows of a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,52 @@ def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
         order_bk = apart_bc.sort(dim=1, stable=True).indices[:, : count + 1]
         found.append(near_bc.gather(1, order_bk))
     return _without_itself(torch.cat(found).numpy(), query_q)
+
+
+class Nearest:
+    """The rows of a stream that are nearest to some queries in squared distance, exactly.
+
+    Of rows at one distance, those with the least `tie` come first; where more of them than
+    `SPARE` stand at the border, which are kept is left to the order of the stream.
+
+    Parameters
+    ----------
+    query_qd : queries
+    count : k
+    """
+
+    def __init__(self, query_qd: Matrix, count: int) -> None:
+        self._query_qd, self._most = _tensor(query_qd), count + 1 + SPARE
+        self._count = count
+        shape = (len(query_qd), self._most)
+        self._apart_qc = torch.full(shape, torch.inf)
+        self._row_qc = torch.full(shape, -1, dtype=torch.int64)
+
+    def add(self, x_bd: Matrix, row_b: Rows) -> None:
+        """Look at a batch of rows, which are called `row_b`."""
+        x, most = _tensor(x_bd), min(self._most, len(x_bd))
+        row, half_b = torch.from_numpy(np.ascontiguousarray(row_b)), 0.5 * x.square().sum(1)
+        for start in range(0, len(self._query_qd), QUERIES_AT_ONCE):
+            cut = slice(start, start + QUERIES_AT_ONCE)
+            query = self._query_qd[cut]
+            near_qc = product(half_b, query, x, alpha=-1).topk(most, largest=False).indices
+            apart_qc = (x[near_qc] - query[:, None]).square().sum(2)
+            apart_qc = torch.cat([self._apart_qc[cut], apart_qc], 1)
+            row_qc = torch.cat([self._row_qc[cut], row[near_qc]], 1)
+            kept = apart_qc.topk(self._most, dim=1, largest=False)
+            self._apart_qc[cut] = kept.values
+            self._row_qc[cut] = row_qc.gather(1, kept.indices)
+
+    def result(self, own_q: Rows, tie_n: npt.NDArray[Any]) -> Rows:
+        """Return the nearest rows of every query, without the row `own_q`: ``(q, k)``, -1 for none.
+
+        `tie_n` orders rows at one distance, such as a hash of their item ids.
+        """
+        row_qc, apart_qc = self._row_qc.numpy(), self._apart_qc.numpy()
+        apart_qc = np.where(row_qc == own_q[:, None], np.inf, apart_qc)
+        row_qc = np.where(row_qc == own_q[:, None], -1, row_qc)
+        order_qc = np.lexsort((np.where(row_qc >= 0, tie_n[row_qc], 0), apart_qc))
+        return np.take_along_axis(row_qc, order_qc, 1)[:, : self._count]
 
 
 def nearest_centroids(x_nd: Matrix, centroid_kd: Matrix) -> Rows:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semid.diff_page import by_distance, counts, differing, lead, moves, spelled
+from semid.metrics_table import findings, gates, rows
 
 _VERIFIED = (
     *("rows", "retired", "compared", "not_in_embeddings", "only_in_embeddings"),
@@ -17,24 +18,9 @@ _SUPPORT = ("support", "known_support", "new_support", "table_support", "new_pre
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Lay out the figures of `semid evaluate`, the baseline in a second column."""
-    columns = [metrics] + ([metrics["baseline"]] if "baseline" in metrics else [])
-    rows = [("", *(str(column["quantizer"]) for column in columns))]
-    rows.append(("items", *(f"{column['items']:,}" for column in columns)))
-    for level in range(len(metrics["levels"])):
-        used = [column["levels"][level] for column in columns]
-        rows.append(
-            (f"level {level}: used codes", *(f"{u['used']:,} of {u['size']:,}" for u in used))
-        )
-        rows.append((f"level {level}: perplexity", *(f"{u['perplexity']:.1f}" for u in used)))
-    for key, name, missing in (
-        ("raw_uniqueness", "raw uniqueness", ""),
-        ("held_out_error", "held-out error", "none held out"),
-        ("train_error", "training error", "no spread"),
-    ):
-        figures = (column[key] for column in columns)
-        rows.append((name, *(missing if f is None else f"{f:.4f}" for f in figures)))
-    return aligned(rows)
+    """Lay out the figures of `semid evaluate`: findings, the worst first, the table, the gates."""
+    lines = [*(f"- {line}" for line in findings(metrics)), "", aligned(rows(metrics))]
+    return "\n".join([*lines, *gates(metrics.get("gates", ()))])
 
 
 def diff_table(summary: Mapping[str, Any]) -> str:

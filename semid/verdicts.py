@@ -1,13 +1,14 @@
 """The collapse guard's verdicts: which level is badly used, since when, and what to change.
 
 Pure functions on a history, the closing metrics and facts about the data. A verdict is one
-sentence; verdicts are keyed by what they are about, ``level 0``, ``error`` or ``data``.
+sentence; verdicts are keyed by what they are about, ``level 0``, ``error`` or ``data``. The
+findings of `semid evaluate` are the same, and more of the kind: `semid.evaluation.findings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from semid.data_facts import DataFacts, perplexity_ceiling
 from semid.fit_config import NETWORKS, FitConfig
@@ -28,13 +29,36 @@ DECAYED = 0.75
 FEW_ROWS = 5
 
 
+class Verdict(NamedTuple):
+    """What is wrong: what it is about, what is found there, and what to do, or ""."""
+
+    about: str
+    says: str
+    advice: str
+
+    @property
+    def sentence(self) -> str:
+        """Both in one sentence."""
+        return f"{self.says}; {self.advice}" if self.advice else self.says
+
+
 def verdicts(
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
     config: FitConfig,
     facts: DataFacts,
 ) -> dict[str, str]:
-    """Judge a fit; empty when all is well.
+    """Judge a fit; empty when all is well. See `judge`."""
+    return {found.about: found.sentence for found in judge(history, metrics, config, facts)}
+
+
+def judge(
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    config: FitConfig,
+    facts: DataFacts,
+) -> list[Verdict]:
+    """Judge a fit: levels, error and data; empty when all is well.
 
     Parameters
     ----------
@@ -45,7 +69,7 @@ def verdicts(
     """
     data = judge_data(facts, config.levels)
     blamed = data is not None and _uneven(facts, config.levels)
-    found = {}
+    found = []
     for level, used in enumerate(metrics["levels"]):
         said = _below(level, used, history, config) or _decayed(level, history)
         if said:
@@ -54,10 +78,10 @@ def verdicts(
                 if blamed
                 else _advice(level, used, history, config, metrics["train_rows"])
             )
-            found[f"level {level}"] = f"{said}; {advice}"
-    if said := _worse_than_the_mean(metrics, config, history, blamed=blamed):
-        found["error"] = said
-    return found | ({"data": data} if data else {})
+            found.append(Verdict(f"level {level}", said, advice))
+    if worse := _worse_than_the_mean(metrics, config, history, blamed=blamed):
+        found.append(worse)
+    return found + ([Verdict("data", data, "")] if data else [])
 
 
 def missed(metrics: Mapping[str, Any], config: FitConfig) -> list[int]:
@@ -120,7 +144,7 @@ def _worse_than_the_mean(
     history: Sequence[Mapping[str, Any]],
     *,
     blamed: bool,
-) -> str | None:
+) -> Verdict | None:
     """Say that codes give items back worse than none would."""
     which = "held-out" if metrics.get("held_out_error") is not None else "training"
     error = metrics.get("held_out_error" if which == "held-out" else "train_error")
@@ -137,7 +161,8 @@ def _worse_than_the_mean(
             f"lower training.learning_rate, which is {rate:g}, or raise training.epochs, which is "
             f"{epochs}"
         )
-    return f"the {which} error is {error:.3g} of what the catalog's mean alone leaves; {advice}"
+    said = f"the {which} error is {error:.3g} of what the catalog's mean alone leaves"
+    return Verdict("error", said, advice)
 
 
 def _below(

@@ -122,7 +122,7 @@ def test_the_demos_outputs_agree_with_each_other(demo):
     for level, figures in enumerate(metrics["levels"]):
         assert figures["used"] == len(np.unique(ids.codes[:, level]))
     distinct = len(np.unique(ids.codes, axis=0))
-    assert metrics["raw_uniqueness"] == pytest.approx(distinct / ROWS)
+    assert metrics["uniqueness"] == pytest.approx(distinct / ROWS)
     assert metrics["baseline"]["levels"][0]["size"] == 8
 
 

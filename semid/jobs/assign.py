@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from semid.errors import SemidError, display_path
 from semid.jobs.building import Task
 from semid.jobs.continuing import require_trained_on
 from semid.jobs.encoding import encode
+from semid.jobs.gating import code_gates
 from semid.jobs.job import (
     Result,
     output_path,
@@ -48,6 +50,7 @@ def assign(
     overflow: str = "error",
     items: str | None = None,
     previous: str | None = None,
+    gates: Sequence[str] = (),
     move_drifted: float | None = None,
     reclaim_after: float | None = None,
     publish: bool = False,
@@ -73,6 +76,8 @@ def assign(
     collisions, suffix_order, max_suffix, overflow : see `semid.collisions.CollisionConfig`
     items : table that has the column of `suffix_order`, if the embeddings do not
     previous : ids table whose rows stay as they are; new items get SIDs that are free in it
+    gates : what the figures of the codes must be, such as ``uniqueness >= 0.9``, or nothing is
+        published; see `semid.gates`
     move_drifted : drift from which an item of `previous` gets another SID; never when not given
     reclaim_after : days after which a retired SID is free again; never when not given
     publish : write the next version of a store, with its current version as `previous`
@@ -91,7 +96,8 @@ def assign(
     Raises
     ------
     SemidError
-        For bad input or settings; what stood at `output` stays.
+        For bad input or settings, and `GateError` for a gate that fails; what stood at `output`
+        stays.
     """
     folder = Path(model)
     config = CollisionConfig(collisions, suffix_order, max_suffix, overflow)
@@ -100,6 +106,7 @@ def assign(
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     require_codes(header, folder)
+    asked = code_gates(gates, header["levels"])
     require_trained_on(folder, table)
     id_type(table, item_id)
     require_id_name(item_id, display_path(table.name))
@@ -111,6 +118,7 @@ def assign(
         table,
         Assigner(folder, item_id=item_id, device=device),
         header,
+        asked,
         config,
         rules,
         ordered,
@@ -130,7 +138,7 @@ def assign(
         "item_id": item_id,
         "move_drifted": move_drifted,
         "reclaim_after": reclaim_after,
-    }
+    } | ({"gates": [gate.text for gate in asked]} if asked else {})
     if publish:
         return produce_version(
             "assign",

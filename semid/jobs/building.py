@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,10 +21,12 @@ from semid.collisions.checking import repeated
 from semid.columns import id_type
 from semid.embedding_columns import stream_rows
 from semid.errors import SemidError
+from semid.gates import Gate
 from semid.id_columns import SID, code_matrix, ids_schema
 from semid.id_metadata import read_metadata
 from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
+from semid.jobs.gating import refuse_failed
 from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar, counted
@@ -46,6 +48,7 @@ class Task:
     ----------
     table : embeddings
     header : the model's
+    gates : what the codes must be before the table is published
     ordered : the table with the column that suffixes go by, if any
     encode : `semid.jobs.encoding.encode` with its settings
     memory_bytes : budget for resolving collisions
@@ -54,6 +57,7 @@ class Task:
     table: ParquetTable
     assigner: Assigner
     header: dict[str, Any]
+    gates: Sequence[Gate]
     config: CollisionConfig
     rules: Rules
     ordered: ParquetTable | None
@@ -118,7 +122,7 @@ class Task:
         if isinstance(found, Appended):
             self._write_beside(found, before, staged)
         self._require_unique(open_table(staged), stage)
-        return staged, summary
+        return staged, summary | refuse_failed(staged, self.header["levels"], self.gates)
 
     def _resolved(self, fresh: Batches, stage: Path, before: Path | None) -> Resolved | Appended:
         """Give SIDs to the rows that have none yet."""

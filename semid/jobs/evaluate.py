@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
-from semid.embedding_columns import side_by_side, spans
 from semid.errors import SemidError, display_path, require_package
-from semid.id_columns import CODES, code_matrix
+from semid.evaluation.findings import findings, fit_of
+from semid.gates import Gate, judge, parse_gates, sentence
+from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
-from semid.ids import validate_codes
-from semid.jobs.job import Result, output_path, produce, require_like_ids, require_widths
+from semid.jobs.context import Context
+from semid.jobs.job import (
+    Result,
+    output_path,
+    produce,
+    require_codes,
+    require_like_ids,
+    require_memory,
+    require_unique_ids,
+    require_widths,
+)
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
-from semid.streams import prefetch, rebatched
+from semid.row_checks import require_types
 from semid.tables import ParquetTable, open_table
 
 if TYPE_CHECKING:
+    from semid.coded_items import CodedItems, Embedded
     from semid.quantizer import Quantizer
 
-BATCH_ROWS = 16_384
-# Rows that are encoded again, and the share of them that may have other codes: of the model that
+FORMAT_VERSION = 1
+# Items that are encoded again, and the share of them that may have other codes: of the model that
 # assigned them all have the same, unless an item was embedded anew since.
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
+# What is told of the baseline's fit beside its figures.
+_OF_FIT = ("train_rows", "held_out_rows", "fitted_rows", "verdicts")
+NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
 def evaluate(
@@ -39,8 +49,14 @@ def evaluate(
     embeddings: str,
     model: str,
     output: str,
+    items: str | None = None,
+    title: str = "title",
+    categories: str | None = None,
+    interactions: str | None = None,
+    gates: Sequence[str] = (),
     baseline: bool = True,
     item_id: str = "item_id",
+    memory_gib: float = 1.0,
     overwrite: bool = False,
     show: bool = False,
     owner: str | None = None,
@@ -49,56 +65,144 @@ def evaluate(
 
     Parameters
     ----------
-    ids : ids table
-    embeddings : the embeddings it was assigned from, in the same order
+    ids : ids table; of a store its current version
+    embeddings : the embeddings it was assigned from, in any order; items without one are counted
     model : the model that assigned it
     output : ``metrics.json`` to write
+    items : table with titles for the examples, and with `categories`
+    title : its column with titles, if it has one
+    categories : its column with the category of every item, or the path to it as a list
+    interactions : table of who met which item, in order
+    gates : what the figures must be, such as ``uniqueness >= 0.9``; see `semid.gates`
     baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it
     item_id : name of the id column
+    memory_gib : budget for joining tables of other orders; what does not fit spills to disk
     overwrite : replace a file made by other settings
     show : show progress bars
     owner : the step of a pipeline that runs it, which may replace what it made before
+
+    Returns
+    -------
+    result : `Result.failure` says which gates failed, if some did; the file is written all the same
 
     Raises
     ------
     SemidError
         For bad input, or tables and a model that do not belong together.
     """
-    target, folder = output_path(output), Path(model)
-    ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
-    ids_table.require([CODES])
-    require_widths(table, header["columns"], folder)
-    need = "evaluate needs the embeddings that the IDs were assigned from"
-    require_like_ids(ids_table, table, item_id, need)
-    if ids_table.num_rows != table.num_rows:
-        raise SemidError(
-            f"{display_path(ids)} has {ids_table.num_rows:,} rows but {display_path(embeddings)} "
-            f"has {table.num_rows:,}; {need}"
-        )
+    asked = parse_gates(gates)
+    require_memory(memory_gib)
+    subject = _open(ids, embeddings, Path(model), item_id)
+    context = Context.opened(
+        subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
+    )
+    target = output_path(output)
 
-    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+    def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
-        metrics = _measure(ids_table, table, folder, item_id, show=show)
-        summary: dict[str, Any] = {"quantizer": header["kind"], **metrics}
-        if baseline:
-            summary["baseline"] = _baseline(table, header, item_id, show=show)
+        summary = _measure(subject, context, stage, memory_gib, baseline=baseline, show=show)
         write_json(stage / "metrics.json", summary)
         return stage / "metrics.json", summary
 
-    return produce(
+    result = produce(
         "evaluate",
         target,
-        inputs={
-            "ids": ids_table,
-            "embeddings": table,
-            "model": folder / WEIGHTS,
-            "model config": folder / CONFIG,
-        },
-        settings={"baseline": baseline, "item_id": item_id},
+        inputs=subject.inputs() | context.inputs(),
+        settings={"baseline": baseline, "item_id": item_id} | context.columns(),
         build=build,
         overwrite=overwrite,
         owner=owner,
     )
+    return judged(result, asked)
+
+
+def judged(result: Result, asked: Sequence[Gate]) -> Result:
+    """Return a result with its gates in the summary, and what failed of them as its failure."""
+    if not asked:
+        return result
+    found = judge(result.summary, asked)
+    summary = result.summary | {"gates": [one._asdict() for one in found]}
+    return replace(result, summary=summary, failure=sentence(found))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured."""
+
+    ids: ParquetTable
+    table: ParquetTable
+    folder: Path
+    header: dict[str, Any]
+    item_id: str
+
+    def inputs(self) -> dict[str, ParquetTable | Path]:
+        return {
+            "ids": self.ids,
+            "embeddings": self.table,
+            "model": self.folder / WEIGHTS,
+            "model config": self.folder / CONFIG,
+        }
+
+
+def _open(ids: str, embeddings: str, folder: Path, item_id: str) -> _Subject:
+    ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
+    require_codes(header, folder)
+    ids_table.require([CODES, SID])
+    require_widths(table, header["columns"], folder)
+    require_like_ids(ids_table, table, item_id, NEED)
+    require_types(ids_table.schema, display_path(ids_table.name))
+    return _Subject(ids_table, table, folder, header, item_id)
+
+
+def _measure(
+    subject: _Subject,
+    context: Context,
+    stage: Path,
+    memory_gib: float,
+    *,
+    baseline: bool,
+    show: bool,
+) -> dict[str, Any]:
+    from semid.coded_items import embedded, read_items
+    from semid.evaluation.whole import Given, measure
+    from semid.quantizer import load
+
+    ids, table, item_id = subject.ids, subject.table, subject.item_id
+    model = load(subject.folder)
+    _refuse_other_model(ids, subject.folder)
+    for each in (ids, table):
+        require_unique_ids(each, item_id, show=show)
+    items = read_items(
+        ids, model.levels, item_id=item_id, holdout=float(model.config.get("holdout", 0.0))
+    )
+    bytes_ = int(memory_gib * 2**30)
+    beside = embedded(
+        items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
+    )
+    _refuse_other_embeddings(subject, items, beside, model)
+    fitted = _baseline(subject, show=show) if baseline else None
+    with bar("evaluate", table.num_rows, "rows", show=show) as shown:
+        given = Given(
+            items,
+            beside,
+            model,
+            baseline=fitted,
+            met=context.met(items, model, stage),
+            categories=context.category_of(items),
+            on_rows=shown.update,
+        )
+        found, facts = measure(given)
+    context.name_examples(found, items)
+    figures = {
+        "format_version": FORMAT_VERSION,
+        "quantizer": subject.header["kind"],
+        "policy": read_metadata(ids).get("collisions", {}).get("policy"),
+        **found,
+    }
+    if fitted is not None:
+        kept = {key: fitted.metrics[key] for key in _OF_FIT}
+        figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
+    return {**figures, "findings": findings(figures, facts, fit_of(model))}
 
 
 def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
@@ -111,81 +215,27 @@ def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
         )
 
 
-def _measure(
-    ids: ParquetTable, table: ParquetTable, folder: Path, item_id: str, *, show: bool
-) -> dict[str, Any]:
-    from semid.metrics.measurement import Measurement
-    from semid.quantizer import load
-    from semid.training_data import held_out
-
-    model = load(folder)
-    _refuse_other_model(ids, folder)
-    share = float(model.config.get("holdout", 0.0))
-    measurement = Measurement(model.levels, spans(model.widths))
-    with bar("evaluate", table.num_rows, "rows", show=show) as shown:
-        for place, (x_nd, codes_nl, items) in enumerate(
-            prefetch(_joined(ids, table, item_id, model))
-        ):
-            if place == 0:
-                _refuse_other_embeddings(ids, table, model, x_nd, codes_nl)
-            measurement.add(x_nd, codes_nl, model.decode(codes_nl), held_out(items, share))
-            shown.update(len(x_nd))
-    return measurement.result()
-
-
 def _refuse_other_embeddings(
-    ids: ParquetTable,
-    table: ParquetTable,
-    model: Quantizer,
-    x_nd: npt.NDArray[np.float32],
-    codes_nl: npt.NDArray[np.int32],
+    subject: _Subject, items: CodedItems, beside: Embedded, model: Quantizer
 ) -> None:
-    again_nl = model.quantize(x_nd[:AGAIN_ROWS]).codes_nl
-    other_n = (again_nl != codes_nl[:AGAIN_ROWS]).any(1)
+    ids, table = display_path(subject.ids.name), display_path(subject.table.name)
+    some = beside.items[:AGAIN_ROWS]
+    if not len(some):
+        raise SemidError(f"{table} has none of the items of {ids}; {NEED}")
+    other_n = (model.quantize(beside.take(some)).codes_nl != items.codes_nl[some]).any(1)
     if other_n.mean() > OTHER_SHARE:
         raise SemidError(
-            f"{display_path(table.name)} is not what {display_path(ids.name)} was assigned from: "
-            f"{other_n.sum():,} of its first {len(other_n):,} rows have other codes there; "
-            "evaluate needs the embeddings that the IDs were assigned from"
+            f"{table} is not what {ids} was assigned from: {other_n.sum():,} of {len(some):,} "
+            f"items that were encoded again have other codes there; {NEED}"
         )
 
 
-def _joined(
-    ids: ParquetTable, table: ParquetTable, item_id: str, model: Quantizer
-) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], pa.Array]]:
-    """Stream both tables side by side, making sure that they speak of the same items."""
-    row = 0
-    # Row groups of the two tables need not end together.
-    columns = [item_id, *model.widths]
-    embedded = rebatched(table.batches(columns, rows=BATCH_ROWS), BATCH_ROWS)
-    assigned = rebatched(ids.batches([item_id, CODES], rows=BATCH_ROWS), BATCH_ROWS)
-    for batch, beside in zip(embedded, assigned, strict=True):
-        items = batch[item_id]
-        there = beside[item_id].cast(items.type)
-        if not there.equals(items):
-            same = pc.equal(there, items).fill_null(False)
-            place = int(np.flatnonzero(~same.to_numpy(zero_copy_only=False))[0])
-            raise SemidError(
-                f"{ids.locate(row + place)} is item {there[place].as_py()!r} but "
-                f"{table.locate(row + place)} is item {items[place].as_py()!r}; evaluate needs the "
-                "embeddings that the IDs were assigned from, in the same order"
-            )
-        x_nd = side_by_side(batch, model.widths, where=table, first_row=row)
-        at = ids.locator(row)
-        codes_nl = code_matrix(beside[CODES], CODES, at=at)
-        validate_codes(codes_nl, model.levels, at=at)
-        yield x_nd, codes_nl, items
-        row += batch.num_rows
-
-
-def _baseline(
-    table: ParquetTable, header: dict[str, Any], item_id: str, *, show: bool
-) -> dict[str, Any]:
+def _baseline(subject: _Subject, *, show: bool) -> Quantizer:
     from semid.fit_config import FitConfig
     from semid.fitting import fit_data
     from semid.training_data import open_training_data
 
-    fitted = header["config"]
+    header, fitted = subject.header, subject.header["config"]
     config = FitConfig(
         quantizer="rqkmeans",
         levels=tuple(header["levels"]),
@@ -196,11 +246,10 @@ def _baseline(
     memory_bytes = int(config.memory_gib * 2**30)
     with bar("baseline", len(config.levels), "levels", show=show) as shown:
         data = open_training_data(
-            table,
-            item_id,
+            subject.table,
+            subject.item_id,
             share=config.holdout,
             memory_bytes=memory_bytes,
             columns=config.columns,
         )
-        model = fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
-    return {"quantizer": "rqkmeans", **model.metrics}
+        return fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])

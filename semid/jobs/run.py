@@ -21,6 +21,7 @@ from semid.drift_verdicts import Limits
 from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
+from semid.gates import parse_gates
 from semid.jobs.align import align
 from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
@@ -47,7 +48,8 @@ COMMANDS: dict[str, Callable[..., Result]] = {
 }
 # What refuses settings that cannot be, by command; those of train and embed depend on each other.
 _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
-    "assign": (check_resources,),
+    "assign": (check_resources, parse_gates),
+    "evaluate": (parse_gates,),
     "compare": (compared_by,),
     "diff": (check_limits,),
     "verify": (check_resources,),

@@ -1,0 +1,247 @@
+"""What the figures of a set of semantic IDs say, worst first, each with what to do about it.
+
+Pure functions on figures. What is wrong with a level, the error or the data is said as after a fit,
+by `semid.verdicts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from semid.config import parse
+from semid.data_facts import DataFacts
+from semid.fit_config import FitConfig
+from semid.verdicts import judge
+
+# A level that is used this little, in perplexity over K, ruins all after it.
+RUINED = 0.25
+# How far uniqueness may stay below its ceiling, and from where on that is bad.
+SHARED, OFTEN_SHARED = 0.1, 0.25
+# Share of the items that may collide with one unlike them.
+UNLIKE = 0.02
+# Uniqueness of codes drawn alike below which the space is too small.
+CROWDED = 0.99
+# How much worse than the baseline, than training items, or for moving items, is worth a sentence.
+WORSE, OVERFITTED, MOVED = 1.02, 1.5, 0.02
+# Times as many shared first codes as random pairs; and of steps dealt anew.
+RELATED, FOLLOWED = 3, 2
+# Share of the next items found among embeddings that must be found among decoded codes.
+KEPT = 0.5
+# How far cold items may stay below others in support, and a suffix be from codes of a level.
+COLD = 0.1
+
+_SEVERITIES = ("bad", "warning", "note")
+
+
+class Fit(NamedTuple):
+    """How a model came about: its settings, its history, and how many rows it was fitted to."""
+
+    config: FitConfig
+    history: Sequence[Mapping[str, Any]]
+    train_rows: int
+
+
+class Finding(NamedTuple):
+    """One thing that is found: how bad it is, what it is about, what it is and what to do."""
+
+    severity: str
+    about: str
+    says: str
+    advice: str
+
+
+def fit_of(model: Any) -> Fit:
+    """Return how a `semid.quantizer.Quantizer` came about."""
+    config = parse(FitConfig, {**model.config, "quantizer": model.kind}, where="the model")
+    return Fit(config, model.history, int(model.metrics.get("train_rows", 0)))
+
+
+def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dict[str, str]]:
+    """Judge the figures of `semid evaluate`; empty when all is well.
+
+    Parameters
+    ----------
+    figures : its plain values
+    facts : of the embeddings
+    fit : of the model
+
+    Returns
+    -------
+    found : ``severity`` (``bad``, ``warning`` or ``note``), ``about``, ``says`` and ``advice``;
+        the worst first
+    """
+    found = [
+        *_of_fit(figures, facts, fit),
+        *_of_collisions(figures),
+        *_of_baseline(figures, fit),
+        *_of_structure(figures),
+        *_of_behaviour(figures),
+        *_of_table(figures),
+    ]
+    return [one._asdict() for one in sorted(found, key=lambda f: _SEVERITIES.index(f.severity))]
+
+
+def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[Finding]:
+    metrics = {**figures, "train_rows": fit.train_rows or figures["items"]}
+    said = judge(fit.history, metrics, fit.config, facts)
+    levels = {f"level {level}": ratio for level, ratio in enumerate(figures["perplexity_ratio"])}
+    # The level that is used least comes first.
+    for one in sorted(said, key=lambda verdict: levels.get(verdict.about, 0)):
+        ruined = levels.get(one.about, 1) < RUINED or one.about == "error"
+        severity = "bad" if ruined else "note" if one.about == "data" else "warning"
+        yield Finding(severity, *one)
+    train, held = figures["train_error"], figures["held_out_error"]
+    if train and held and held > OVERFITTED * train:
+        yield Finding(
+            "warning",
+            "error",
+            f"held-out items have an error of {held:.3g}, those of training {train:.3g}",
+            "use smaller levels, or more items to train on",
+        )
+
+
+def _of_collisions(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    collisions = figures["collisions"]
+    unique, ceiling = figures["uniqueness"], collisions["uniqueness_ceiling"]
+    if ceiling - unique > SHARED:
+        yield Finding(
+            "bad" if ceiling - unique > OFTEN_SHARED else "warning",
+            "uniqueness",
+            f"{collisions['share_in_groups']:.1%} of the items share their raw ID, one ID "
+            f"{collisions['largest_group']:,}; uniqueness is {unique:.3f} where the embeddings "
+            f"allow {ceiling:.3f}",
+            _room(figures),
+        )
+    harmful = collisions["harmful"]
+    if collisions["share_in_groups"] * (harmful["share"] or 0) > UNLIKE:
+        one, other = (_name(item) for item in harmful["examples"][0]["items"])
+        yield Finding(
+            "warning",
+            "collisions",
+            f"{harmful['share']:.1%} of the pairs that collide are unlike (cosine below "
+            f"{harmful['threshold']:g}), as are {one} and {other}",
+            f"look at collisions.harmful.examples; {_room(figures)}",
+        )
+
+
+def _room(figures: Mapping[str, Any]) -> str:
+    """Say what would tell more items apart."""
+    random, space = figures["nulls"]["uniqueness"]["random"], figures["utilization"]["space"]
+    if random < CROWDED:
+        return (
+            f"use more or larger levels: {space:,} raw IDs are few for {figures['items']:,} items, "
+            f"codes drawn alike would reach {random:.3f}"
+        )
+    least = min(range(len(figures["levels"])), key=figures["perplexity_ratio"].__getitem__)
+    if figures["perplexity_ratio"][least] < 0.5:
+        return f"use level {least} more evenly, as said of it"
+    return "use one level more, or larger ones where the branching is nearly the codebook's size"
+
+
+def _name(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return repr(str(item.get("title") or item["item_id"])[:60])
+    return str(item)
+
+
+def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[Finding]:
+    baseline = figures.get("baseline")
+    if baseline is None or fit.config.quantizer == "rqkmeans":
+        return
+    which = "held_out_error" if figures["held_out_error"] is not None else "train_error"
+    ours, theirs = figures[which], baseline[which]
+    if ours is not None and theirs is not None and ours > WORSE * theirs:
+        yield Finding(
+            "warning",
+            "error",
+            f"the {which.removesuffix('_error').replace('_', '-')} error is {ours:.3g}, that of "
+            f"RQ-KMeans {theirs:.3g}",
+            "use quantizer rqkmeans, or see semid compare for one that is better",
+        )
+    if WORSE * figures["uniqueness"] < baseline["uniqueness"]:
+        yield Finding(
+            "warning",
+            "uniqueness",
+            f"uniqueness is {figures['uniqueness']:.3f}, that of RQ-KMeans "
+            f"{baseline['uniqueness']:.3f}",
+            "use quantizer rqkmeans, or see semid compare for one that is better",
+        )
+
+
+def _of_structure(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    structure = figures["structure"]
+    ratio = structure.get("common_prefix_ratio")
+    if ratio is not None and ratio < RELATED and figures["levels"][0]["perplexity"] > RELATED:
+        yield Finding(
+            "bad",
+            "structure",
+            f"nearest neighbours share {ratio:.2g} times as many first codes as random pairs",
+            "the codes say little of the embeddings: check that these are what the model was "
+            "trained on, or train longer",
+        )
+    for at in structure["cold_support"][:-1]:
+        support, usual = at["support"], at["usual"]
+        if support is not None and usual is not None and support < usual - COLD:
+            codes = "code" if at["depth"] == 1 else f"{at['depth']} codes"
+            yield Finding(
+                "warning",
+                "cold items",
+                f"{support:.1%} of the held-out items share their first {codes} with an item that "
+                f"is not held out, {usual:.1%} of these with another",
+                "new items will stand on prefixes that nothing was learnt of: use smaller levels "
+                f"up to level {at['depth'] - 1}",
+            )
+            return
+
+
+def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    behaviour = figures.get("behaviour", {})
+    rates = behaviour.get("hit_rate")
+    if rates and rates["embeddings"] and rates["dequantised"] < KEPT * rates["embeddings"]:
+        yield Finding(
+            "warning",
+            "behaviour",
+            f"the next item is among the {rates['k']} nearest embeddings at "
+            f"{rates['embeddings']:.1%} of the steps, among what codes decode to at "
+            f"{rates['dequantised']:.1%}",
+            "use more or larger levels, or train with --interactions",
+        )
+    if recall := behaviour.get("prefix_recall"):
+        chance = figures["nulls"]["behaviour"]["prefix_recall"][0]
+        if recall[0] < FOLLOWED * chance:
+            yield Finding(
+                "warning",
+                "behaviour",
+                f"{recall[0]:.1%} of users' steps stay on their first code, {chance:.1%} would by "
+                "chance: codes do not follow what users do",
+                "train with --interactions, or check that they are of these items",
+            )
+
+
+def _of_table(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    change, left = figures["change"], figures["items"] - figures["embedded"]
+    if (change["added_error"] or 0) > MOVED:
+        yield Finding(
+            "warning",
+            "change",
+            f"the collision policy moved {change['moved_share']:.1%} of the items, which adds "
+            f"{change['added_error']:.1%} to the squared error of all",
+            "use --collisions suffix, or more levels, so that fewer items collide",
+        )
+    size = max(level["size"] for level in figures["levels"])
+    if change["suffixes"] is not None and change["suffixes"] > size:
+        yield Finding(
+            "warning",
+            "change",
+            f"suffixes go up to {change['suffixes'] - 1:,}, beyond the {size} codes of a level",
+            "find the items that are there many times, or use --collisions reassign",
+        )
+    if left:
+        yield Finding(
+            "note",
+            "items",
+            f"{left:,} of {figures['items']:,} items have no embedding, so that errors and "
+            "neighbours leave them out",
+            "give the embeddings of the whole catalog, where there are some",
+        )

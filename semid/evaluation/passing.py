@@ -1,0 +1,127 @@
+"""One pass over embeddings: how far what their codes decode to is from them.
+
+Shapes: n items, l levels, d dims, b rows of a batch, m items whose SIDs were moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.coded_items import CodedItems, Embedded
+from semid.embedding_columns import Widths, spans
+from semid.metrics.fidelity import Fidelity
+from semid.metrics.uniqueness import row_digests
+
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+# Items whose prefixes are decoded, beside their whole codes.
+PREFIX_ITEMS = 131_072
+
+
+class Decoder(Protocol):
+    """What is measured of a model: `semid.quantizer.Quantizer` is one."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Codewords per level."""
+        ...
+
+    @property
+    def widths(self) -> Widths:
+        """Of the embedding columns."""
+        ...
+
+    def decode(self, codes: Any) -> Matrix:
+        """Return the embeddings ``(n, d)`` that codes, or prefixes of them, stand for."""
+        ...
+
+
+@dataclass
+class Pass:
+    """What one pass over the embeddings has found.
+
+    Attributes
+    ----------
+    depths : fidelity of the first code, the first two, …
+    error_n : squared error of every item, NaN without an embedding
+    digest_n : hashes of the embeddings, 0 without
+    moved_error_m : squared error of moved items as their SIDs decode
+    """
+
+    depths: list[Fidelity]
+    error_n: npt.NDArray[np.float32]
+    digest_n: npt.NDArray[np.uint64]
+    moved_error_m: npt.NDArray[np.float32]
+
+
+def look(
+    items: CodedItems,
+    embeddings: Embedded,
+    model: Decoder,
+    *,
+    watchers: Sequence[Callable[[Matrix, Rows], object]] = (),
+) -> Pass:
+    """Walk over the embeddings once, decoding; `watchers` see every batch and its items."""
+    n, depth = items.codes_nl.shape
+    place_n = np.full(n, -1)
+    place_n[items.moved_m] = np.arange(len(items.moved_m))
+    found = Pass(
+        [Fidelity(spans(model.widths)) for _ in range(depth)],
+        np.full(n, np.nan, np.float32),
+        np.zeros(n, np.uint64),
+        np.full(len(items.moved_m), np.nan, np.float32),
+    )
+    sampled = prefix_items(embeddings)
+    for x_bd, item_b in embeddings.stream():
+        held_b, codes_bl = items.held_out_n[item_b], items.codes_nl[item_b]
+        decoded_bd = model.decode(codes_bl)
+        found.depths[-1].add(x_bd, decoded_bd, held_b)
+        found.error_n[item_b] = np.square(x_bd - decoded_bd).sum(1)
+        found.digest_n[item_b] = row_digests(x_bd)
+        few_b = item_b <= sampled
+        for level in range(depth - 1):
+            prefix_bd = model.decode(codes_bl[few_b, : level + 1])
+            found.depths[level].add(x_bd[few_b], prefix_bd, held_b[few_b])
+        moved_b = place_n[item_b] >= 0
+        if moved_b.any():
+            moved_m = place_n[item_b[moved_b]]
+            sid_bd = model.decode(items.sid_ml[moved_m])
+            found.moved_error_m[moved_m] = np.square(x_bd[moved_b] - sid_bd).sum(1)
+        for watch in watchers:
+            watch(x_bd, item_b)
+    return found
+
+
+def prefix_items(embeddings: Embedded) -> int:
+    """Return the last of the items whose prefixes are decoded, -1 of none."""
+    there = embeddings.items[:PREFIX_ITEMS]
+    return int(there[-1]) if len(there) else -1
+
+
+class Kept:
+    """Embeddings of a few items, caught as they pass.
+
+    Parameters
+    ----------
+    item_m : the items, in any order, some more than once, -1 for none
+    width : d
+    """
+
+    def __init__(self, item_m: Rows, width: int) -> None:
+        self._item_u = np.unique(item_m[item_m >= 0])
+        self._x_ud = np.empty((len(self._item_u), width), np.float32)
+
+    def add(self, x_bd: Matrix, item_b: Rows) -> None:
+        """Keep what is wanted of a batch."""
+        here_b = np.isin(item_b, self._item_u)
+        self._x_ud[np.searchsorted(self._item_u, item_b[here_b])] = x_bd[here_b]
+
+    def take(self, item_m: Rows) -> Matrix:
+        """Return the embeddings of items that were wanted, ``(m, d)``."""
+        return self._x_ud[np.searchsorted(self._item_u, item_m)]

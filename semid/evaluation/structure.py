@@ -1,0 +1,178 @@
+"""What SIDs keep of the neighbourhoods of embeddings, and what collides that is not alike.
+
+Neighbours are those of the first items, a sample by the hashes of their ids, among all items.
+Shapes: n items with embeddings, l levels, d dims, q queries, k neighbours of each, m pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.ids import group_ids
+from semid.metrics.information import adjusted_mutual_information, category_purity
+from semid.metrics.neighbours import prefix_purity
+from semid.metrics.structure import (
+    chance_of_prefix,
+    common_prefix,
+    jaccard,
+    prefix_mates,
+    rank_biased_overlap,
+    sid_neighbours,
+)
+from semid.metrics.uniqueness import HARMFUL_COSINE, colliding_pairs
+from semid.metrics.vectors import cosine_similarity
+
+Codes = npt.NDArray[np.int32]
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Take = Callable[[Rows], Matrix]
+
+NEIGHBOURS = 10
+QUERIES = 2_000
+# Pairs of colliding items that are looked at, and how many of the worst are named.
+PAIRS = 20_000
+EXAMPLES = 20
+
+
+def neighbourhoods(
+    codes_nl: Codes, near_qk: Rows, decode: Callable[[Any], Matrix]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure what the SIDs of the first q items keep of their nearest embeddings.
+
+    Parameters
+    ----------
+    codes_nl : raw codes of all items
+    near_qk : the nearest items of the first q, the nearest first
+    decode : codes to vectors
+
+    Returns
+    -------
+    figures : means over the queries: ``jaccard`` and ``rank_biased_overlap`` of embedding and SID
+        neighbours; ``common_prefix``, first codes that a query shares with its neighbours, 0 to l,
+        and ``common_prefix_ratio``, over that of random pairs, 1 for codes by chance; for each
+        depth ``prefix_purity``, the share of neighbours with the same first codes
+    nulls : the same of codes dealt anew: against the SID neighbours of another item, or exactly
+    """
+    q, k = near_qk.shape
+    query_q = np.arange(q)
+    sid_qk = sid_neighbours(codes_nl, query_q, k, decode=decode, tie_n=np.arange(len(codes_nl)))
+    chance_l = chance_of_prefix(codes_nl)
+    shared = float(common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean())
+    other_qk = np.roll(sid_qk, 1, axis=0)
+    figures = {
+        "jaccard": float(jaccard(near_qk, sid_qk).mean()),
+        "rank_biased_overlap": float(rank_biased_overlap(near_qk, sid_qk).mean()),
+        "common_prefix": shared,
+        "common_prefix_ratio": shared / chance_l.sum() if chance_l.any() else None,
+        "prefix_purity": prefix_purity(codes_nl, query_q, near_qk).tolist(),
+    }
+    nulls = {
+        "jaccard": float(jaccard(near_qk, other_qk).mean()),
+        "rank_biased_overlap": float(rank_biased_overlap(near_qk, other_qk).mean()),
+        "common_prefix": float(chance_l.sum()),
+        "common_prefix_ratio": 1.0,
+        "prefix_purity": chance_l.tolist(),
+    }
+    return figures, nulls
+
+
+def mates(codes_nl: Codes, q: int) -> list[Rows]:
+    """Return for each depth another item with the first codes of each of the first q, -1: none."""
+    place_n, depths = np.arange(len(codes_nl)), range(1, codes_nl.shape[1] + 1)
+    return [prefix_mates(codes_nl, np.arange(q), place_n, depth) for depth in depths]
+
+
+def cohesion(mates_lq: list[Rows], take: Take) -> tuple[list[float | None], float | None]:
+    """Measure how alike items with the same first codes are.
+
+    Parameters
+    ----------
+    mates_lq : of `mates`
+    take : embeddings of items
+
+    Returns
+    -------
+    cosine_l : for each depth the mean cosine of the first q items and their mates, -1 to 1, good
+        is far above the null; None where all are alone
+    null : the mean cosine of as many random pairs, which codes dealt anew would have
+    """
+    query_q = np.arange(len(mates_lq[0]))
+
+    def cosine(one_q: Rows, other_q: Rows) -> float | None:
+        there = other_q >= 0
+        if not there.any():
+            return None
+        return float(cosine_similarity(take(one_q[there]), take(other_q[there])).mean())
+
+    return [cosine(query_q, mate_q) for mate_q in mates_lq], cosine(query_q, np.roll(query_q, 1))
+
+
+def collisions(codes_nl: Codes) -> Rows:
+    """Return pairs of items that collide, by `colliding_pairs`: the first `PAIRS`, ``(m, 2)``."""
+    group_n, size_n = group_ids(codes_nl)
+    pairs_m2 = np.sort(colliding_pairs(group_n, size_n, np.arange(len(codes_nl))), axis=1)
+    return pairs_m2[np.lexsort(pairs_m2.T[::-1])[:PAIRS]]
+
+
+def harm(pairs_m2: Rows, take: Take, *, threshold: float = HARMFUL_COSINE) -> dict[str, Any]:
+    """Measure whether items that collide are alike, from pairs of them ``(m, 2)``.
+
+    Returns
+    -------
+    figures : ``pairs``, how many were looked at; the ``threshold``; ``share``, of the pairs whose
+        embeddings have a cosine below it, 0 to 1, good is near 0, None without pairs;
+        ``examples``, the worst of these, with the two ``items`` and their ``cosine``
+    """
+    facts = {"pairs": len(pairs_m2), "threshold": threshold}
+    if not len(pairs_m2):
+        return {**facts, "share": None, "examples": []}
+    cosine_m = cosine_similarity(take(pairs_m2[:, 0]), take(pairs_m2[:, 1]))
+    worst = np.argsort(cosine_m, kind="stable")[:EXAMPLES]
+    return {
+        **facts,
+        "share": float((cosine_m < threshold).mean()),
+        "examples": [
+            {"items": pairs_m2[place].tolist(), "cosine": float(cosine_m[place])}
+            for place in worst[cosine_m[worst] < threshold]
+        ],
+    }
+
+
+def categories(
+    codes_nl: Codes, category_n: Rows, *, seed: int
+) -> tuple[dict[str, Any], list[float]]:
+    """Measure what codes say of given categories, of the items that have one.
+
+    Returns
+    -------
+    figures : ``items``, ``categories``; by ``levels`` the ``ami`` of the code alone and, beyond
+        what the codes before it say, the ``conditional_ami``; by ``depths`` the ``purity`` of
+        prefixes and, of these prefixes, the ``ami``
+    nulls : the purity of every depth with categories dealt anew
+    """
+    there = category_n >= 0
+    codes_nl, category_n = codes_nl[there], category_n[there]
+    figures: dict[str, Any] = {"items": len(codes_nl), "categories": len(np.unique(category_n))}
+    if not len(codes_nl):
+        return figures | {"levels": [], "depths": []}, []
+    dealt_n = np.random.default_rng(seed).permutation(category_n)
+    levels, depths, nulls = [], [], []
+    prefix_n = np.zeros(len(codes_nl), np.int64)
+    for level, code_n in enumerate(codes_nl.T):
+        inner = adjusted_mutual_information(code_n, category_n, prefix_n)
+        alone = adjusted_mutual_information(code_n, category_n) if level else inner
+        levels.append({"level": level, "ami": alone, "conditional_ami": inner})
+        prefix_n = group_ids(codes_nl[:, : level + 1])[0]
+        depths.append(
+            {
+                "depth": level + 1,
+                "purity": category_purity(prefix_n, category_n),
+                "ami": adjusted_mutual_information(prefix_n, category_n) if level else inner,
+            }
+        )
+        nulls.append(category_purity(prefix_n, dealt_n))
+    return figures | {"levels": levels, "depths": depths}, nulls

@@ -1,0 +1,282 @@
+"""All figures of a set of semantic IDs: items, embeddings and a model in, plain values out.
+
+What the figures mean is said where they are made, in `semid.metrics` and beside this file. Shapes:
+n items, l levels, d dims, q queries, k neighbours of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.coded_items import Categories, CodedItems, Embedded
+from semid.data_facts import PROBED_ROWS, DataFacts, examine
+from semid.embedding_columns import spans
+from semid.evaluation.behaviour import hit_rate, popularity, steps_taken
+from semid.evaluation.codes import code_figures, code_nulls
+from semid.evaluation.passing import Decoder, Kept, Pass, look
+from semid.evaluation.structure import (
+    EXAMPLES,
+    NEIGHBOURS,
+    QUERIES,
+    Take,
+    categories,
+    cohesion,
+    collisions,
+    harm,
+    mates,
+    neighbourhoods,
+)
+from semid.met_items import Met
+from semid.metrics.fidelity import Fidelity, by_group
+from semid.metrics.structure import prefix_support
+from semid.metrics.uniqueness import identical_rows
+from semid.metrics.utilization import quantiles
+
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+# Categories whose fidelity is told: those with the most items.
+CATEGORIES = 20
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the figures are made of.
+
+    Attributes
+    ----------
+    items, embeddings : the items, and the embeddings of those that have one
+    model : what gave them their codes
+    baseline : a quantizer to measure beside it, which gives the same items codes; None for none
+    met : what users did with the items, if that is known
+    categories : of the items, if there are some
+    seed : of the nulls
+    on_rows : hears of every batch of embeddings how many there were
+    """
+
+    items: CodedItems
+    embeddings: Embedded
+    model: Decoder
+    baseline: Any = None
+    met: Met | None = None
+    categories: Categories | None = None
+    seed: int = 0
+    on_rows: Callable[[int], object] = lambda _: None
+
+
+def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
+    """Return all figures as plain values, and what the embeddings are like.
+
+    Examples name items by their places. At least one item must have an embedding.
+    """
+    from semid.neighbours import Nearest
+
+    items, embeddings = given.items, given.embeddings
+    there = embeddings.items
+    first = there[:QUERIES]
+    steps_q2 = _known_steps(given, there)
+    own_q = np.concatenate([first, steps_q2[:, 0]])
+    nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1))
+    beside = None if given.baseline is None else _Baseline(given)
+    codes_nl = items.codes_nl[there]
+    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl)
+    wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs_m2.T])
+    kept = Kept(there[wanted[wanted >= 0]], sum(embeddings.widths.values()))
+    watchers: list[Any] = [nearest.add, kept.add, lambda x_bd, _: given.on_rows(len(x_bd))]
+    watchers += [] if beside is None else [beside.add]
+    found = look(items, embeddings, given.model, watchers=watchers)
+    near_qk = nearest.result(own_q, np.arange(len(items.codes_nl)))
+    # From here on by their places among the items that have an embedding.
+    sample = _Sample(
+        np.searchsorted(there, near_qk[: len(first)]),
+        np.searchsorted(there, steps_q2),
+        np.searchsorted(there, near_qk[len(first) :]),
+        mates_lq,
+        lambda row_m: kept.take(there[row_m]),
+    )
+    figures = code_figures(items.codes_nl, given.model.levels)
+    nulls = code_nulls(items.codes_nl, given.model.levels, seed=given.seed)
+    figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
+    figures["collisions"] |= identical_rows(found.digest_n[there])
+    figures["collisions"]["harmful"] = _harm(pairs_m2, there, sample.take)
+    figures["fidelity"] = _fidelity(given, found)
+    whole = figures["fidelity"]["depths"][-1]
+    figures |= {
+        key: whole[key] for key in ("train_error", "held_out_error", "columns") if key in whole
+    }
+    figures["structure"], nulls["structure"] = _structure(given, there, sample)
+    if given.met is not None:
+        figures["behaviour"], nulls["behaviour"] = _behaviour(given, found, there, sample)
+    figures |= {"change": _change(items, found), "nulls": nulls}
+    if beside is not None:
+        figures["baseline"] = beside.figures(there, sample)
+    facts = _facts(given, found, there, sample.take)
+    return figures | {"data": facts.as_plain()}, facts
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Items and steps that are looked at closely, by places among the items with an embedding.
+
+    near_qk : the nearest items of the first q
+    steps_s2 : steps
+    near_sk : the nearest items of the first item of every step
+    mates_lq : for each depth an item with the first codes of each of the first q
+    take : embeddings of these, and of the items of pairs
+    """
+
+    near_qk: Rows
+    steps_s2: Rows
+    near_sk: Rows
+    mates_lq: list[Rows]
+    take: Take
+
+
+def _known_steps(given: Given, there: Rows) -> Rows:
+    """Return the first steps between items that have embeddings, ``(q, 2)``."""
+    if given.met is None:
+        return np.empty((0, 2), np.int64)
+    steps_m2 = given.met.steps_m2
+    return steps_m2[np.isin(steps_m2, there).all(1)][:QUERIES]
+
+
+class _Baseline:
+    """A quantizer that is measured beside the model, on the same items."""
+
+    def __init__(self, given: Given) -> None:
+        self._model, self._held_n = given.baseline, given.items.held_out_n
+        self._codes_nl = np.zeros((len(self._held_n), len(self._model.levels)), np.int32)
+        self._fidelity = Fidelity(spans(self._model.widths))
+
+    def add(self, x_bd: Matrix, item_b: Rows) -> None:
+        codes_bl = self._codes_nl[item_b] = self._model.quantize(x_bd).codes_nl
+        self._fidelity.add(x_bd, self._model.decode(codes_bl), self._held_n[item_b])
+
+    def figures(self, there: Rows, sample: _Sample) -> dict[str, Any]:
+        codes_nl = self._codes_nl[there]
+        found = code_figures(codes_nl, self._model.levels) | self._fidelity.result()
+        if sample.near_qk.shape[1]:
+            found["structure"] = neighbourhoods(codes_nl, sample.near_qk, self._model.decode)[0]
+        if len(sample.steps_s2):
+            rates = hit_rate(codes_nl, sample.steps_s2, sample.near_sk, self._model.decode)
+            found["behaviour"] = {"hit_rate": rates}
+        return found
+
+
+def _facts(given: Given, found: Pass, there: Rows, take: Take) -> DataFacts:
+    """Look at a sample of the embeddings; copies are counted among all."""
+    x_md = take(np.arange(min(PROBED_ROWS, len(there))))
+    facts = examine(x_md, max(given.model.levels), seed=given.seed)
+    return replace(facts, copies_m=np.unique(found.digest_n[there], return_counts=True)[1])
+
+
+def _harm(pairs_m2: Rows, there: Rows, take: Take) -> dict[str, Any]:
+    found = harm(pairs_m2, take)
+    for example in found["examples"]:
+        example["items"] = there[example["items"]].tolist()
+    return found
+
+
+def _unit(given: Given, found: Pass) -> float | None:
+    """Return the mean squared deviation that relative errors are relative to."""
+    error = found.depths[-1].result()["train_error"]
+    train_n = found.error_n[~given.items.held_out_n & ~np.isnan(found.error_n)]
+    return float(train_n.mean(dtype=np.float64)) / error if error else None
+
+
+def _fidelity(given: Given, found: Pass) -> dict[str, Any]:
+    unit, error_n = _unit(given, found), found.error_n
+    known = np.flatnonzero(~np.isnan(error_n))
+    figures: dict[str, Any] = {
+        "depths": [
+            {"depth": level + 1, **fidelity.result()} for level, fidelity in enumerate(found.depths)
+        ],
+        "item_error": None if unit is None else quantiles(error_n[known] / unit),
+        "worst": [],
+    }
+    if unit is None:
+        return figures
+    worst = known[np.argsort(-error_n[known], kind="stable")[:EXAMPLES]]
+    figures["worst"] = [{"item": int(item), "error": float(error_n[item] / unit)} for item in worst]
+    if given.categories is not None:
+        figures["categories"] = _by_category(given.categories, error_n, known, unit)
+    return figures
+
+
+def _by_category(
+    given: Categories, error_n: npt.NDArray[np.float32], known: Rows, unit: float
+) -> list[dict[str, Any]]:
+    """Return items and relative error of the categories with the most items."""
+    there = known[given.category_n[known] >= 0]
+    category_m = given.category_n[there]
+    error_c, count_c = by_group(error_n[there], category_m, unit), np.bincount(category_m)
+    most = np.argsort(-count_c, kind="stable")[:CATEGORIES]
+    return [
+        {"category": given.names[c], "items": int(count_c[c]), "error": float(error_c[c])}
+        for c in most[count_c[most] > 0]
+    ]
+
+
+def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
+    items, codes_nl = given.items, given.items.codes_nl[there]
+    figures: dict[str, Any] = {"queries": len(sample.near_qk), "k": sample.near_qk.shape[1]}
+    nulls: dict[str, Any] = {}
+    if figures["k"]:
+        kept, nulls = neighbourhoods(codes_nl, sample.near_qk, given.model.decode)
+        figures |= kept
+        figures["cohesion"], nulls["cohesion"] = cohesion(sample.mates_lq, sample.take)
+    figures["cold_support"] = prefix_support(items.codes_nl, items.held_out_n)
+    if given.categories is not None:
+        said, nulls["purity"] = categories(
+            items.codes_nl, given.categories.category_n, seed=given.seed
+        )
+        figures["categories"] = {"column": given.categories.column, **said}
+    return figures, nulls
+
+
+def _behaviour(
+    given: Given, found: Pass, there: Rows, sample: _Sample
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    assert given.met is not None
+    codes_nl, met = given.items.codes_nl, given.met
+    followed, nulls = steps_taken(codes_nl, met.steps_m2, seed=given.seed)
+    figures = {
+        "interactions": met.interactions,
+        "of_other_items": met.of_others,
+        "items_met": int((met.met_n > 0).sum()),
+        "steps": len(met.steps_m2),
+        **popularity(codes_nl, met.met_n, found.error_n, _unit(given, found)),
+        **followed,
+    }
+    if len(sample.steps_s2) and sample.near_sk.shape[1]:
+        figures["hit_rate"] = hit_rate(
+            codes_nl[there], sample.steps_s2, sample.near_sk, given.model.decode
+        )
+        nulls["hit_rate"] = figures["hit_rate"]["k"] / (len(there) - 1)
+    return figures, nulls
+
+
+def _change(items: CodedItems, found: Pass) -> dict[str, Any]:
+    """Measure what a collision policy moved, and what that cost.
+
+    Returns
+    -------
+    figures : ``moved`` items, whose SID does not begin with their raw codes, and ``moved_share``;
+        ``added_error``, the squared error that their SIDs add over that of all items, as their
+        codes decode, good is near 0; ``suffixes``, the most that one raw SID has, None of SIDs
+        without
+    """
+    n, error_n = len(items.codes_nl), found.error_n
+    added_m = found.moved_error_m.astype(np.float64) - error_n[items.moved_m]
+    total = float(np.nansum(error_n, dtype=np.float64))
+    return {
+        "moved": len(items.moved_m),
+        "moved_share": len(items.moved_m) / n,
+        "added_error": float(np.nansum(added_m)) / total if total else None,
+        "suffixes": None if items.suffix_n is None else int(items.suffix_n.max()) + 1,
+    }

@@ -1,0 +1,79 @@
+"""How well codes give embeddings back: as a whole, by prefix, and by category.
+
+Shapes: n items, d dims, c categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.metrics.measurement import Measurement
+from semid.metrics.vectors import cosine_similarity
+
+Matrix = npt.NDArray[np.float32]
+_SIDES = ("train", "held_out")
+
+
+class Fidelity:
+    """Errors and cosines of what codes, or their prefixes, decode to, added up batch by batch.
+
+    Parameters
+    ----------
+    spans : where the dims of each embedding column stand in a row
+    """
+
+    def __init__(self, spans: Mapping[str, slice]) -> None:
+        self._errors = Measurement((), spans)
+        self._rows, self._cosines = [0, 0], [0.0, 0.0]
+
+    def add(self, x_nd: Matrix, decoded_nd: Matrix, held_out_n: npt.NDArray[np.bool_]) -> None:
+        """Add embeddings, what their codes decode to, and who is held out of training."""
+        self._errors.add(x_nd, None, decoded_nd, held_out_n)
+        cosine_n = cosine_similarity(x_nd, decoded_nd)
+        for side, rows_n in enumerate((~held_out_n, held_out_n)):
+            self._rows[side] += int(rows_n.sum())
+            self._cosines[side] += float(cosine_n[rows_n].sum())
+
+    def result(self) -> dict[str, Any]:
+        """Return the figures as plain values.
+
+        Of training items, and, with ``held_out`` in place of ``train``, of those held out:
+        ``train_error``, squared error over the squared deviation from the training items' mean: 0
+        is exact, 1 no better than the mean, good is below that of RQ-KMeans; ``train_r2``, 1 less
+        that, the share of the variance that is given back; ``train_cosine``, the mean cosine of an
+        embedding and what its codes decode to, -1 to 1, good is near 1. None without items, or when
+        they do not differ. With several embedding columns errors are means over the columns, and
+        ``columns`` has those of each.
+        """
+        found = self._errors.result()
+        figures: dict[str, Any] = {}
+        for place, side in enumerate(_SIDES):
+            error, rows = found[f"{side}_error"], self._rows[place]
+            figures[f"{side}_error"] = error
+            figures[f"{side}_r2"] = None if error is None else 1 - error
+            figures[f"{side}_cosine"] = self._cosines[place] / rows if rows else None
+        return figures | ({"columns": found["columns"]} if "columns" in found else {})
+
+
+def by_group(
+    error_n: npt.NDArray[np.floating[Any]], group_n: npt.NDArray[np.int64], deviation: float
+) -> npt.NDArray[np.float64]:
+    """Return the mean squared error of every group of items over the catalog's deviation, ``(c,)``.
+
+    One unit for all groups, so that their mean over items is the catalog's relative error: a group
+    above it is given back worse than the rest. NaN of a group without items, and all of items that
+    do not differ.
+
+    Parameters
+    ----------
+    error_n : squared error of every item
+    group_n : its group, from 0
+    deviation : mean squared deviation of all items from their mean
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_c = np.bincount(group_n, error_n) / np.bincount(group_n)
+        return mean_c / deviation if deviation else np.full_like(mean_c, np.nan)

@@ -1,0 +1,154 @@
+"""Whether SIDs keep what is near together: neighbours, prefixes, pairs.
+
+Shapes: n items, l levels, q queries, k neighbours of each, d dims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.ids import group_ids, prefixes
+
+Codes = npt.NDArray[np.integer[Any]]
+Rows = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
+Figures = npt.NDArray[np.float64]
+
+PERSISTENCE = 0.9
+
+
+def jaccard(one_qk: Rows, other_qk: Rows) -> Figures:
+    """Return the Jaccard index of two lists of rows for every query, ``(q,)``, 0 to 1.
+
+    Rows in both over rows in either; -1 fills a list that is shorter, and two empty lists agree in
+    nothing: 0. Jaccard (1912), as "Jaccard@k" of nearest neighbours.
+    """
+    both_q = _shared(one_qk, other_qk).any(2).sum(1)
+    either_q = (one_qk >= 0).sum(1) + (other_qk >= 0).sum(1) - both_q
+    return np.asarray(both_q / np.maximum(either_q, 1), np.float64)
+
+
+def rank_biased_overlap(one_qk: Rows, other_qk: Rows, *, p: float = PERSISTENCE) -> Figures:
+    """Return the rank-biased overlap of two rankings for every query, ``(q,)``, 0 to 1.
+
+    Webber, Moffat & Zobel (2010), cut at k and scaled so that equal rankings have 1: the mean over
+    depths i of the share of rows in both first i, weighted by p^(i-1).
+    """
+    same_qkk = _shared(one_qk, other_qk)
+    k = one_qk.shape[1]
+    # Rows in both first i: by how deep one has to go in both to have met it.
+    depth_kk = np.maximum(np.arange(k)[:, None], np.arange(k)[None])
+    met_qk = np.stack([(same_qkk & (depth_kk == i)).sum((1, 2)) for i in range(k)], 1).cumsum(1)
+    weight_k = p ** np.arange(k)
+    return np.asarray((met_qk / np.arange(1, k + 1)) @ weight_k / weight_k.sum(), np.float64)
+
+
+def _shared(one_qk: Rows, other_qk: Rows) -> npt.NDArray[np.bool_]:
+    same_qkk: npt.NDArray[np.bool_] = one_qk[:, :, None] == other_qk[:, None]
+    return same_qkk & (one_qk >= 0)[:, :, None]
+
+
+def common_prefix(one_nl: Codes, other_nl: Codes) -> Rows:
+    """Return how many first codes two items share, for n pairs ``(n,)``, 0 to l."""
+    return np.asarray(np.logical_and.accumulate(one_nl == other_nl, -1).sum(-1), np.int64)
+
+
+def chance_of_prefix(codes_nl: Codes) -> Figures:
+    """Return the chance that two random items share the first code, the first two, …: ``(l,)``.
+
+    Exact: pairs within prefixes over all pairs; what codes that were dealt anew to the items would
+    give. Its sum is the mean common prefix of random pairs. 0 of one item.
+    """
+    n = len(codes_nl)
+    found = []
+    for level in range(codes_nl.shape[1]):
+        size_p = prefixes(codes_nl, level + 1)[1].astype(np.float64)
+        found.append(float(size_p @ (size_p - 1)) / max(n * (n - 1), 1))
+    return np.array(found)
+
+
+def sid_neighbours(
+    codes_nl: Codes,
+    query_q: Rows,
+    count: int,
+    *,
+    decode: Callable[[Codes], Matrix],
+    tie_n: npt.NDArray[Any],
+) -> Rows:
+    """Return the SID neighbours of the rows `query_q`: ``(q, k)``, -1 where there are no more.
+
+    Items are ordered by how many first codes they share with the query, the most first; among
+    those by the squared distance of what their codes decode to; then by `tie_n`. Items that do not
+    share the first code are no neighbours. The query itself is left out.
+
+    Parameters
+    ----------
+    codes_nl : raw codes
+    query_q : rows
+    count : k
+    decode : codes ``(m, l)`` to vectors ``(m, d)``
+    tie_n : what orders items with the same codes, such as a hash of their ids
+    """
+    order_n = np.lexsort((tie_n, *codes_nl.T[::-1]))
+    group_n = group_ids(codes_nl)[0]
+    sid_ul, size_u = prefixes(codes_nl, codes_nl.shape[1])
+    start_u = np.cumsum(size_u) - size_u
+    found_qk = np.full((len(query_q), count), -1)
+    first_u, sid_q = sid_ul[:, 0], group_n[query_q]
+    for code in np.unique(first_u[sid_q]):
+        span_u = np.arange(*np.searchsorted(first_u, [code, code + 1]))
+        vector_ud = decode(sid_ul[span_u])
+        for place in np.flatnonzero(first_u[sid_q] == code):
+            own = int(sid_q[place])
+            shared_u = common_prefix(sid_ul[span_u], sid_ul[own])
+            apart_u = np.square(vector_ud - vector_ud[own - span_u[0]]).sum(1)
+            near_u = span_u[np.lexsort((span_u, apart_u, -shared_u))[: count + 1]]
+            rows = np.concatenate(
+                [order_n[start_u[u] : start_u[u] + min(size_u[u], count + 1)] for u in near_u]
+            )
+            rows = rows[rows != query_q[place]][:count]
+            found_qk[place, : len(rows)] = rows
+    return found_qk
+
+
+def prefix_mates(codes_nl: Codes, query_q: Rows, hash_n: npt.NDArray[Any], depth: int) -> Rows:
+    """Return another item with the same first `depth` codes for each query, ``(q,)``, -1 if none.
+
+    The next of its prefix in the order of `hash_n`; after the last, the first.
+    """
+    group_n, size_n = group_ids(codes_nl[:, :depth])
+    order_n = np.lexsort((hash_n, group_n))
+    place_n = np.empty_like(order_n)
+    place_n[order_n] = np.arange(len(order_n))
+    start_g = np.searchsorted(group_n[order_n], np.arange(group_n.max() + 1))
+    start_q, size_q = start_g[group_n[query_q]], size_n[query_q]
+    mate_q = order_n[start_q + (place_n[query_q] - start_q + 1) % size_q]
+    return np.where(size_q > 1, mate_q, -1)
+
+
+def prefix_support(codes_nl: Codes, held_out_n: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Measure how many held-out items begin with codes that others have: support of cold items.
+
+    Returns
+    -------
+    depths : for each, ``support``, the share of held-out items whose first codes some other item
+        has that is not held out, 0 to 1; and ``usual``, the share of these others who share theirs
+        with one of them: good is support near it. None where there are no such items
+    """
+    found = []
+    for level in range(codes_nl.shape[1]):
+        group_n, _ = group_ids(codes_nl[:, : level + 1])
+        known_n = np.bincount(group_n, ~held_out_n)[group_n]
+        cold, usual = known_n[held_out_n] > 0, known_n[~held_out_n] > 1
+        found.append(
+            {
+                "depth": level + 1,
+                "support": float(cold.mean()) if len(cold) else None,
+                "usual": float(usual.mean()) if len(usual) else None,
+            }
+        )
+    return found

@@ -1,0 +1,81 @@
+"""The figures of `semid evaluate` as text: what is found, then a table, then the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+# Paths of figures, what they are called, and in how many places they are shown.
+_FIGURES = (
+    ("uniqueness", "uniqueness", 4),
+    ("collisions.uniqueness_ceiling", "uniqueness the embeddings allow", 4),
+    ("collisions.share_in_groups", "items that share a raw ID", 4),
+    ("collisions.harmful.share", "colliding pairs that are unlike", 4),
+    ("held_out_error", "held-out error", 4),
+    ("train_error", "training error", 4),
+    ("structure.jaccard", "neighbours kept (Jaccard@k)", 4),
+    ("structure.rank_biased_overlap", "rank-biased overlap", 4),
+    ("structure.common_prefix", "first codes shared with neighbours", 4),
+    ("behaviour.prefix_recall.0", "steps that stay on the first code", 4),
+    ("behaviour.hit_rate.embeddings", "next item near: embeddings", 4),
+    ("behaviour.hit_rate.dequantised", "next item near: decoded codes", 4),
+    ("change.moved", "items moved by the policy", 0),
+)
+_CHANCE = {
+    "uniqueness": "uniqueness.random",
+    "behaviour.hit_rate.dequantised": "behaviour.hit_rate",
+}
+
+
+def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table: the model, the baseline if there is one, and what chance gives."""
+    columns = [metrics] + ([metrics["baseline"]] if "baseline" in metrics else [])
+    found = [("", *(str(column["quantizer"]) for column in columns), "by chance")]
+    found.append(("items", *(f"{column['items']:,}" for column in columns), ""))
+    for level, chance in enumerate(metrics["nulls"]["levels"]):
+        used = [column["levels"][level] for column in columns]
+        name, usual = f"level {level}", chance["perplexity_ratio"] * used[0]["size"]
+        found += [
+            (f"{name}: used codes", *(f"{u['used']:,} of {u['size']:,}" for u in used), ""),
+            (f"{name}: perplexity", *(f"{u['perplexity']:.1f}" for u in used), f"{usual:.1f}"),
+            (
+                f"{name}: codes left per prefix",
+                *(f"{u['branching']['effective']:.1f}" for u in used),
+                "",
+            ),
+        ]
+    for path, name, places in _FIGURES:
+        values = [_at(column, path) for column in columns]
+        if values[0] is None and path not in ("held_out_error", "train_error"):
+            continue
+        chance = _at(metrics["nulls"], _CHANCE.get(path, path))
+        figures = ("" if v is None else f"{v:,.{places}f}" for v in (*values, chance))
+        found.append((name, *figures))
+    return found
+
+
+def _at(figures: Any, path: str) -> float | None:
+    for name in path.split("."):
+        if isinstance(figures, Mapping):
+            figures = figures.get(name)
+        elif isinstance(figures, list) and int(name) < len(figures):
+            figures = figures[int(name)]
+        else:
+            return None
+    return figures if isinstance(figures, int | float) else None
+
+
+def findings(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for everything that is found, the worst first."""
+    for one in metrics["findings"]:
+        advice = f"; {one['advice']}" if one["advice"] else ""
+        yield f"{one['severity']}: {one['about']}: {one['says']}{advice}"
+    if not metrics["findings"]:
+        yield "nothing is wrong"
+
+
+def gates(judged: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for every gate, with its figure."""
+    for one in judged:
+        value = "not known" if one["value"] is None else f"{one['value']:.6g}"
+        yield f"gate {'held' if one['passed'] else 'FAILED'}: {one['gate']} (it is {value})"

@@ -1,0 +1,313 @@
+"""`semid evaluate`: tables in any order, what is known beside them, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROWS, WIDTH, make_embeddings, run_here
+
+from semid.data_facts import examine
+from semid.evaluation.findings import Fit, findings
+from semid.fit_config import FitConfig
+from semid.gates import figure_names
+from semid.metrics.neighbours import prefix_purity
+from semid.neighbours import Nearest, nearest_neighbours
+
+
+def evaluate(world: Path, *more: Any, ids: Any = None, embeddings: Any = None) -> Any:
+    done = run_here(
+        *("evaluate", ids or world / "ids.parquet"),
+        *("--embeddings", embeddings or world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "metrics.json", "--overwrite", *more),
+    )
+    assert done.code == 0, done.err
+    return json.loads(Path("metrics.json").read_text())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def shuffled(source: Path, target: str, seed: int, rows: int = ROWS) -> pa.Table:
+    table = pq.read_table(source)
+    order = np.random.default_rng(seed).permutation(ROWS)[:rows]
+    pq.write_table(table.take(pa.array(order)), target)
+    return pq.read_table(target)
+
+
+def met(world: Path, users: int = 60) -> pa.Table:
+    """Interactions: users walk along items that stand beside each other, one is of no item."""
+    names = pq.read_table(world / "ids.parquet")["item_id"].to_pylist()
+    random = np.random.default_rng(0)
+    rows = [
+        (user, names[(start + step) % ROWS], step)
+        for user, start in enumerate(random.integers(0, ROWS, users).tolist())
+        for step in range(6)
+    ]
+    columns = zip(*[*rows, (0, "no item", 9)], strict=True)
+    return pa.table(dict(zip(("user_id", "item_id", "position"), map(list, columns), strict=True)))
+
+
+def known(world: Path) -> tuple[Any, ...]:
+    """Write items and interactions, and return the options that name them."""
+    pq.write_table(met(world), "met.parquet")
+    return (
+        *("--items", world / "items.parquet", "--categories", "brand"),
+        *("--interactions", "met.parquet"),
+    )
+
+
+def flat(figures: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(figures, dict):
+        pairs = figures.items()
+    elif isinstance(figures, list):
+        pairs = enumerate(figures)
+    else:
+        return {path: figures}
+    return {k: v for key, value in pairs for k, v in flat(value, f"{path}.{key}").items()}
+
+
+def test_neither_table_has_to_be_in_order(world: Path, place: Path) -> None:
+    more = known(world)
+    one = evaluate(world, *more, "--no-baseline")
+    shuffled(world / "ids.parquet", "ids.parquet", 1)
+    shuffled(world / "embeddings.parquet", "e.parquet", 2)
+    two = evaluate(world, *more, "--no-baseline", ids="ids.parquet", embeddings="e.parquet")
+    one, two = flat(one), flat(two)
+    assert list(one) == list(two)
+    for name, value in one.items():
+        if isinstance(value, float):
+            assert two[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+        else:
+            assert two[name] == value, name
+
+
+def test_figures_agree_with_the_table(world: Path, place: Path) -> None:
+    found = evaluate(world, *known(world))
+    ids = pq.read_table(world / "ids.parquet")
+    codes = np.array(ids["codes"].to_pylist())
+    distinct = len(np.unique(codes, axis=0))
+    assert (found["format_version"], found["quantizer"], found["policy"]) == (1, "rqvae", "suffix")
+    assert found["items"] == found["embedded"] == ROWS
+    assert found["uniqueness"] == pytest.approx(distinct / ROWS)
+    assert found["utilization"]["sids"] == distinct
+    assert found["perplexity_ratio"] == [level["perplexity_ratio"] for level in found["levels"]]
+    suffix = np.array(ids["sid"].to_pylist())[:, 2]
+    assert found["change"]["suffixes"] == found["collisions"]["largest_group"] == suffix.max() + 1
+    assert found["change"]["moved"] == 0
+    x = np.array(pq.read_table(world / "embeddings.parquet")["embedding"].to_pylist(), np.float32)
+    near = nearest_neighbours(x, np.arange(ROWS), 10)
+    purity = prefix_purity(codes, np.arange(ROWS), near)
+    assert found["structure"]["prefix_purity"] == pytest.approx(purity.tolist(), abs=1e-3)
+    categories = found["structure"]["categories"]
+    assert (categories["column"], categories["items"], categories["categories"]) == (
+        "brand",
+        ROWS,
+        4,
+    )
+    behaviour = found["behaviour"]
+    assert (behaviour["interactions"], behaviour["of_other_items"]) == (361, 1)
+    assert behaviour["steps"] == 300
+    baseline = found["baseline"]
+    assert baseline["items"] == ROWS
+    assert {"uniqueness", "levels", "structure", "held_out_error"} <= set(baseline)
+    titles = {item["item"]["title"] for item in found["fidelity"]["worst"]}
+    assert titles <= set(pq.read_table(world / "items.parquet")["title"].to_pylist())
+
+
+def test_categories_may_be_paths_of_some_items(world: Path, place: Path) -> None:
+    items = pq.read_table(world / "items.parquet").slice(0, ROWS - 9)
+    paths = [["all", brand] for brand in items["brand"].to_pylist()]
+    paths[0] = None
+    items = items.append_column("path", pa.array(paths))
+    pq.write_table(items, "items.parquet")
+    found = evaluate(world, "--items", "items.parquet", "--categories", "path", "--no-baseline")
+    assert found["structure"]["categories"]["items"] == ROWS - 10
+    assert {one["category"] for one in found["fidelity"]["categories"]} == {
+        f"all > {brand}" for brand in set(items["brand"].to_pylist())
+    }
+
+
+def test_items_without_embeddings_are_counted_and_said(world: Path, place: Path) -> None:
+    shuffled(world / "embeddings.parquet", "e.parquet", 3, rows=ROWS - 50)
+    found = evaluate(world, "--no-baseline", embeddings="e.parquet")
+    assert (found["items"], found["embedded"]) == (ROWS, ROWS - 50)
+    said = {one["about"]: one for one in found["findings"]}
+    assert said["items"]["severity"] == "note"
+    assert said["items"]["says"].startswith(f"50 of {ROWS} items have no embedding")
+
+
+def test_a_store_that_lived_is_measured(world: Path, place: Path) -> None:
+    pq.write_table(make_embeddings(ROWS + 40, WIDTH, seed=5), "more.parquet")
+    for source in (world / "embeddings.parquet", "more.parquet"):
+        done = run_here(
+            *("assign", source, "--model", world / "model", "--output", "ids", "--publish"),
+            *("--collisions", "suffix"),
+        )
+        assert done.code == 0, done.err
+    found = evaluate(world, "--no-baseline", ids="ids")
+    assert found["items"] > found["embedded"] == ROWS
+
+
+def test_items_that_a_policy_moved_cost_what_their_ids_say(world: Path, place: Path) -> None:
+    from semid.quantizer import load
+
+    table = pq.read_table(world / "embeddings.parquet").slice(0, 30)
+    pq.write_table(table, "few.parquet")
+    done = run_here(
+        *("assign", "few.parquet", "--model", world / "model", "--output", "ids.parquet"),
+        *("--collisions", "reassign"),
+    )
+    assert done.code == 0, done.err
+    found = evaluate(world, "--no-baseline", ids="ids.parquet", embeddings="few.parquet")
+    model, ids = load(world / "model"), pq.read_table("ids.parquet")
+    x = np.array(table["embedding"].to_pylist(), np.float32)
+    codes, sids = (np.array(ids[name].to_pylist()) for name in ("codes", "sid"))
+    moved = (codes != sids).any(1)
+    assert found["change"]["moved"] == moved.sum() > 0
+    raw, kept = (float(np.square(x - model.decode(c)).sum()) for c in (codes, sids))
+    assert found["change"]["added_error"] == pytest.approx((kept - raw) / raw, rel=1e-4)
+    assert found["change"]["suffixes"] is None
+
+
+def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
+    figures = evaluate(world, *known(world))
+    names = figure_names(figures)
+    for name in ("uniqueness", "perplexity_ratio.min", "levels.1.branching.effective"):
+        assert name in names
+    done = run_here(
+        *("evaluate", world / "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "metrics.json", *known(world)),
+        *("--gate", "structure.common_prefix_ratio > 1", "--gate", "baseline.uniqueness > 0"),
+        *("--gate", "structure.categories.levels.0.ami > -1"),
+    )
+    assert done.code == 0, done.err
+    assert done.out.count("gate held") == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--categories", "brand"), "categories is 'brand', a column of the items table; give it"),
+        (("--items", "ITEMS", "--categories", "price"), "column 'price' is double, but categories"),
+        (("--items", "ITEMS", "--categories", "kind"), "has no column 'kind'"),
+        (("--items", "ITEMS", "--title", "name"), "has no column 'name'"),
+        (("--interactions", "ITEMS"), "has no column 'user_id'"),
+        (("--memory", "0"), "the memory is 0.0 GiB"),
+    ],
+)
+def test_bad_input(world: Path, place: Path, more: tuple[str, ...], said: str) -> None:
+    more = tuple(str(world / "items.parquet") if one == "ITEMS" else one for one in more)
+    done = run_here(
+        *("evaluate", world / "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "metrics.json", "--no-baseline", *more),
+    )
+    assert said in done.error
+    assert not (place / "metrics.json").exists()
+
+
+def test_the_worst_finding_comes_first(world: Path, place: Path) -> None:
+    done = run_here(
+        *("evaluate", world / "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "metrics.json", "--no-baseline"),
+    )
+    found = json.loads((place / "metrics.json").read_text())["findings"]
+    order = [("bad", "warning", "note").index(one["severity"]) for one in found]
+    assert order == sorted(order)
+    assert found[0]["about"] == "uniqueness"
+    assert "use more or larger levels: 64 raw IDs are few for 400 items" in found[0]["advice"]
+    assert done.out.startswith(f"- bad: uniqueness: {found[0]['says']}")
+
+
+# findings
+
+
+def figures(**more: Any) -> dict[str, Any]:
+    """Figures with which nothing is wrong."""
+    level = {"size": 8, "perplexity": 7.0}
+    return {
+        "items": 1000,
+        "embedded": 1000,
+        "uniqueness": 0.97,
+        "perplexity_ratio": [0.875, 0.875],
+        "levels": [level, level],
+        "train_error": 0.4,
+        "held_out_error": 0.45,
+        "collisions": {
+            "share_in_groups": 0.06,
+            "largest_group": 3,
+            "uniqueness_ceiling": 1.0,
+            "harmful": {"share": 0.0, "threshold": 0.8, "examples": []},
+        },
+        "utilization": {"space": 64},
+        "structure": {"common_prefix_ratio": 20.0, "cold_support": []},
+        "change": {"added_error": 0.0, "moved_share": 0.0, "suffixes": 3},
+        "nulls": {"uniqueness": {"random": 0.999}},
+    } | more
+
+
+def said(**more: Any) -> list[tuple[str, str]]:
+    x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
+    fit = Fit(FitConfig(levels=(8, 8)), [], 900)
+    found = findings(figures(**more), examine(x, 8, seed=0), fit)
+    return [(one["severity"], one["about"]) for one in found]
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    assert said() == []
+
+
+def test_what_is_found_and_how_bad_it_is() -> None:
+    collisions = figures()["collisions"] | {"share_in_groups": 0.5}
+    pair = {"items": [{"item_id": "a"}, {"item_id": "b", "title": "B"}], "cosine": 0.1}
+    harmful = {"share": 0.3, "threshold": 0.8, "examples": [pair]}
+    bad = {"size": 8, "perplexity": 1.5}
+    usual = {"size": 8, "perplexity": 7.0}
+    poor = {"quantizer": "rqkmeans", "held_out_error": 0.4, "uniqueness": 0.99}
+    cases: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+        ({"uniqueness": 0.85}, [("warning", "uniqueness")]),
+        ({"uniqueness": 0.7}, [("bad", "uniqueness")]),
+        ({"collisions": collisions | {"harmful": harmful}}, [("warning", "collisions")]),
+        (
+            {"perplexity_ratio": [0.1875, 0.875], "levels": [bad, usual]},
+            [("bad", "level 0")],
+        ),
+        ({"held_out_error": 0.7}, [("warning", "error")]),
+        ({"baseline": poor}, [("warning", "error"), ("warning", "uniqueness")]),
+        ({"structure": {"common_prefix_ratio": 1.1, "cold_support": []}}, [("bad", "structure")]),
+        ({"embedded": 990, "uniqueness": 0.85}, [("warning", "uniqueness"), ("note", "items")]),
+        (
+            {"change": {"added_error": 0.1, "moved_share": 0.2, "suffixes": 9}},
+            [("warning", "change"), ("warning", "change")],
+        ),
+    ]
+    for more, expected in cases:
+        assert said(**more) == expected, more
+
+
+# neighbours in a stream
+
+
+@pytest.mark.parametrize("parts", [1, 3, 50])
+def test_nearest_of_a_stream_are_those_of_all(parts: int) -> None:
+    x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
+    nearest = Nearest(x[:40], 7)
+    for rows in np.array_split(np.random.default_rng(1).permutation(300), parts):
+        nearest.add(x[rows], rows)
+    found = nearest.result(np.arange(40), np.arange(300))
+    np.testing.assert_array_equal(found, nearest_neighbours(x, np.arange(40), 7))
+
+
+def test_nearest_of_few_rows_and_of_twins() -> None:
+    x = np.array([[0], [1], [1], [3]], np.float32)
+    nearest = Nearest(x[:1], 5)
+    nearest.add(x, np.arange(4))
+    assert nearest.result(np.array([0]), np.array([0, 2, 1, 3])).tolist() == [[2, 1, 3, -1, -1]]
