@@ -294,6 +294,61 @@ def evaluate(
 
 
 @app.command()
+def report(
+    ids: Annotated[str, typer.Argument(help="Ids table.")],
+    output: Output,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model that assigned it.")
+    ] = None,
+    embeddings: Annotated[
+        str | None, typer.Option(help="What it was assigned from, in any order.")
+    ] = None,
+    items: Annotated[str | None, typer.Option(help="Items table, for what follows.")] = None,
+    title: Annotated[str, typer.Option("--title-column", help="Titles.")] = "title",
+    image: Annotated[
+        str | None, typer.Option("--image-column", help="URLs of images; loaded only when asked.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url-column", help="URLs of items' pages.")] = None,
+    color_by: Annotated[
+        str | None, typer.Option(help="Columns to colour prefixes by, as category,price.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="metrics.json of semid evaluate: verdict and gates.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Another ids table, side by side.")] = None,
+    projection: Annotated[str, typer.Option(help="Of the map: tsne or pca.")] = "tsne",
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML page to see an ids table in: verdict, plots, the tree of IDs, worst cases.
+
+    Example: semid report out/ids.parquet --model out/model --embeddings out/embeddings.parquet
+    --items data/items.parquet --color-by categories,price --output out/report.html
+    """
+    from semid.jobs.report import report as job
+
+    result = job(
+        ids,
+        output=output,
+        model=model,
+        embeddings=embeddings,
+        items=items,
+        title=title,
+        image=image,
+        url=url,
+        color_by=[] if color_by is None else _names(color_by),
+        metrics=metrics,
+        against=against,
+        projection=projection,
+        item_id=item_id,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("report", result, as_json)
+
+
+@app.command()
 def compare(
     embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
     output: Output,

@@ -1,0 +1,143 @@
+"""The verdict that a report opens with: findings and gates of `semid evaluate`, or its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+# Below these, a figure is worth a sentence where nobody else judged it.
+LEAST_PERPLEXITY_RATIO = 0.5
+LEAST_UNIQUENESS = 0.9
+# Held-out error over training error above which a model has learnt its items by heart.
+MOST_GAP = 1.25
+
+_WORDS = {
+    "bad": {"bad", "critical", "error", "fail", "failed", "high", "severe", "3"},
+    "warn": {"warn", "warning", "medium", "moderate", "2"},
+    "good": {"good", "ok", "none", "0"},
+}
+
+
+class Finding(NamedTuple):
+    """One thing that was found: how grave, about what, what, and what to do."""
+
+    severity: str
+    about: str
+    says: str
+    advice: str
+
+
+def findings_of(metrics: Mapping[str, Any]) -> list[Finding]:
+    """Read the findings of ``metrics.json``, the worst first."""
+    fields = Finding._fields
+    return [Finding(*(str(one.get(f, "")) for f in fields)) for one in metrics.get("findings", ())]
+
+
+def own_findings(
+    levels: Sequence[Mapping[str, Any]],
+    uniqueness: float,
+    largest_group: int,
+    errors: Mapping[str, Sequence[float | None]],
+) -> list[Finding]:
+    """Judge what a report measures itself, the worst first; empty when all is well.
+
+    Parameters
+    ----------
+    levels : ``used``, ``size`` and ``perplexity`` of each
+    uniqueness : distinct raw SIDs over items
+    largest_group : the most items of one raw SID
+    errors : as `semid.report.measuring.Measuring.errors_by_level`
+    """
+    found: list[tuple[float, Finding]] = []
+    for level, used in enumerate(levels):
+        ratio = used["perplexity"] / used["size"]
+        if ratio < LEAST_PERPLEXITY_RATIO:
+            says = (
+                f"level {level} uses {used['perplexity']:.0f} of {used['size']:,} codes effectively"
+                f" ({used['size'] - used['used']:,} are never used)"
+            )
+            advice = "take fewer codewords there, or semid compare other quantizers"
+            found.append(
+                (ratio / LEAST_PERPLEXITY_RATIO, _graded(ratio, 0.25, level, says, advice))
+            )
+    if uniqueness < LEAST_UNIQUENESS:
+        says = (
+            f"raw codes tell {uniqueness:.1%} of the items apart; up to {largest_group:,} share one"
+        )
+        advice = "look at the worst collisions below; another level or more codewords separate more"
+        grave = uniqueness < 0.7
+        severity = "bad" if grave else "warning"
+        found.append((uniqueness, Finding(severity, "uniqueness", says, advice)))
+    train, held = (errors.get(f"{side} items", [None])[-1] for side in ("training", "held-out"))
+    if train and held and held > MOST_GAP * train:
+        says = f"the error of held-out items is {held:.3f}, of training items {train:.3f}"
+        advice = "train on more items, or with fewer codewords"
+        found.append((train / held, Finding("warning", "generalisation", says, advice)))
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
+
+
+def _graded(ratio: float, bad_below: float, level: int, says: str, advice: str) -> Finding:
+    return Finding("bad" if ratio < bad_below else "warning", f"level {level}", says, advice)
+
+
+def verdict_html(findings: Sequence[Finding], unknown: str) -> str:
+    """Lay out findings, the first the largest; `unknown` says what is not known, as HTML."""
+    if not findings:
+        first = '<div class="verdict good first"><p>Nothing that was looked at is amiss.</p></div>'
+        return first + unknown
+    return "\n".join(_card(finding, place == 0) for place, finding in enumerate(findings)) + unknown
+
+
+def _card(finding: Finding, first: bool) -> str:
+    grade = next((g for g, words in _WORDS.items() if finding.severity.lower() in words), "")
+    about = " · ".join(filter(None, (finding.severity, finding.about)))
+    advice = f"<p>→ {_sentence(finding.advice)}</p>" if finding.advice else ""
+    return (
+        f'<div class="verdict {grade}{" first" if first else ""}"><p class="about">{escape(about)}'
+        f"</p><p><b>{_sentence(finding.says)}</b></p>{advice}</div>"
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return escape(text if text.endswith((".", "!", "?")) else f"{text}.")
+
+
+def gates_html(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out gates with what they found; empty without any."""
+    if not gates:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(str(gate.get('gate')))}</td><td>{escape(spoken(gate.get('value')))}</td>"
+        f'<td class="{"passed" if gate.get("passed") else "failed"}">'
+        f"{'passed' if gate.get('passed') else 'failed'}</td></tr>"
+        for gate in gates
+    )
+    return (
+        "<table><thead><tr><th>gate</th><th>found</th><th></th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def spoken(value: Any) -> str:
+    """Say a plain value of a summary."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(map(spoken, value[:12]))
+        return shown if len(value) <= 12 else f"{shown}, … ({len(value):,} in all)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{spelled(name)} {spoken(one)}" for name, one in value.items())
+    return str(value)
+
+
+def spelled(name: Any) -> str:
+    """Spell the name of a figure."""
+    return str(name).replace("_", " ")
