@@ -57,8 +57,9 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --text: light-dark(#222, #ddd); --page: light-dark(#fff, #16181c);
-  --line: light-dark(#ddd, #3a3f47); --bar: light-dark(#4a6fa5, #7c9fd6) }}
+:root {{ color-scheme: light dark; --text: light-dark(#222, #ddd);
+  --page: light-dark(#fff, #16181c); --line: light-dark(#ddd, #3a3f47);
+  --bar: light-dark(#4a6fa5, #7c9fd6) }}
 @media print {{ :root {{ color-scheme: light !important }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
   max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}

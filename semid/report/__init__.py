@@ -10,7 +10,8 @@ from semid.report.figures import (
     error_by_level,
     item_map,
     prefix_treemap,
-    training_curves,
+    training_losses,
+    training_perplexity,
 )
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "error_by_level",
     "item_map",
     "prefix_treemap",
-    "training_curves",
+    "training_losses",
+    "training_perplexity",
 ]

@@ -14,7 +14,8 @@ from semid.report.figures import (
     code_usage,
     collision_sizes,
     error_by_level,
-    training_curves,
+    training_losses,
+    training_perplexity,
 )
 from semid.report.looking import EXAMPLES, Found, Known, look
 from semid.report.page import Plot, explorer, navigation, page, plots
@@ -138,8 +139,10 @@ def _plots(known: Known, found: Found) -> str:
     else:
         notes.append("Errors by level: give the model and its --embeddings.")
     if known.history:
-        says = "Perplexity should rise and stay; a loss that jumps tells of a restart."
-        shown.append(Plot("Training", says, training_curves(known.history)))
+        says = "It should rise and stay; a level that falls has decayed."
+        shown.append(Plot("Perplexity over training", says, training_perplexity(known.history)))
+        says = "They should fall and settle; the codebooks start after the autoencoder's warm-up."
+        shown.append(Plot("Loss over training", says, training_losses(known.history)))
     elif known.decode is None:
         notes.append("Perplexity and loss over training: give the --model.")
     else:

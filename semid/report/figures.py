@@ -30,59 +30,70 @@ def code_usage(counts: Sequence[npt.NDArray[np.integer]], names: Sequence[str] =
     counts : how often each codeword of a level is used, ``(k,)`` for each level
     names : what the levels are called; ``level 0``, … if not given
     """
-    figure = _figure("codewords, the most used first (share of the codebook)", "use, 1 = uniform")
+    figure = _figure("share of the codebook", "use, 1 = uniform")
     for place, count_k in enumerate(counts):
         sorted_k = np.sort(count_k)[::-1] * (len(count_k) / max(count_k.sum(), 1))
         rank_m = _thinned(len(count_k))
         name = names[place] if names else f"level {place}"
-        _line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], name, place)
+        _line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], name)
     figure.add_hline(y=1, line={"color": _GREY, "dash": "dot", "width": 1.5})
     figure.add_annotation(
         x=1, y=1, xref="paper", text="uniform", showarrow=False, yshift=9, xanchor="right"
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(rangemode="tozero")
     return figure
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the perplexity of every level, and the losses, over the epochs of a training.
+def training_perplexity(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the perplexity of every level over the epochs of a training.
 
     Parameters
     ----------
     history : a row of metrics per epoch, as `Quantizer.history` or ``history.csv`` has them
     """
-    require_package("plotly", extra="report", purpose="a plot")
-    from plotly.subplots import make_subplots
-
-    columns = {name: None for row in history for name in row}
-    perplexities = [name for name in columns if "perplexity" in name]
-    losses = [name for name in columns if "loss" in name or "error" in name]
-    figure = make_subplots(rows=1, cols=2, subplot_titles=("perplexity", "losses and errors"))
-    _style(figure)
-    for side, names in enumerate((perplexities, losses), start=1):
-        for place, name in enumerate(names):
-            known = [(row["epoch"], row[name]) for row in history if _is_number(row.get(name))]
-            if known:
-                epochs, values = zip(*known, strict=True)
-                spot = {"row": 1, "col": side}
-                _line(figure, epochs, values, _spelled(name), place, spot, dash=side == 2)
-    figure.update_xaxes(title="epoch")
-    if losses:
-        figure.update_yaxes(type="log", row=1, col=2)
+    figure = _figure("epoch", "perplexity")
+    _curves(figure, history, "perplexity_", "level ")
+    figure.update_yaxes(rangemode="tozero")
     return figure
 
 
+def training_losses(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the terms of the loss and the held-out error over the epochs of a training.
+
+    Parameters
+    ----------
+    history : as for `training_perplexity`
+    """
+    figure = _figure("epoch", "weighted loss, error (log)")
+    _curves(figure, history, "_loss", "")
+    _curves(figure, history, "_error", " error")
+    figure.update_yaxes(type="log")
+    return figure
+
+
+def _curves(figure: Figure, history: Sequence[Mapping[str, Any]], part: str, said: str) -> None:
+    """Draw the columns of a history that begin or end with `part`, for which the legend has it."""
+    columns = dict.fromkeys(name for row in history for name in row)
+    for name in columns:
+        if not (name.startswith(part) or name.endswith(part)):
+            continue
+        known = [(row["epoch"], row[name]) for row in history if _is_number(row.get(name))]
+        if known:
+            epochs, values = zip(*known, strict=True)
+            _line(figure, epochs, values, name.replace(part, said).replace("_", " "))
+
+
 def error_by_level(errors: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Draw what is left of the variance after one level, two, …
+    """Draw what is left of the variance after the first levels, one by one.
 
     Parameters
     ----------
     errors : relative squared error after each level, for every kind of items
     """
     figure = _figure("levels decoded", "relative squared error")
-    for place, (name, error_l) in enumerate(errors.items()):
-        depth_l = list(range(1, len(error_l) + 1))
-        _line(figure, depth_l, list(error_l), name, place, mode="lines+markers")
+    for name, error_l in errors.items():
+        _line(figure, list(range(1, len(error_l) + 1)), list(error_l), name, mode="lines+markers")
     figure.update_xaxes(dtick=1)
     figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return figure
@@ -189,12 +200,12 @@ def _figure(x_title: str, y_title: str) -> Figure:
 def _style(figure: Figure) -> Figure:
     figure.update_layout(
         template="none",
-        height=320,
-        margin={"l": 60, "r": 12, "t": 30, "b": 48},
+        height=340,
+        margin={"l": 60, "r": 12, "t": 12, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": _GREY},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0},
         hovermode="closest",
     )
     figure.update_xaxes(gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
@@ -202,22 +213,11 @@ def _style(figure: Figure) -> Figure:
     return figure
 
 
-def _line(
-    figure: Figure,
-    x: Any,
-    y: Any,
-    name: str,
-    place: int,
-    spot: Mapping[str, int] | None = None,
-    *,
-    mode: str = "lines",
-    dash: bool = False,
-) -> None:
+def _line(figure: Figure, x: Any, y: Any, name: str, *, mode: str = "lines") -> None:
     from plotly.graph_objects import Scatter
 
-    style = {"color": COLOURS[place % len(COLOURS)], "width": 2, "dash": "dash" if dash else None}
-    trace = Scatter(x=x, y=y, name=name, mode=mode, line=style)
-    figure.add_trace(trace, **(spot or {}))
+    style = {"color": COLOURS[len(figure.data) % len(COLOURS)], "width": 2}
+    figure.add_trace(Scatter(x=x, y=y, name=name, mode=mode, line=style))
 
 
 def _thinned(rows: int) -> npt.NDArray[np.int64]:
@@ -228,10 +228,6 @@ def _thinned(rows: int) -> npt.NDArray[np.int64]:
 def _hues(code_n: npt.NDArray[np.integer]) -> list[str]:
     """Return a colour for every code; codes that follow each other are far apart (golden angle)."""
     return [f"hsl({137.508 * code % 360:.0f},55%,52%)" for code in code_n.tolist()]
-
-
-def _spelled(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _is_number(value: Any) -> bool:

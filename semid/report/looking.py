@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 Embedded = Callable[[], Iterator[tuple[pa.Array, Floats]]]
 
 NEIGHBOURS = 6
-WORST = 25
+WORST = 12
 # Items of a group of the worst that are named.
 EXAMPLES = 6
 MOST_CHARACTERS = 160
@@ -107,12 +107,16 @@ def look(known: Known, *, projection: str) -> Found:
         error_n = None if error_nl is None else error_nl[:, -1]
         missing = int((~measuring.embedded_n).sum())
         groups = _least_alike(measuring)
-    worst_rows = [] if error_n is None else np.argsort(-np.nan_to_num(error_n), kind="stable")
-    worst_rows = [int(row) for row in worst_rows[:WORST]]
+    worst_rows = [] if error_n is None else _worst(error_n)
     examples = [subject.groups.members(group)[:EXAMPLES] for group, _ in groups]
     wanted = np.unique(np.concatenate([np.array(worst_rows, np.int64), *examples]))
     held, placed = _held(known, held_rows(len(subject), MOST_ITEMS, wanted), projection)
     return Found(errors, error_n, missing, groups, worst_rows, held, wanted, placed)
+
+
+def _worst(error_n: Floats) -> list[int]:
+    order_n = np.argsort(-np.nan_to_num(error_n), kind="stable")
+    return [int(row) for row in order_n[:WORST]]
 
 
 def _measured(known: Known) -> tuple[Measuring, npt.NDArray[np.bool_]]:

@@ -106,7 +106,8 @@ class Measuring:
     @property
     def embedded_n(self) -> npt.NDArray[np.bool_]:
         """Which items had an embedding, ``(n,)``."""
-        return ~np.isnan(self._square_n)
+        known_n: npt.NDArray[np.bool_] = ~np.isnan(self._square_n)
+        return known_n
 
     def alike(self) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Return the groups that were compared and the mean cosine of their pairs of items.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 # What JavaScript has typed arrays of.
-_KINDS = {"u1": "Uint8", "u2": "Uint16", "u4": "Uint32", "i4": "Int32", "f4": "Float32"}
+_KINDS = {"u1", "u2", "u4", "i4", "f4"}
 _ALIGNED = 8
 
 
@@ -46,7 +46,8 @@ def pack(
         return start
 
     for name, values in arrays.items():
-        kind = _KINDS[values.dtype.str[1:]]
+        kind = values.dtype.str[1:]
+        assert kind in _KINDS, f"{name} is {values.dtype}"
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         header["arrays"][name] = [kind, add(little.tobytes()), values.size]
     for name, lines in texts.items():

@@ -64,7 +64,7 @@ def worst_collisions(groups: Sequence[Collision]) -> str:
         f'<td class="text">{_listed(group.examples, group.items)}</td></tr>\n'
         for group in groups
     )
-    head = "<th>raw codes</th><th>items</th><th>mean cosine</th><th>such as</th>"
+    head = '<th>raw codes</th><th>items</th><th>mean cosine</th><th class="text">such as</th>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -75,7 +75,7 @@ def worst_items(items: Sequence[Item], figure: str) -> str:
         f'<td class="text">{_link(item)}</td></tr>\n'
         for item in items
     )
-    head = f"<th>semantic ID</th><th>{escape(figure)}</th><th>item</th>"
+    head = f'<th>semantic ID</th><th>{escape(figure)}</th><th class="text">item</th>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -91,7 +91,7 @@ def _link(item: Item) -> str:
 
 
 def all_metrics(metrics: Mapping[str, Any]) -> str:
-    """Lay out all that ``metrics.json`` holds: levels, then groups of figures, the baseline last."""
+    """Lay out all that ``metrics.json`` holds: levels, then groups of figures."""
     baseline = metrics.get("baseline") or {}
     plain = {
         name: value

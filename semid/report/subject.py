@@ -123,7 +123,7 @@ def column_of(
 
 
 def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
-    """Number labels by how many items have them; those of few items count as unknown."""
+    """Order labels by how many items have them; those of few items count as unknown."""
     count_k = np.bincount(label_n[label_n >= 0], minlength=len(labels))
     order_k = np.lexsort((np.array(labels, dtype=object), -count_k)) if labels else count_k
     kept_k = order_k[:MOST_LABELS]

@@ -38,7 +38,7 @@ class Prefixes:
 
 
 def prefix_tree(codes_nl: Codes) -> list[Prefixes]:
-    """Return the prefixes of the depths 1 to l of codes ``(n, l)`` that are sorted, n at least 1."""
+    """Return the prefixes of the depths 1 to l of sorted codes ``(n, l)``, n at least 1."""
     differs_nl = np.logical_or.accumulate(codes_nl[1:] != codes_nl[:-1], axis=1)
     starts = [
         np.concatenate([[0], np.flatnonzero(differs_n) + 1]).astype(np.int64)
@@ -64,7 +64,9 @@ def means(value_n: Floats, prefixes: Prefixes) -> Floats:
     known_n = ~np.isnan(value_n)
     sum_p = np.add.reduceat(np.where(known_n, value_n, 0.0), prefixes.start_p)
     count_p = np.add.reduceat(known_n.astype(np.int64), prefixes.start_p)
-    return np.divide(sum_p, count_p, out=np.full(len(sum_p), np.nan), where=count_p > 0)
+    unknown_p = np.full(len(sum_p), np.nan)
+    mean_p: Floats = np.divide(sum_p, count_p, out=unknown_p, where=count_p > 0)
+    return mean_p
 
 
 def most_frequent(label_n: Rows, prefixes: Prefixes) -> tuple[Rows, Floats]:

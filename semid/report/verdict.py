@@ -11,6 +11,7 @@ LEAST_PERPLEXITY_RATIO = 0.5
 LEAST_UNIQUENESS = 0.9
 # Held-out error over training error above which a model has learnt its items by heart.
 MOST_GAP = 1.25
+_BAD_RATIO, _BAD_UNIQUENESS = 0.25, 0.7
 
 _WORDS = {
     "bad": {"bad", "critical", "error", "fail", "failed", "high", "severe", "3"},
@@ -58,16 +59,15 @@ def own_findings(
                 f" ({used['size'] - used['used']:,} are never used)"
             )
             advice = "take fewer codewords there, or semid compare other quantizers"
-            found.append(
-                (ratio / LEAST_PERPLEXITY_RATIO, _graded(ratio, 0.25, level, says, advice))
-            )
+            severity = "bad" if ratio < _BAD_RATIO else "warning"
+            finding = Finding(severity, f"level {level}", says, advice)
+            found.append((ratio / LEAST_PERPLEXITY_RATIO, finding))
     if uniqueness < LEAST_UNIQUENESS:
         says = (
             f"raw codes tell {uniqueness:.1%} of the items apart; up to {largest_group:,} share one"
         )
         advice = "look at the worst collisions below; another level or more codewords separate more"
-        grave = uniqueness < 0.7
-        severity = "bad" if grave else "warning"
+        severity = "bad" if uniqueness < _BAD_UNIQUENESS else "warning"
         found.append((uniqueness, Finding(severity, "uniqueness", says, advice)))
     train, held = (errors.get(f"{side} items", [None])[-1] for side in ("training", "held-out"))
     if train and held and held > MOST_GAP * train:
@@ -75,10 +75,6 @@ def own_findings(
         advice = "train on more items, or with fewer codewords"
         found.append((train / held, Finding("warning", "generalisation", says, advice)))
     return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
-
-
-def _graded(ratio: float, bad_below: float, level: int, says: str, advice: str) -> Finding:
-    return Finding("bad" if ratio < bad_below else "warning", f"level {level}", says, advice)
 
 
 def verdict_html(findings: Sequence[Finding], unknown: str) -> str:

@@ -103,6 +103,8 @@ class Catalog {
   }
 }
 
+function counted(count, name) { return `${count.toLocaleString("en")} ${name}${count === 1 ? "" : name.endsWith("x") ? "es" : "s"}`; }
+
 function sums(values) {
   const found = new Uint32Array(values.length + 1);
   for (let i = 0; i < values.length; i++) found[i + 1] = found[i] + values[i];

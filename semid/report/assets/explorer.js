@@ -1,7 +1,7 @@
 // The explorer: tree, search, breadcrumb, and what is in a prefix or known of an item. What is
 // shown stands in the address, so that the back button works: #p=41,7 or #i=<item id>.
 
-const AT_ONCE = 40, MOST_FOUND = 30;
+const AT_ONCE = 40, MOST_FOUND = 30, WORTH_ZOOMING = 9;
 
 class Explorer {
   constructor(catalog, page) {
@@ -35,9 +35,11 @@ class Explorer {
     const item = said.startsWith("i=") ? catalog.itemNamed(said.slice(2)) : undefined;
     const path = item !== undefined ? catalog.sidOf(item) : said.startsWith("p=") ? said.slice(2).split(",").filter(Boolean).map(Number) : [];
     const node = catalog.find(path);
-    // A prefix without longer ones is shown among its siblings.
-    const [start, stop] = catalog.children(node);
-    const shown = start === stop && node.depth ? catalog.find(node.path.slice(0, -1)) : node;
+    // A prefix of few items, or without longer ones, is shown among its siblings.
+    let shown = node;
+    while (shown.depth && (catalog.size(shown) < WORTH_ZOOMING || catalog.children(shown)[0] === catalog.children(shown)[1])) {
+      shown = catalog.find(shown.path.slice(0, -1));
+    }
     if (!this.colours) {
       this.colours = new Colours(catalog, catalog.columns[this.part("colours").value]);
       this.colours.explain(this.part("legend"));
@@ -68,13 +70,13 @@ class Explorer {
     if (held < all) parts.push(note(`${held.toLocaleString("en")} of the ${all.toLocaleString("en")} items here are listed; the page holds a part of the catalog.`));
     parts.push(this.list(Array.from({ length: held }, (_, i) => start + i)));
     panel.replaceChildren(...parts);
-    this.part("said").textContent = item === undefined ? `${node.depth ? `Prefix ${spelled(node.path)}` : "All items"}, ${all.toLocaleString("en")} items` : `Item ${catalog.ids[item]}`;
+    this.part("said").textContent = item === undefined ? `${node.depth ? `Prefix ${spelled(node.path)}` : "All items"}, ${counted(all, "item")}` : `Item ${catalog.ids[item]}`;
   }
 
   facts(node) {
-    const { catalog } = this, [start, stop] = catalog.children(node), said = [`${catalog.size(node).toLocaleString("en")} items`];
+    const { catalog } = this, [start, stop] = catalog.children(node), said = [counted(catalog.size(node), "item")];
     if (node.depth) said.push(`${((100 * catalog.size(node)) / catalog.facts.items).toPrecision(2)}% of all`);
-    if (stop > start) said.push(`${(stop - start).toLocaleString("en")} next codes`);
+    if (stop > start) said.push(counted(stop - start, "next code"));
     for (const column of node.depth ? catalog.columns : []) {
       const value = column.values[node.depth - 1][node.place];
       if (column.kind === "number") { if (!Number.isNaN(value)) said.push(`mean ${column.name} ${short(value)}`); continue; }
@@ -177,7 +179,7 @@ class Search {
   find() {
     const text = this.input.value, codes = /^\s*\d+([,\s]+\d+)*\s*$/.test(text) ? text.split(/[,\s]+/).filter(Boolean).map(Number) : [];
     const node = this.catalog.find(codes), found = [];
-    if (codes.length && node.depth >= Math.min(codes.length, this.catalog.depths.length)) found.push([`prefix ${spelled(node.path)}`, `${this.catalog.size(node).toLocaleString("en")} items`, () => go(node.path)]);
+    if (codes.length && node.depth >= Math.min(codes.length, this.catalog.depths.length)) found.push([`prefix ${spelled(node.path)}`, counted(this.catalog.size(node), "item"), () => go(node.path)]);
     for (const item of this.catalog.search(text, MOST_FOUND)) {
       found.push([this.catalog.title(item) || this.catalog.ids[item], this.catalog.ids[item], () => goTo(this.catalog, item)]);
     }

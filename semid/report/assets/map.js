@@ -54,7 +54,7 @@ class ItemMap {
     this.width = canvas.clientWidth;
     this.height = canvas.clientHeight;
     this.high = 0.94 * this.height;
-    this.wide = 0.94 * Math.min(this.width, 1.6 * this.height);
+    this.wide = 0.94 * Math.min(this.width, 2.2 * this.height);
     canvas.width = this.width * ratio;
     canvas.height = this.height * ratio;
     const context = canvas.getContext("2d"), some = this.range[1] - this.range[0] < this.x.length;

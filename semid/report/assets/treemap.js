@@ -59,7 +59,7 @@ class Treemap {
     this.context = this.canvas.getContext("2d");
     this.context.scale(ratio, ratio);
     const [start, stop] = catalog.children(node);
-    this.tiles.setAttribute("aria-label", `${stop - start} prefixes below ${spelled(node.path) || "the root"}; arrow keys move, Enter opens, Backspace goes up`);
+    this.tiles.setAttribute("aria-label", `${counted(stop - start, "prefix")} below ${spelled(node.path) || "the root"}; arrow keys move, Enter opens, Backspace goes up`);
     if (start === stop) {
       this.tiles.replaceChildren(Object.assign(document.createElement("p"), { textContent: "No longer prefixes here; the items are listed beside." }));
       return;
@@ -84,17 +84,24 @@ class Treemap {
     this.paint(child, colour, x, y, width, height);
     const button = placed(x, y, width, height);
     button.tabIndex = -1;
-    button.setAttribute("aria-label", `prefix ${spelled(child.path)}, ${size.toLocaleString("en")} items`);
-    button.title = `${spelled(child.path)}: ${size.toLocaleString("en")} items${this.valueText(child)}`;
+    button.setAttribute("aria-label", `prefix ${spelled(child.path)}, ${counted(size, "item")}`);
+    button.title = `${spelled(child.path)}: ${counted(size, "item")}${this.valueText(child)}`;
     if (isSelected) button.setAttribute("aria-current", "true");
     if (width > 26 && height > 15) {
-      button.style.color = isLight(colour) ? "#111" : "#fff";
+      button.className = isLight(colour) ? "light" : "dark";
       const code = Object.assign(document.createElement("b"), { textContent: child.path[child.path.length - 1] });
       button.append(code);
-      if (width > 50 && height > 32) button.append(Object.assign(document.createElement("small"), { textContent: size.toLocaleString("en") }));
+      if (width > 50 && height > 32) button.append(Object.assign(document.createElement("small"), { textContent: counted(size, "item") }));
+      if (width > 70 && height > 58) button.append(this.example(child));
     }
     button.addEventListener("click", () => this.onPick(child.path));
     return button;
+  }
+
+  example(child) {
+    const [start, stop] = this.catalog.itemsOf(child);
+    const title = start < stop ? this.catalog.title(start) : "";
+    return Object.assign(document.createElement("small"), { className: "example", textContent: title, dir: "auto" });
   }
 
   others(count, size, [x, y, width, height]) {
