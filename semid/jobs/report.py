@@ -34,7 +34,7 @@ from semid.manifests import Manifest
 from semid.report.building import build_page
 from semid.report.contents import Column
 from semid.report.looking import Known
-from semid.report.projection import METHODS
+from semid.report.projection import require_method
 from semid.report.subject import Subject, column_of
 from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
@@ -88,17 +88,9 @@ def report(
     SemidError
         For bad input, or tables and a model that do not belong together.
     """
-    require_package("plotly", extra="report", purpose="the report")
+    check_request(output)
+    require_method(projection)
     target = output_path(output)
-    if target.suffix not in {".html", ".htm"}:
-        raise SemidError(
-            f"the output {display_path(output)} must end in .html: a report is a page; choose "
-            "another --output"
-        )
-    if projection not in METHODS:
-        raise SemidError(
-            f"the projection is {projection!r}; it must be one of {', '.join(METHODS)}"
-        )
     columns = _ItemColumns(title, image, url, tuple(color_by))
     sources = _Sources.opened(ids, model, embeddings, items, columns, metrics, against, item_id)
 
@@ -118,6 +110,16 @@ def report(
         overwrite=overwrite,
         owner=owner,
     )
+
+
+def check_request(output: str) -> None:
+    """Raise `SemidError` for an output that is no page, or when plots cannot be drawn."""
+    require_package("plotly", extra="report", purpose="the report")
+    if Path(output).suffix not in {".html", ".htm"}:
+        raise SemidError(
+            f"the output {display_path(output)} must end in .html: a report is a page; choose "
+            "another --output"
+        )
 
 
 @dataclass(frozen=True)

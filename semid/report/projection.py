@@ -33,14 +33,19 @@ def place(x_nd: Matrix, method: str = "tsne", *, seed: int = 0) -> tuple[Matrix,
     SemidError
         For another method.
     """
-    if method not in METHODS:
-        raise SemidError(f"the projection is {method!r}; it must be one of {', '.join(METHODS)}")
+    require_method(method)
     if method == "pca" or len(x_nd) < _LEAST:
         components_nc, share = components(x_nd, 2)
         return _in_unit_square(components_nc), (
             f"The first two principal components, {share:.0%} of the variance."
         )
     return _tsne(components(x_nd, COMPONENTS)[0], seed)
+
+
+def require_method(method: str) -> None:
+    """Raise `SemidError` for a projection that there is not."""
+    if method not in METHODS:
+        raise SemidError(f"the projection is {method!r}; it must be one of {', '.join(METHODS)}")
 
 
 def components(x_nd: Matrix, count: int) -> tuple[Matrix, float]:
