@@ -98,8 +98,8 @@ class Browser:
         elif what == "Network.requestWillBeSent":
             self.requests.append(about["request"]["url"])
 
-    def open(self, path: Path, *, width=1400, height=900, dark=False) -> None:
-        """Open a file and wait until its explorer is there."""
+    def show(self, *, width=1400, height=900, dark=False) -> None:
+        """Set the size of the window and the colours of the system."""
         self(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -109,6 +109,9 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
+
+    def open(self, path: Path) -> None:
+        """Open a file and wait until its explorer is there."""
         self("Page.navigate", url="about:blank")
         self.errors.clear()
         self.requests.clear()

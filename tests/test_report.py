@@ -236,7 +236,7 @@ def test_places_are_in_the_unit_square_and_repeat():
         assert place_n2.shape == (60, 2)
         assert place_n2.min() >= 0
         assert place_n2.max() <= 1
-        np.testing.assert_array_equal(place(x_nd, method)[0], place_n2)
+    np.testing.assert_array_equal(place(x_nd)[0], place_n2)
     assert said == "t-SNE of the first 50 principal components."
     line_nd = np.outer(np.arange(4, dtype=np.float32), [1, 1])
     assert place(line_nd)[1] == "The first two principal components, 100% of the variance."
@@ -382,7 +382,7 @@ def test_what_is_not_given_is_named(tmp_path, world):
         (("--output", "r.html", "--projection", "umap"), "one of tsne, pca"),
         (("--output", "r.html", "--image-column", "image"), "name it by --items"),
         (
-            ("--output", "r.html", "--items", "{world}/items.parquet", "--color-by", "x"),
+            ("--output", "r.html", "--items", "{world}/items.parquet", "--url-column=x"),
             "no column",
         ),
         (("--output", "r.html", "--metrics", "{world}/ids.parquet"), "cannot be read as JSON"),

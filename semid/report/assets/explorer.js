@@ -16,7 +16,7 @@ class Explorer {
     this.choices(this.part("colours"), () => { this.colours = null; this.show(); });
     if (this.map) this.choices(this.part("map-colours"), () => { this.mapColours = null; this.show(); }, -1);
     window.addEventListener("hashchange", () => {
-      if (!/^#[pi]=/.test(location.hash)) return; // a section of the page
+      if (location.hash && !/^#[pi]=/.test(location.hash)) return; // a section of the page
       this.show();
       document.getElementById("explorer").scrollIntoView({ block: "nearest" });
     });
