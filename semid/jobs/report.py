@@ -19,7 +19,6 @@ from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import CODES
 from semid.id_metadata import read_metadata
 from semid.id_reading import read_ids
-from semid.id_table import IdTable
 from semid.ids import validate_codes
 from semid.jobs.job import (
     Result,
@@ -205,8 +204,10 @@ class _Sources:
 
     def read(self, *, show: bool) -> Known:
         """Read what fits in memory, and open what streams."""
-        subject = Subject(self._table(self.ids), self.header.get("levels"))
-        quantizer = None
+        table, quantizer = read_ids(self.ids.name, self.item_id), None
+        if self.header:
+            validate_codes(table.codes, self.header["levels"], at=self.ids.locate)
+        subject = Subject(table, self.header.get("levels"))
         if self.model is not None:
             require_package("torch", extra="cpu", purpose="a report with a model")
             from semid.quantizer import load
@@ -226,15 +227,9 @@ class _Sources:
             texts=self._texts,
             text_names=() if self.items is None else tuple(self.columns.texts()),
             metrics=None if self.metrics is None else _metrics(self.metrics),
-            against=None if self.against is None else self._table(self.against),
+            against=None if self.against is None else read_ids(self.against.name, self.item_id),
             against_name="" if self.against is None else display_path(self.against.name),
         )
-
-    def _table(self, table: ParquetTable) -> IdTable:
-        found = read_ids(table.name, self.item_id)
-        if table is self.ids and self.header:
-            validate_codes(found.codes, self.header["levels"], at=table.locate)
-        return found
 
     def _embedded(self, *, show: bool) -> Iterator[tuple[pa.Array, npt.NDArray[np.float32]]]:
         """Stream item ids and embeddings."""

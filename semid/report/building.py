@@ -56,7 +56,7 @@ def build_page(known: Known, *, projection: str = "tsne") -> tuple[str, dict[str
         "tree": ("ID tree", "".join(map(note, [*thinned, *_absent(known, found)])) + tree),
         "map": ("Map", map_),
         "worst": ("Worst cases", _worst(known, found)),
-        "tables": ("Two tables", _two(known)),
+        "tables": ("Two tables", _two(known, found)),
         "metrics": ("All figures", all_metrics(known.metrics) if known.metrics else ""),
     }
     shown = {anchor: (name, body) for anchor, (name, body) in sections.items() if body}
@@ -228,11 +228,15 @@ class _Items:
         )
 
 
-def _two(known: Known) -> str:
+def _two(known: Known, found: Found) -> str:
     if known.against is None:
         return note("Another table side by side: name it by --against.")
     other = Subject(known.against)
     summary = other.table.diff(known.subject.table).summary()
+    texts = found.held.texts
+    titles = dict(zip(texts["ids"], texts.get("titles", ()), strict=False))
+    for example in (one for move in summary["moves"] for one in move["examples"]):
+        example["title"] = titles.get(str(example["item_id"]))
     pairs = zip(_facts(other).items(), _facts(known.subject).values(), strict=False)
     facts = [(name, before, after) for (name, before), after in pairs]
     both = [*other.counts, *known.subject.counts]

@@ -13,6 +13,9 @@ LEAST_UNIQUENESS = 0.9
 MOST_GAP = 1.25
 _BAD_RATIO, _BAD_UNIQUENESS = 0.25, 0.7
 
+# Findings that are seen without asking for more.
+_AT_ONCE = 4
+
 _WORDS = {
     "bad": {"bad", "critical", "error", "fail", "failed", "high", "severe", "3"},
     "warn": {"warn", "warning", "medium", "moderate", "2"},
@@ -82,7 +85,12 @@ def verdict_html(findings: Sequence[Finding], unknown: str) -> str:
     if not findings:
         first = '<div class="verdict good first"><p>Nothing that was looked at is amiss.</p></div>'
         return first + unknown
-    return "\n".join(_card(finding, place == 0) for place, finding in enumerate(findings)) + unknown
+    cards = [_card(finding, place == 0) for place, finding in enumerate(findings)]
+    page = "\n".join(cards[:_AT_ONCE])
+    if others := cards[_AT_ONCE:]:
+        said = f"{len(others)} more {'finding' if len(others) == 1 else 'findings'}"
+        page += f"<details><summary>{said}</summary>{''.join(others)}</details>"
+    return page + unknown
 
 
 def _card(finding: Finding, first: bool) -> str:

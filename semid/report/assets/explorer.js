@@ -52,7 +52,7 @@ class Explorer {
         this.mapColours = new Colours(catalog, catalog.columns[this.part("map-colours").value]);
         this.mapColours.explain(this.part("map-legend"));
       }
-      this.map.show(this.mapColours, catalog.itemsOf(node), item);
+      this.map.show(this.mapColours, catalog.itemsOf(item === undefined ? node : shown), item);
     }
   }
 

@@ -24,12 +24,7 @@ class ItemMap {
   show(colours, range, item) {
     if (this.colours !== colours) {
       this.colours = colours;
-      this.fills = new Map();
-      for (let i = 0; i < this.x.length; i++) {
-        const fill = css(colours.item(i));
-        if (!this.fills.has(fill)) this.fills.set(fill, []);
-        this.fills.get(fill).push(i);
-      }
+      this.pixels = Uint32Array.from(this.x, (_, item) => pixel(colours.item(item)));
     }
     this.range = range;
     this.picked = item;
@@ -49,6 +44,7 @@ class ItemMap {
     ];
   }
 
+  // Pixel by pixel: a hundred thousand rectangles would take too long for a frame.
   paint() {
     const ratio = window.devicePixelRatio || 1, { canvas } = this;
     this.width = canvas.clientWidth;
@@ -57,31 +53,23 @@ class ItemMap {
     this.wide = 0.94 * Math.min(this.width, 2.2 * this.height);
     canvas.width = this.width * ratio;
     canvas.height = this.height * ratio;
-    const context = canvas.getContext("2d"), some = this.range[1] - this.range[0] < this.x.length;
+    if (!canvas.width || !canvas.height) return;
+    const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+    const [start, stop] = this.range, some = stop - start < this.x.length;
+    const room = Math.sqrt((0.1 * this.width * this.height) / this.x.length);
+    const size = Math.round(ratio * Math.min(Math.max(1.5 * Math.sqrt(this.view.zoom), room, 2.6), 6));
+    const dots = new Dots(image, this, ratio);
+    dots.draw(0, this.x.length, size, some ? 0x2b : 0xcc);
+    if (some) dots.draw(start, stop, size + Math.round(2 * ratio), 0xff);
+    context.putImageData(image, 0, 0);
+    if (this.picked === undefined) return;
+    const [x, y] = this.at(this.picked);
     context.scale(ratio, ratio);
-    const dot = Math.min(Math.max(2.4 * Math.sqrt(this.view.zoom), Math.sqrt((0.12 * this.width * this.height) / this.x.length)), 6);
-    const dots = (within, size) => {
-      for (const [fill, items] of this.fills) {
-        context.fillStyle = fill;
-        for (const item of items) {
-          if ((item >= this.range[0] && item < this.range[1]) !== within) continue;
-          const [x, y] = this.at(item);
-          context.fillRect(x - size / 2, y - size / 2, size, size);
-        }
-      }
-    };
-    context.globalAlpha = some ? 0.13 : 0.8;
-    dots(!some, dot);
-    context.globalAlpha = 1;
-    if (some) dots(true, dot + 2);
-    if (this.picked !== undefined) {
-      const [x, y] = this.at(this.picked);
-      context.strokeStyle = getComputedStyle(canvas).color;
-      context.lineWidth = 2;
-      context.beginPath();
-      context.arc(x, y, 8, 0, 7);
-      context.stroke();
-    }
+    context.strokeStyle = getComputedStyle(canvas).color;
+    context.lineWidth = 2;
+    context.beginPath();
+    context.arc(x, y, 9, 0, 7);
+    context.stroke();
   }
 
   zoom(factor, px = this.width / 2, py = this.height / 2) {
@@ -94,9 +82,12 @@ class ItemMap {
   }
 
   nearest(event) {
+    const wide = (this.wide * this.view.zoom) / 65535, high = (this.high * this.view.zoom) / 65535;
+    const x = (event.offsetX - this.width / 2) / wide + 65535 * this.view.x;
+    const y = (event.offsetY - this.height / 2) / high + 65535 * this.view.y;
     let best = -1, least = 144;
     for (let item = 0; item < this.x.length; item++) {
-      const [x, y] = this.at(item), apart = (x - event.offsetX) ** 2 + (y - event.offsetY) ** 2;
+      const dx = (this.x[item] - x) * wide, dy = (this.y[item] - y) * high, apart = dx * dx + dy * dy;
       if (apart < least) { least = apart; best = item; }
     }
     return best;
@@ -149,3 +140,27 @@ class ItemMap {
     event.preventDefault();
   }
 }
+
+// Squares of one colour each, written into an image.
+class Dots {
+  constructor(image, map, ratio) {
+    Object.assign(this, { map, width: image.width, height: image.height });
+    this.image = new Uint32Array(image.data.buffer);
+    this.wide = (ratio * map.wide * map.view.zoom) / 65535;
+    this.high = (ratio * map.high * map.view.zoom) / 65535;
+    this.left = (ratio * map.width) / 2 - 65535 * map.view.x * this.wide;
+    this.top = (ratio * map.height) / 2 - 65535 * map.view.y * this.high;
+  }
+
+  draw(start, stop, size, alpha) {
+    const { image, width, height, map } = this, half = size >> 1;
+    for (let item = start; item < stop; item++) {
+      const x = Math.round(this.left + map.x[item] * this.wide) - half, y = Math.round(this.top + map.y[item] * this.high) - half;
+      if (x < 0 || y < 0 || x + size > width || y + size > height) continue;
+      const colour = ((alpha << 24) | map.pixels[item]) >>> 0;
+      for (let row = y; row < y + size; row++) image.fill(colour, row * width + x, row * width + x + size);
+    }
+  }
+}
+
+function pixel([red, green, blue]) { return (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red); }
