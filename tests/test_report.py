@@ -396,6 +396,32 @@ def test_mistakes(tmp_path, world, monkeypatch, more, said):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_is_a_step_of_a_pipeline(tmp_path, world):
+    pipeline = tmp_path / "report.toml"
+    inputs = f"""
+        [steps.report]
+        ids = "{world}/ids.parquet"
+        items = "{world}/items.parquet"
+        color_by = ["brand"]
+        output = "{tmp_path}/report.html"
+    """
+    pipeline.write_text(inputs)
+    done = run_here("run", pipeline)
+    assert done.code == 0, done.err
+    assert "report.html" in done.out
+    assert "up to date" in run_here("run", pipeline).out
+    pipeline.write_text(inputs + 'projection = "umap"')
+    assert "projection = 'umap' is none of tsne, pca" in run_here("run", pipeline).error
+
+
+def test_an_embedding_that_comes_twice_is_refused(tmp_path, world):
+    rows = pq.read_table(world / "embeddings.parquet")
+    pq.write_table(pa.concat_tables([rows, rows.slice(0, 1)]), tmp_path / "e.parquet")
+    given = ("--embeddings", tmp_path / "e.parquet", "--output", tmp_path / "report.html")
+    done = run_here("report", world / "ids.parquet", *given)
+    assert repr(rows["item_id"][0].as_py()) in done.error
+
+
 def test_another_model_is_refused(tmp_path, world):
     table = pq.read_table(world / "ids.parquet")
     note = json.loads(table.schema.metadata[b"semid"]) | {"model_fingerprint": "another"}

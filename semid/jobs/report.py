@@ -26,6 +26,7 @@ from semid.jobs.job import (
     produce,
     require_codes,
     require_like_ids,
+    require_unique_ids,
     require_widths,
 )
 from semid.jobs.progress import bar
@@ -94,6 +95,8 @@ def report(
     sources = _Sources.opened(ids, model, embeddings, items, columns, metrics, against, item_id)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
+        if sources.embeddings is not None:
+            require_unique_ids(sources.embeddings, item_id, show=show)
         known = sources.read(show=show)
         page, summary = build_page(known, projection=projection)
         staged = stage / target.name
@@ -292,8 +295,5 @@ def _metrics(path: Path) -> dict[str, Any]:
             f"{display_path(path)} cannot be read as JSON ({error}); semid evaluate writes it"
         ) from error
     if not isinstance(found, dict):
-        raise SemidError(
-            f"{display_path(path)} holds no metrics but a {type(found).__name__}; semid evaluate "
-            "writes them"
-        )
+        raise SemidError(f"{display_path(path)} is no JSON object; semid evaluate writes one")
     return found

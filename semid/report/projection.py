@@ -34,7 +34,7 @@ def place(x_nd: Matrix, method: str = "tsne", *, seed: int = 0) -> tuple[Matrix,
         For another method.
     """
     require_method(method)
-    if method == "pca" or len(x_nd) < _LEAST:
+    if method == "pca" or len(x_nd) < _LEAST or (x_nd == x_nd[0]).all():
         components_nc, share = components(x_nd, 2)
         return _in_unit_square(components_nc), (
             f"The first two principal components, {share:.0%} of the variance."

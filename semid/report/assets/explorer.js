@@ -75,7 +75,7 @@ class Explorer {
 
   facts(node) {
     const { catalog } = this, [start, stop] = catalog.children(node), said = [counted(catalog.size(node), "item")];
-    if (node.depth) said.push(`${((100 * catalog.size(node)) / catalog.facts.items).toPrecision(2)}% of all`);
+    if (node.depth) said.push(`${short((100 * catalog.size(node)) / catalog.facts.items)}% of all`);
     if (stop > start) said.push(counted(stop - start, "next code"));
     for (const column of node.depth ? catalog.columns : []) {
       const value = column.values[node.depth - 1][node.place];
@@ -173,10 +173,11 @@ class Search {
     Object.assign(this, { catalog, input, list });
     input.addEventListener("input", () => this.find());
     input.addEventListener("keydown", (event) => this.onKey(event));
-    input.addEventListener("blur", () => setTimeout(() => this.close(), 150));
+    input.addEventListener("blur", () => { this.closing = setTimeout(() => this.close(), 150); });
   }
 
   find() {
+    clearTimeout(this.closing);
     const text = this.input.value, codes = /^\s*\d+([,\s]+\d+)*\s*$/.test(text) ? text.split(/[,\s]+/).filter(Boolean).map(Number) : [];
     const node = this.catalog.find(codes), found = [];
     if (codes.length && node.depth >= Math.min(codes.length, this.catalog.depths.length)) found.push([`prefix ${spelled(node.path)}`, counted(this.catalog.size(node), "item"), () => go(node.path)]);
