@@ -127,7 +127,7 @@ def _plots(known: Known, found: Found) -> str:
             code_usage(subject.counts),
         ),
         Plot(
-            "Items with one raw SID",
+            "Items per raw SID",
             "Bars beyond 1 are collisions, which a policy has to resolve.",
             collision_sizes(subject.groups.size_g),
         ),
@@ -202,7 +202,9 @@ def _worst(known: Known, found: Found) -> str:
         parts.append(worst_collisions(groups))
     if found.error_n is not None:
         parts.append("<h3>Items that their codes describe worst</h3>")
-        parts.append(note("Squared error over the mean squared deviation; 1 is a typical item's."))
+        parts.append(
+            note("Squared error over the mean squared deviation from the mean of all items.")
+        )
         error_n = found.error_n
         rows = [items.at(row, f"{error_n[row]:.2f}") for row in found.worst_rows]
         parts.append(worst_items(rows, "error"))
@@ -239,16 +241,14 @@ def _two(known: Known, found: Found) -> str:
         example["title"] = titles.get(str(example["item_id"]))
     pairs = zip(_facts(other).items(), _facts(known.subject).values(), strict=False)
     facts = [(name, before, after) for (name, before), after in pairs]
-    both = [*other.counts, *known.subject.counts]
-    names = [
-        f"{name}, level {level}"
+    beside = [
+        Plot(f"Codes by use: {name}", "Both on one scale.", code_usage(subject.counts))
         for name, subject in ((known.against_name, other), (known.name, known.subject))
-        for level in range(len(subject.counts))
     ]
-    says = "The codewords of both tables, the most used first."
-    return two_tables(summary, (known.against_name, known.name), facts) + plots(
-        [Plot("Codes by use, both tables", says, code_usage(both, names))]
-    )
+    top = max(max(trace.y) for plot in beside for trace in plot.figure.data)
+    for plot in beside:
+        plot.figure.update_yaxes(range=[0, 1.05 * top])
+    return two_tables(summary, (known.against_name, known.name), facts) + plots(beside)
 
 
 def _facts(subject: Subject) -> Mapping[str, str]:

@@ -22,20 +22,18 @@ _GREY = "#8a8f98"
 _MOST_POINTS = 1_024
 
 
-def code_usage(counts: Sequence[npt.NDArray[np.integer]], names: Sequence[str] = ()) -> Figure:
+def code_usage(counts: Sequence[npt.NDArray[np.integer]]) -> Figure:
     """Draw the codes of every level sorted by use, beside the line of uniform use.
 
     Parameters
     ----------
     counts : how often each codeword of a level is used, ``(k,)`` for each level
-    names : what the levels are called; ``level 0``, … if not given
     """
     figure = _figure("share of the codebook", "use, 1 = uniform")
     for place, count_k in enumerate(counts):
         sorted_k = np.sort(count_k)[::-1] * (len(count_k) / max(count_k.sum(), 1))
         rank_m = _thinned(len(count_k))
-        name = names[place] if names else f"level {place}"
-        _line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], name)
+        _line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], f"level {place}")
     figure.add_hline(y=1, line={"color": _GREY, "dash": "dot", "width": 1.5})
     figure.add_annotation(
         x=1, y=1, xref="paper", text="uniform", showarrow=False, yshift=9, xanchor="right"

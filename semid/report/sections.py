@@ -105,7 +105,7 @@ def all_metrics(metrics: Mapping[str, Any]) -> str:
     for name, group in metrics.items():
         if name not in _ELSEWHERE and isinstance(group, Mapping):
             parts.append(_group(spelled(name), group, baseline.get(name)))
-    return "\n".join(parts)
+    return f'<div class="groups">{"".join(parts)}</div>'
 
 
 def _by_level(levels: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -139,8 +139,9 @@ def _flat(figures: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]
     return found
 
 
-def _details(name: str, body: str) -> str:
-    return f'<details class="group" open><summary>{escape(name)}</summary>{body}</details>'
+def _details(name: str, body: str, *, is_open: bool = True) -> str:
+    state = " open" if is_open else ""
+    return f'<details class="group"{state}><summary>{escape(name)}</summary>{body}</details>'
 
 
 def two_tables(
@@ -167,7 +168,8 @@ def two_tables(
         html_bars(by_distance(summary), [n / common for n in summary["distances"]]),
     ]
     if summary["moves"]:
-        parts += ["<h3>Prefixes that most items left</h3>", html_table(moves(summary), prose=True)]
+        table = html_table(moves(summary), prose=True)
+        parts.append(_details("Prefixes that most items left", table, is_open=False))
     if differs := differing(summary):
         parts.append(html_list(differs))
     return "\n".join(parts)
