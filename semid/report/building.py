@@ -202,9 +202,7 @@ def _worst(known: Known, found: Found) -> str:
         parts.append(worst_collisions(groups))
     if found.error_n is not None:
         parts.append("<h3>Items that their codes describe worst</h3>")
-        parts.append(
-            note("Squared error over the mean squared deviation from the mean of all items.")
-        )
+        parts.append(note("Squared error over the items' mean squared deviation from their mean."))
         error_n = found.error_n
         rows = [items.at(row, f"{error_n[row]:.2f}") for row in found.worst_rows]
         parts.append(worst_items(rows, "error"))

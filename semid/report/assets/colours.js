@@ -34,18 +34,18 @@ class Colours {
   label(value) { return value < LABELS.length ? LABELS[value] : GREY; }
 
   // Fill an element with what the colours mean.
-  explain(element) {
+  explain(element, ofPrefixes) {
     element.replaceChildren();
     if (!this.column) return element.append("coloured by first code");
     if (this.column.kind === "number") {
       const ramp = document.createElement("i");
       ramp.className = "ramp";
       ramp.style.background = `linear-gradient(90deg, ${STOPS.map(css).join(",")})`;
-      return element.append(`${this.column.name} (mean) ${short(this.low)} `, ramp, ` ${short(this.high)}`);
+      return element.append(`${this.column.name}${ofPrefixes ? " (mean)" : ""} ${short(this.low)} `, ramp, ` ${short(this.high)}`);
     }
     this.column.labels.slice(0, LABELS.length).forEach((label, place) => element.append(chip(css(LABELS[place]), label)));
     if (this.column.labels.length > LABELS.length) element.append(chip(css(GREY), "others, or unknown"));
-    element.append("the greyer a prefix, the more mixed it is");
+    if (ofPrefixes) element.append("the greyer a prefix, the more mixed it is");
   }
 }
 

@@ -42,7 +42,7 @@ class Explorer {
     }
     if (!this.colours) {
       this.colours = new Colours(catalog, catalog.columns[this.part("colours").value]);
-      this.colours.explain(this.part("legend"));
+      this.colours.explain(this.part("legend"), true);
     }
     this.tree.show(shown, node.path, this.colours);
     this.crumbs(node);
@@ -50,7 +50,7 @@ class Explorer {
     if (this.map) {
       if (!this.mapColours) {
         this.mapColours = new Colours(catalog, catalog.columns[this.part("map-colours").value]);
-        this.mapColours.explain(this.part("map-legend"));
+        this.mapColours.explain(this.part("map-legend"), false);
       }
       this.map.show(this.mapColours, catalog.itemsOf(item === undefined ? node : shown), item);
     }
