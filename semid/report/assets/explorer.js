@@ -31,7 +31,7 @@ class Explorer {
   }
 
   show() {
-    const { catalog } = this, said = decodeURIComponent(location.hash.slice(1));
+    const { catalog } = this, said = decoded(location.hash.slice(1));
     const item = said.startsWith("i=") ? catalog.itemNamed(said.slice(2)) : undefined;
     const path = item !== undefined ? catalog.sidOf(item) : said.startsWith("p=") ? said.slice(2).split(",").filter(Boolean).map(Number) : [];
     const node = catalog.find(path);
@@ -231,6 +231,10 @@ class Search {
 
 function go(path) { location.hash = `p=${spelled(path)}`; }
 function goTo(catalog, item) { location.hash = `i=${encodeURIComponent(catalog.ids[item])}`; }
+// An address may have been typed by hand.
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return ""; }
+}
 function isWeb(url) { return /^https?:\/\//i.test(url); }
 function link(text, href) { return Object.assign(document.createElement("a"), { textContent: text, href }); }
 function heading(text, name = "h3") { return Object.assign(document.createElement(name), { textContent: text, dir: "auto" }); }
