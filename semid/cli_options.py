@@ -1,8 +1,8 @@
-"""Options that several commands share, each with its help, and what reads lists of values."""
+"""Options that several commands share, each with its help, and what reads their values."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,3 +57,10 @@ def read_sizes(text: str) -> list[int]:
         raise SemidError(
             f"--levels {text!r}: expected whole numbers separated by commas, such as 256,256,256"
         ) from error
+
+
+def read_given(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
+    """Read the settings of --config and --set."""
+    from semid.config import apply_overrides, read_toml
+
+    return apply_overrides(read_toml(config) if config else {}, overrides or [])

@@ -43,9 +43,12 @@ def html_list(sentences: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
-def html_page(title: str, parts: Sequence[str]) -> str:
-    """Put parts that are HTML already under a title, which is text."""
-    return _PAGE.format(title=escape(title), body="\n".join(parts))
+def html_page(title: str, parts: Sequence[str], *, head: str = "") -> str:
+    """Put parts that are HTML already under a title, which is text; `head` goes into the head.
+
+    The colours follow the reader's system, and ``color-scheme`` where a page sets it.
+    """
+    return _PAGE.format(title=escape(title), body="\n".join(parts), head=head)
 
 
 _PAGE = """<!doctype html>
@@ -54,11 +57,10 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-:root {{ --text: #222; --page: #fff; --line: #ddd; --bar: #4a6fa5 }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --text: #ddd; --page: #16181c; --line: #3a3f47; --bar: #7c9fd6 }}
-}}
-@media print {{ :root {{ --text: #000; --page: #fff; --line: #bbb; --bar: #4a6fa5 }} }}
+:root {{ color-scheme: light dark; --text: light-dark(#222, #ddd);
+  --page: light-dark(#fff, #16181c); --line: light-dark(#ddd, #3a3f47);
+  --bar: light-dark(#4a6fa5, #7c9fd6) }}
+@media print {{ :root {{ color-scheme: light !important }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
   max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }}
@@ -74,7 +76,7 @@ svg {{ max-width: 760px; width: 100%; background: #fff }}
 @media (max-width: 40rem) {{ th {{ white-space: normal }} td.bar {{ width: 5rem; min-width: 5rem }}
   th, td {{ padding: .3rem }} .prose th:last-child, .prose td:last-child {{ min-width: 14rem }} }}
 @media print {{ body {{ margin: 0 }} table {{ display: table }} th, td {{ white-space: normal }} }}
-</style></head><body>
+</style>{head}</head><body>
 <h1>{title}</h1>
 {body}
 </body></html>

@@ -97,6 +97,12 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("coded_items", "evaluation", "evaluation.codes", "evaluation.findings"),
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
+    # the report, from arrays to the page
+    ("report.figures", "report.tree", "report.packing", "report.projection", "report.measuring"),
+    ("report", "report.contents", "report.verdict", "report.page"),
+    ("report.subject", "report.sections"),
+    ("report.looking",),
+    ("report.building",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
     # paths in, paths out
@@ -111,7 +117,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
         *("jobs.verify", "jobs.drift", "jobs.plan"),
     ),
-    ("jobs.align",),
+    ("jobs.align", "jobs.report"),
     ("jobs.run",),
     # the command line
     ("metrics_table", "cli_options"),
@@ -157,6 +163,7 @@ LOADS = {
     "faiss": set(),
     "pandas": set(),
     "sklearn": set(),
+    "plotly": set(),
     "sentence_transformers": set(),
     "transformers": set(),
     "ray": set(),

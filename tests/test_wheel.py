@@ -29,7 +29,8 @@ def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert tops == {"semid", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
     assert "semid/py.typed" in names
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "semid").rglob("*.py")}
+    kinds = ("*.py", "*.js", "*.css")
+    modules = {str(p.relative_to(ROOT)) for kind in kinds for p in (ROOT / "semid").rglob(kind)}
     assert modules <= set(names)
 
 

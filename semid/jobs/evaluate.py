@@ -92,7 +92,7 @@ def evaluate(
     """
     asked = parse_gates(gates)
     require_memory(memory_gib)
-    subject = _open(ids, embeddings, Path(model), item_id)
+    subject = Evaluated.opened(ids, embeddings, Path(model), item_id)
     context = Context.opened(
         subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
     )
@@ -100,7 +100,7 @@ def evaluate(
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
-        summary = _measure(subject, context, stage, memory_gib, baseline=baseline, show=show)
+        summary = measured(subject, context, stage, memory_gib, baseline=baseline, show=show)
         write_json(stage / "metrics.json", summary)
         return stage / "metrics.json", summary
 
@@ -126,8 +126,8 @@ def judged(result: Result, asked: Sequence[Gate]) -> Result:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What is measured."""
+class Evaluated:
+    """What is measured: an opened table, its embeddings and its model."""
 
     ids: ParquetTable
     table: ParquetTable
@@ -135,7 +135,19 @@ class _Subject:
     header: dict[str, Any]
     item_id: str
 
+    @classmethod
+    def opened(cls, ids: str, embeddings: str, folder: Path, item_id: str) -> Evaluated:
+        """Open them; raises `SemidError` when they do not belong together."""
+        ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
+        require_codes(header, folder)
+        ids_table.require([CODES, SID])
+        require_widths(table, header["columns"], folder)
+        require_like_ids(ids_table, table, item_id, NEED)
+        require_types(ids_table.schema, display_path(ids_table.name))
+        return cls(ids_table, table, folder, header, item_id)
+
     def inputs(self) -> dict[str, ParquetTable | Path]:
+        """Return what its figures depend on."""
         return {
             "ids": self.ids,
             "embeddings": self.table,
@@ -144,18 +156,8 @@ class _Subject:
         }
 
 
-def _open(ids: str, embeddings: str, folder: Path, item_id: str) -> _Subject:
-    ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
-    require_codes(header, folder)
-    ids_table.require([CODES, SID])
-    require_widths(table, header["columns"], folder)
-    require_like_ids(ids_table, table, item_id, NEED)
-    require_types(ids_table.schema, display_path(ids_table.name))
-    return _Subject(ids_table, table, folder, header, item_id)
-
-
-def _measure(
-    subject: _Subject,
+def measured(
+    subject: Evaluated,
     context: Context,
     stage: Path,
     memory_gib: float,
@@ -163,6 +165,13 @@ def _measure(
     baseline: bool,
     show: bool,
 ) -> dict[str, Any]:
+    """Return what stands in ``metrics.json``; `stage` is a folder for what does not fit in memory.
+
+    Raises
+    ------
+    SemidError
+        As `evaluate`.
+    """
     from semid.coded_items import embedded, read_items
     from semid.evaluation.whole import Given, measure
     from semid.quantizer import load
@@ -216,7 +225,7 @@ def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
 
 
 def _refuse_other_embeddings(
-    subject: _Subject, items: CodedItems, beside: Embedded, model: Quantizer
+    subject: Evaluated, items: CodedItems, beside: Embedded, model: Quantizer
 ) -> None:
     ids, table = display_path(subject.ids.name), display_path(subject.table.name)
     some = beside.items[:AGAIN_ROWS]
@@ -230,7 +239,7 @@ def _refuse_other_embeddings(
         )
 
 
-def _baseline(subject: _Subject, *, show: bool) -> Quantizer:
+def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
     from semid.fit_config import FitConfig
     from semid.fitting import fit_data
     from semid.training_data import open_training_data

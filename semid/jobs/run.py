@@ -31,8 +31,10 @@ from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.job import Result, output_path, require_workers, table_path
+from semid.jobs.report import check_request, report
 from semid.jobs.train import check_requests, read_settings, train
 from semid.jobs.verify import verify
+from semid.report.projection import METHODS
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "diff": diff,
     "verify": verify,
     "drift": drift,
+    "report": report,
 }
 # What refuses settings that cannot be, by command; those of train and embed depend on each other.
 _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
@@ -54,12 +57,14 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
     "diff": (check_limits,),
     "verify": (check_resources,),
     "drift": (Limits, check_resources),
+    "report": (check_request,),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
-_CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS)}
+_CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS), "projection": METHODS}
 _INPUTS = (
     *("items", "embeddings", "interactions", "init_from", "model", "to", "ids", "old", "new"),
+    *("metrics", "against"),
 )
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

@@ -1,0 +1,172 @@
+"""What a report is of: rows sorted by SID, measured as batches of embeddings and items come.
+
+Knows arrays and batches, not paths. Shapes: n items sorted by SID, l levels, b of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.arrays import to_arrow
+from semid.id_table import IdTable
+from semid.ids import pack_keys
+from semid.metrics.codes import Utilization, utilization
+from semid.report.contents import MOST_LABELS, Column
+from semid.report.measuring import Groups
+from semid.report.tree import Prefixes, prefix_tree
+
+Rows = npt.NDArray[np.int64]
+
+
+class Subject:
+    """An ids table, its rows sorted by SID, with what follows from codes alone.
+
+    Parameters
+    ----------
+    table : of any order, at least one row
+    levels : codewords per level; those that occur if not given
+    """
+
+    def __init__(self, table: IdTable, levels: Sequence[int] | None = None) -> None:
+        keys_nm = pack_keys(table.sids, [int(most) + 1 for most in table.sids.max(axis=0)])
+        order_n = np.lexsort(keys_nm.T[::-1])
+        self.table = replace(
+            table,
+            item_ids=table.item_ids.take(to_arrow(order_n)),
+            codes=table.codes[order_n],
+            sids=table.sids[order_n],
+            distance=None,
+            margin=None,
+        )
+        self.levels = tuple(levels or (int(most) + 1 for most in table.codes.max(axis=0)))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def tree(self) -> list[Prefixes]:
+        """The prefixes of the SIDs, without a suffix."""
+        return prefix_tree(self.table.sids[:, : self.table.codes.shape[1]])
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The items by their raw codes."""
+        return Groups.of(self.table.codes)
+
+    @cached_property
+    def counts(self) -> list[npt.NDArray[np.int64]]:
+        """How often each codeword of a level is used by raw codes, ``(k,)`` for each level."""
+        columns = zip(self.table.codes.T, self.levels, strict=True)
+        return [np.bincount(code_n, minlength=size) for code_n, size in columns]
+
+    @property
+    def used(self) -> list[Utilization]:
+        """How each level is used."""
+        return [utilization(count_k) for count_k in self.counts]
+
+    @property
+    def uniqueness(self) -> float:
+        """Distinct raw SIDs over items."""
+        return len(self.groups.size_g) / len(self)
+
+    @property
+    def in_collisions(self) -> float:
+        """The share of items whose raw SID another one has, too."""
+        size_g = self.groups.size_g
+        return float(size_g[size_g > 1].sum()) / len(self)
+
+    def spelled(self, row: int) -> str:
+        """Spell the SID of a row: ``41,7,203``."""
+        return ",".join(map(str, self.table.sids[row].tolist()))
+
+    def rows_of(self, ids: pa.Array) -> tuple[Rows, Rows]:
+        """Return the places in a batch whose items the table has, and the rows of these."""
+        row_b = self.table.rows_of(ids)
+        place_b = np.flatnonzero(row_b >= 0)
+        return place_b, row_b[place_b]
+
+
+def column_of(
+    subject: Subject, name: str, kind: pa.DataType, batches: Iterable[pa.RecordBatch]
+) -> Column:
+    """Gather a column of items, to colour by: numbers as they are, all else as labels.
+
+    Parameters
+    ----------
+    subject : the items
+    name, kind : the column's, for lists the first element counts
+    batches : item ids and the column
+    """
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        value_n = np.full(len(subject), np.nan)
+        for batch in batches:
+            place_b, row_b = subject.rows_of(batch.column(0))
+            found = batch.column(1).cast(pa.float64(), safe=False).fill_null(float("nan"))
+            value_n[row_b] = found.to_numpy(zero_copy_only=False)[place_b]
+        return Column(name, np.where(np.isfinite(value_n), value_n, np.nan))
+    label_n, labels = np.full(len(subject), -1), dict[str, int]()
+    for batch in batches:
+        place_b, row_b = subject.rows_of(batch.column(0))
+        coded = _texts(batch.column(1)).dictionary_encode()
+        known = [labels.setdefault(text, len(labels)) for text in coded.dictionary.to_pylist()]
+        index_b = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+        label_n[row_b] = np.array([*known, -1])[index_b][place_b]
+    return _most_common(name, label_n, list(labels))
+
+
+def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
+    """Order labels by how many items have them; those of few items count as unknown."""
+    count_k = np.bincount(label_n[label_n >= 0], minlength=len(labels))
+    order_k = np.lexsort((np.array(labels, dtype=object), -count_k)) if labels else count_k
+    kept_k = order_k[:MOST_LABELS]
+    rank_k = np.full(len(labels) + 1, -1)
+    rank_k[kept_k] = np.arange(len(kept_k))
+    return Column(name, rank_k[label_n], tuple(labels[place] for place in kept_k.tolist()))
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        empty = pc.equal(pc.list_value_length(column), 0)
+        column = pc.list_element(pc.if_else(empty, pa.scalar(None, kind), column), 0)
+    texts = column.cast(pa.string())
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
+
+def texts_of(
+    subject: Subject, row_m: Rows, batches: Iterable[pa.RecordBatch], most: int
+) -> list[list[str]]:
+    """Gather text of some rows, ``(m,)`` for every column after the item ids; "" where unknown.
+
+    Parameters
+    ----------
+    subject : the items
+    row_m : which of them, ascending
+    batches : item ids and columns
+    most : characters, beyond which text ends in …
+    """
+    place_n = np.full(len(subject), -1)
+    place_n[row_m] = np.arange(len(row_m))
+    found: list[list[str]] | None = None
+    for batch in batches:
+        found = found or [[""] * len(row_m) for _ in batch.columns[1:]]
+        place_b, row_b = subject.rows_of(batch.column(0))
+        held_b = place_n[row_b] >= 0
+        wanted, spot_b = to_arrow(place_b[held_b]), place_n[row_b[held_b]].tolist()
+        for lines, column in zip(found, batch.columns[1:], strict=True):
+            for spot, value in zip(spot_b, column.take(wanted).to_pylist(), strict=True):
+                lines[spot] = _short(value, most)
+    return found or []
+
+
+def _short(value: Any, most: int) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

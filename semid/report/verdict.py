@@ -1,0 +1,127 @@
+"""The verdict that a report opens with: findings and gates of `semid evaluate`, or its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from semid.evaluation.findings import Finding
+
+# Below these, a figure is worth a sentence where nobody else judged it.
+LEAST_PERPLEXITY_RATIO = 0.5
+LEAST_UNIQUENESS = 0.9
+_BAD_RATIO, _BAD_UNIQUENESS = 0.25, 0.7
+
+# Findings that are seen without asking for more.
+_AT_ONCE = 4
+
+_GRADES = {"bad": "bad", "warning": "warn"}
+
+
+def findings_of(metrics: Mapping[str, Any]) -> list[Finding]:
+    """Read the findings of ``metrics.json``, the worst first."""
+    fields = Finding._fields
+    return [Finding(*(str(one.get(f, "")) for f in fields)) for one in metrics.get("findings", ())]
+
+
+def own_findings(
+    levels: Sequence[Mapping[str, Any]],
+    uniqueness: float,
+    largest_group: int,
+) -> list[Finding]:
+    """Judge codes alone, of a table without its model, the worst first; empty when all is well.
+
+    Parameters
+    ----------
+    levels : ``used``, ``size`` and ``perplexity`` of each
+    uniqueness : distinct raw SIDs over items
+    largest_group : the most items of one raw SID
+    """
+    found: list[tuple[float, Finding]] = []
+    for level, used in enumerate(levels):
+        ratio = used["perplexity"] / used["size"]
+        if ratio < LEAST_PERPLEXITY_RATIO:
+            says = (
+                f"level {level} uses {used['perplexity']:.0f} of {used['size']:,} codes effectively"
+                f" ({used['size'] - used['used']:,} are never used)"
+            )
+            advice = "take fewer codewords there, or semid compare other quantizers"
+            severity = "bad" if ratio < _BAD_RATIO else "warning"
+            finding = Finding(severity, f"level {level}", says, advice)
+            found.append((ratio / LEAST_PERPLEXITY_RATIO, finding))
+    if uniqueness < LEAST_UNIQUENESS:
+        says = (
+            f"raw codes tell {uniqueness:.1%} of the items apart; up to {largest_group:,} share one"
+        )
+        advice = "look at the worst collisions below; another level or more codewords separate more"
+        severity = "bad" if uniqueness < _BAD_UNIQUENESS else "warning"
+        found.append((uniqueness, Finding(severity, "uniqueness", says, advice)))
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
+
+
+def verdict_html(findings: Sequence[Finding], unknown: str) -> str:
+    """Lay out findings, the first the largest; `unknown` says what is not known, as HTML."""
+    if not findings:
+        first = '<div class="verdict good first"><p>Nothing that was looked at is amiss.</p></div>'
+        return first + unknown
+    cards = [_card(finding, place == 0) for place, finding in enumerate(findings)]
+    page = "\n".join(cards[:_AT_ONCE])
+    if others := cards[_AT_ONCE:]:
+        said = f"{len(others)} more {'finding' if len(others) == 1 else 'findings'}"
+        page += f"<details><summary>{said}</summary>{''.join(others)}</details>"
+    return page + unknown
+
+
+def _card(finding: Finding, first: bool) -> str:
+    grade = _GRADES.get(finding.severity, "")
+    about = " · ".join(filter(None, (finding.severity, finding.about)))
+    advice = f"<p>→ {_sentence(finding.advice)}</p>" if finding.advice else ""
+    return (
+        f'<div class="verdict {grade}{" first" if first else ""}"><p class="about">{escape(about)}'
+        f"</p><p><b>{_sentence(finding.says)}</b></p>{advice}</div>"
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return escape(text if text.endswith((".", "!", "?")) else f"{text}.")
+
+
+def gates_html(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out gates with what they found; empty without any."""
+    if not gates:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(str(gate.get('gate')))}</td><td>{escape(spoken(gate.get('value')))}</td>"
+        f'<td class="{"passed" if gate.get("passed") else "failed"}">'
+        f"{'passed' if gate.get('passed') else 'failed'}</td></tr>"
+        for gate in gates
+    )
+    return (
+        "<table><thead><tr><th>gate</th><th>found</th><th></th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def spoken(value: Any) -> str:
+    """Say a plain value of a summary."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(map(spoken, value[:12]))
+        return shown if len(value) <= 12 else f"{shown}, … ({len(value):,} in all)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{spelled(name)} {spoken(one)}" for name, one in value.items())
+    return str(value)
+
+
+def spelled(name: Any) -> str:
+    """Spell the name of a figure."""
+    return str(name).replace("_", " ")

@@ -1,0 +1,432 @@
+"""The report: its parts by hand, and the page through the command."""
+
+import base64
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_here
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semid.errors import SemidError
+from semid.evaluation.findings import Finding
+from semid.id_table import IdTable
+from semid.ids import prefixes
+from semid.jobs.report import report
+from semid.report import (
+    code_usage,
+    collision_sizes,
+    error_by_level,
+    item_map,
+    prefix_treemap,
+    training_losses,
+    training_perplexity,
+)
+from semid.report.contents import NOBODY, Column, Held, contents, held_rows
+from semid.report.measuring import Groups, Measuring
+from semid.report.packing import pack, rounded, smallest
+from semid.report.projection import SAMPLE, place
+from semid.report.sections import all_metrics
+from semid.report.subject import Subject, column_of, texts_of
+from semid.report.tree import means, most_frequent, prefix_tree
+from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
+
+CODES = np.array([[0, 0], [0, 1], [0, 1], [2, 0]], np.int32)
+
+
+def unpacked(text):
+    """What the page's script sees of packed content: facts, arrays, texts."""
+    whole = gzip.decompress(base64.b64decode(text))
+    start = 4 + int.from_bytes(whole[:4], "little")
+    header = json.loads(whole[4:start])
+    arrays = {
+        name: np.frombuffer(whole, f"<{kind}", count, start + at)
+        for name, (kind, at, count) in header["arrays"].items()
+    }
+    texts = {
+        name: whole[start + at : start + at + size].decode().split("\n") if lines else []
+        for name, (at, size, lines) in header["texts"].items()
+    }
+    return header["facts"], arrays, texts
+
+
+# the tree
+
+
+def test_a_tree_by_hand():
+    first, second = prefix_tree(CODES)
+    assert first.code_p.tolist() == [0, 2]
+    assert first.start_p.tolist() == [0, 3]
+    assert first.size_p.tolist() == [3, 1]
+    assert first.children_p.tolist() == [2, 1]
+    assert second.code_p.tolist() == [0, 1, 0]
+    assert second.size_p.tolist() == [1, 2, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
+def test_a_tree_has_the_prefixes_that_there_are(rows):
+    codes_nl = np.array(sorted(rows), np.int32)
+    tree = prefix_tree(codes_nl)
+    for depth, found in enumerate(tree, start=1):
+        prefix_pd, size_p = prefixes(codes_nl, depth)
+        assert found.code_p.tolist() == prefix_pd[:, -1].tolist()
+        assert found.size_p.tolist() == size_p.tolist()
+        if depth < 3:
+            assert found.children_p.sum() == len(tree[depth])
+
+
+def test_means_and_labels_of_prefixes_by_hand():
+    first, second = prefix_tree(CODES)
+    assert means(np.array([1.0, np.nan, 3.0, np.nan]), first).tolist()[:1] == [2.0]
+    assert np.isnan(means(np.array([1.0, np.nan, 3.0, np.nan]), first)[1])
+    label_p, share_p = most_frequent(np.array([1, 0, 1, -1]), first)
+    assert (label_p.tolist(), share_p.tolist()) == ([1, -1], [2 / 3, 0.0])
+    label_p, share_p = most_frequent(np.array([-1, 3, 2, 0]), second)  # as frequent: the lowest
+    assert (label_p.tolist(), share_p.tolist()) == ([-1, 2, 0], [0.0, 0.5, 1.0])
+
+
+# measuring
+
+
+def test_errors_and_likeness_by_hand():
+    # One dim of two says the first code, the other the second.
+    x_nd = np.array([[1, 0], [1, 1], [1, -1], [5, 0]], np.float32)
+    groups = Groups.of(CODES)
+
+    def decode(codes_nl):
+        ends = np.zeros((len(codes_nl), 2), np.float32)
+        ends[:, 0] = codes_nl[:, 0]
+        ends[:, 1] = codes_nl[:, 1] if codes_nl.shape[1] > 1 else 0
+        return ends
+
+    measuring = Measuring(CODES, groups, width=2, decode=decode)
+    held_n = np.array([False, False, False, True])
+    for rows in ([3, 1], [0, 2]):
+        measuring.add(np.array(rows), x_nd[rows], held_n[rows])
+    # After one level 1, 2, 2 and 9 are left; after two 1, 1, 1 + 4 and 9. The training items'
+    # mean is (1, 0), from which they are 0, 1 and 1, and the held-out one 16 away.
+    assert measuring.errors_by_level(held_n) == {
+        "training items": [5 / 2, 7 / 2],
+        "held-out items": [9 / 16, 9 / 16],
+    }
+    # The mean of all is (2, 0); the mean deviation (1 + 2 + 2 + 9) / 4.
+    assert measuring.relative_errors()[:, 1].tolist() == pytest.approx(
+        [2 / 7, 2 / 7, 10 / 7, 18 / 7]
+    )
+    group_g, cosine_g = measuring.alike()
+    assert [CODES[groups.members(g)[0]].tolist() for g in group_g] == [[0, 1]]
+    assert cosine_g.tolist() == pytest.approx([0.0], abs=1e-6)
+
+
+def test_items_without_embedding_have_no_error():
+    measuring = Measuring(CODES, Groups.of(CODES), width=1, decode=lambda c: np.zeros((len(c), 1)))
+    measuring.add(np.array([0, 1]), np.array([[1], [-1]], np.float32), np.zeros(2, bool))
+    assert measuring.embedded_n.tolist() == [True, True, False, False]
+    assert np.isnan(measuring.relative_errors()[2:]).all()
+    assert measuring.alike()[0].tolist() == []
+
+
+# what the page holds
+
+
+def test_packing_gives_back_what_it_was_given():
+    arrays = {"a": np.arange(3, dtype=np.uint8), "b": np.array([1.5, np.nan], np.float32)}
+    text = pack(arrays, {"t": ["a\nb", "</script>", "שלום 😀"], "none": []}, {"n": 2})
+    facts, found, texts = unpacked(text)
+    assert facts == {"n": 2}
+    assert found["a"].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(found["b"], arrays["b"])
+    assert texts == {"t": ["a b", "</script>", "שלום 😀"], "none": []}
+    assert "<" not in text
+
+
+def test_numbers_get_smaller():
+    assert smallest(np.array([0, 255])).dtype == np.uint8
+    assert smallest(np.array([0, 256])).dtype == np.uint16
+    assert smallest(np.array([0, 1 << 16])).dtype == np.uint32
+    values = np.array([1 / 3, -2e10, 0.0, np.nan])
+    np.testing.assert_allclose(rounded(values), values, rtol=3e-4)
+
+
+def test_what_is_kept_points_at_what_is_kept():
+    near_mk = np.array([[1, 2], [2, NOBODY], [0, 1]], np.uint32)
+    held = Held(np.array([4, 6, 9]), {"ids": ["a", "b", "c"]}, near_mk, np.zeros((3, 2), np.uint8))
+    kept = held.kept(np.array([True, False, True]))
+    assert kept.row_m.tolist() == [4, 9]
+    assert kept.texts == {"ids": ["a", "c"]}
+    assert kept.near_mk.tolist() == [[NOBODY, 1], [0, NOBODY]]
+
+
+def test_rows_are_spread_with_those_that_are_wanted():
+    assert held_rows(5, 10, np.array([2])).tolist() == [0, 1, 2, 3, 4]
+    assert held_rows(101, 5, np.array([7])).tolist() == [0, 7, 25, 50, 75, 100]
+
+
+def test_a_catalog_too_large_is_thinned_and_says_so():
+    n = 20_000
+    random = np.random.default_rng(0)
+    sids_ns = np.sort(random.integers(0, 256, n)).astype(np.int32)[:, None]
+    held = Held(np.arange(n), {"ids": [str(row) for row in random.permutation(n)]})
+    wanted = np.array([3, 17_171])
+    tree, columns = prefix_tree(sids_ns), [Column("price", random.random(n))]
+    whole, notes = contents(sids_ns, tree, columns, held, wanted)
+    assert notes == []
+    text, notes = contents(sids_ns, tree, columns, held, wanted, most_bytes=len(whole) // 3)
+    facts, arrays, texts = unpacked(text)
+    assert len(text) <= len(whole) // 3
+    assert "Of 20,000 items the page holds" in notes[0]
+    assert set(wanted) <= set(arrays["row"].tolist())
+    assert len(texts["ids"]) == len(arrays["row"]) == len(arrays["item_0"]) > 1_000
+    assert arrays["size_1"].sum() == facts["items"] == n  # of all items, held or not
+
+
+# columns of items
+
+
+@pytest.fixture
+def subject():
+    ids = ["c", "a", "d", "b"]
+    sids_ns = np.concatenate([CODES[[2, 0, 3, 1]], [[1], [0], [0], [0]]], axis=1)
+    return Subject(IdTable.from_arrays(ids, CODES[[2, 0, 3, 1]], sids_ns), (3, 2))
+
+
+def test_a_subject_is_sorted_by_sid(subject):
+    assert subject.table.item_ids.to_pylist() == ["a", "b", "c", "d"]
+    assert (subject.uniqueness, subject.in_collisions) == (0.75, 0.5)
+    assert [count_k.tolist() for count_k in subject.counts] == [[3, 0, 1], [2, 2]]
+    assert subject.spelled(2) == "0,1,1"
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "found"),
+    [
+        ([["x", "y"], [], None, ["x"]], ("x",), [0, -1, -1, 0]),
+        (["q", "p", "q", ""], ("q", "p"), [0, 1, 0, -1]),
+        ([True, False, None, True], ("true", "false"), [0, 1, -1, 0]),
+    ],
+)
+def test_labels_are_numbered_by_how_many_have_them(subject, values, labels, found):
+    table = pa.table({"id": ["a", "b", "c", "d"], "of": values})
+    column = column_of(subject, "of", table.schema.field("of").type, table.to_batches())
+    assert (column.labels, column.value_n.tolist()) == (labels, found)
+
+
+def test_numbers_and_texts_come_in_any_order_with_strangers(subject):
+    table = pa.table(
+        {"id": ["d", "?", "a"], "price": pa.array([1, 2, None]), "title": ["x" * 9, "y", None]}
+    )
+    batches = table.to_batches()
+    price = column_of(subject, "price", pa.int64(), batches)
+    np.testing.assert_array_equal(price.value_n, [np.nan, np.nan, np.nan, 1.0])
+    titles = [batch.select(["id", "title"]) for batch in batches]
+    assert texts_of(subject, np.array([0, 3]), titles, 5) == [["", "xxxx…"]]
+
+
+# the map
+
+
+def test_places_are_in_the_unit_square_and_repeat():
+    x_nd = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    for method in ("pca", "tsne"):
+        place_n2, said = place(x_nd, method)
+        assert place_n2.shape == (60, 2)
+        assert place_n2.min() >= 0
+        assert place_n2.max() <= 1
+    np.testing.assert_array_equal(place(x_nd)[0], place_n2)
+    assert said == "t-SNE of the first 50 principal components."
+    line_nd = np.outer(np.arange(4, dtype=np.float32), [1, 1])
+    assert place(line_nd)[1] == "The first two principal components, 100% of the variance."
+    assert SAMPLE > 60
+    with pytest.raises(SemidError, match="one of tsne, pca"):
+        place(x_nd, "umap")
+
+
+# the verdict
+
+
+def test_own_findings_come_worst_first():
+    levels = [
+        {"used": 8, "size": 8, "perplexity": 7.5},
+        {"used": 3, "size": 8, "perplexity": 1.5},
+        {"used": 8, "size": 8, "perplexity": 3.9},
+    ]
+    found = own_findings(levels, 0.85, 4)
+    assert [(one.severity, one.about) for one in found] == [
+        ("bad", "level 1"),
+        ("warning", "uniqueness"),
+        ("warning", "level 2"),
+    ]
+    assert own_findings(levels[:1], 1.0, 1) == []
+
+
+def test_findings_and_gates_are_escaped():
+    metrics = {"findings": [{"severity": "bad", "about": "<b>", "says": "a & b", "advice": None}]}
+    page = verdict_html(findings_of(metrics), "")
+    assert "&lt;b&gt;" in page
+    assert "<b>A &amp; b.</b>" in page
+    assert "<b>b" not in page
+    gates = gates_html([{"gate": "uniqueness >= 0.9", "value": 0.25, "passed": False}])
+    assert "uniqueness &gt;= 0.9" in gates
+    assert ">0.25<" in gates
+    assert "failed" in gates
+    assert gates_html([]) == ""
+    assert "Nothing that was looked at is amiss" in verdict_html([], "")
+    assert Finding("bad", "x", "y", "") in findings_of(
+        {"findings": [{"severity": "bad", "about": "x", "says": "y"}]}
+    )
+
+
+def test_all_metrics_are_laid_out_whatever_they_are():
+    page = all_metrics(
+        {
+            "items": 1200,
+            "perplexity_ratio": [0.5, 0.25],
+            "levels": [{"size": 8, "used": 7}],
+            "structure": {"recall": {"k 10": 0.5}, "<odd>": None},
+            "baseline": {"items": 1100, "structure": {"recall": {"k 10": 0.4}}},
+        }
+    )
+    for said in ("1,200", "1,100", "0.5, 0.25", "recall: k 10", "<td>0.4</td>", "&lt;odd&gt;"):
+        assert said in page
+
+
+# plots
+
+
+def test_plots_by_hand():
+    usage = code_usage([np.array([1, 0, 3, 0])])
+    assert usage.data[0].y.tolist() == [3.0, 1.0, 0.0, 0.0]
+    assert usage.data[0].x.tolist() == [0.125, 0.375, 0.625, 0.875]
+    sizes = collision_sizes(np.array([1, 1, 3]))
+    assert (list(sizes.data[0].x), sizes.data[0].y.tolist()) == (["1", "3"], [2, 1])
+    errors = error_by_level({"training items": [0.5, 0.25]})
+    assert (errors.data[0].x, errors.data[0].y) == ((1, 2), (0.5, 0.25))
+    dots = item_map(np.zeros((2, 2)), np.array([0, 1]), ["a", "b"])
+    assert list(dots.data[0].text) == ["0: a", "1: b"]
+    tree = prefix_treemap(CODES)
+    assert dict(zip(tree.data[0].ids, tree.data[0]["values"], strict=True)) == {
+        **{"all": 4, "0": 3, "2": 1},
+        **{"0,0": 1, "0,1": 2, "2,0": 1},
+    }
+
+
+def test_training_is_drawn_where_it_is_known():
+    history = [
+        {"epoch": 1, "perplexity_0": 2.0, "codebook_loss": None, "held_out_error": 0.5},
+        {"epoch": 2, "perplexity_0": 3.0, "codebook_loss": 1.0, "held_out_error": 0.25},
+    ]
+    (perplexity,) = training_perplexity(history).data
+    assert (perplexity.name, perplexity.y) == ("level 0", (2.0, 3.0))
+    losses = {trace.name: (trace.x, trace.y) for trace in training_losses(history).data}
+    assert losses == {"codebook": ((2,), (1.0,)), "held out error": ((1, 2), (0.5, 0.25))}
+
+
+# the command
+
+
+def arguments(world, *more):
+    given = ("--model", world / "model", "--embeddings", world / "embeddings.parquet")
+    return ("report", world / "ids.parquet", *given, "--projection", "pca", *more)
+
+
+def test_the_page_of_all_that_there_is(tmp_path, world):
+    page, shuffled = tmp_path / "report.html", tmp_path / "shuffled.parquet"
+    rows = pq.read_table(world / "embeddings.parquet")
+    pq.write_table(rows.take(np.random.default_rng(0).permutation(len(rows))), shuffled)
+    metrics = json.loads((world / "metrics.json").read_text())
+    metrics["findings"] = [{"severity": "bad", "about": "level 0", "says": "it is", "advice": "x"}]
+    metrics["gates"] = [{"gate": "uniqueness >= 2", "value": 0.5, "passed": False}]
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    more = ("--items", world / "items.parquet", "--color-by", "brand,price")
+    more += ("--metrics", tmp_path / "metrics.json", "--against", world / "ids.parquet")
+    done = run_here(*arguments(world, *more, "--output", page, "--json"))
+    assert done.json["summary"]["items"] == done.json["summary"]["items_held"] == 400
+    assert done.json["summary"]["verdict"] == "it is"
+    text = page.read_text()
+    assert len(text) < 15e6
+    for said in ("uniqueness &gt;= 2", "It is.", "0.00% of the 400 items in both", "Worst cases"):
+        assert said in text
+    for loads in ('src="http', "<link", "@import", "url(http"):
+        assert loads not in text.replace("<\\/script", "")[:4_000] + text[-4_000:]
+    error = f"{metrics['train_error']:.3f}"
+    assert f"<b>{error}</b><span>error of training items" in text
+    again = run_here(*arguments(world, *more, "--output", page, "--json"))
+    assert again.json["up_to_date"]
+    other = report(
+        *map(str, [world / "ids.parquet"]),
+        **{"model": str(world / "model"), "embeddings": str(shuffled), "projection": "pca"},
+        output=str(tmp_path / "other.html"),
+    )
+    assert other.summary["items"] == 400
+    assert f"<b>{error}</b><span>error of training items" in other.output.read_text()
+
+
+def test_what_is_not_given_is_named(tmp_path, world):
+    done = run_here("report", world / "ids.parquet", "--output", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    for said in ("--items", "--embeddings", "--model", "--metrics", "--against"):
+        assert f"{said}." in text
+    assert 'id="map"' not in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--output", "report.pdf"), "must end in .html"),
+        (("--output", "r.html", "--projection", "umap"), "one of tsne, pca"),
+        (("--output", "r.html", "--image-column", "image"), "name it by --items"),
+        (
+            ("--output", "r.html", "--items", "{world}/items.parquet", "--url-column=x"),
+            "no column",
+        ),
+        (("--output", "r.html", "--metrics", "{world}/ids.parquet"), "cannot be read as JSON"),
+        (("--output", "r.html", "--metrics", "none.json"), "is not a file"),
+    ],
+)
+def test_mistakes(tmp_path, world, monkeypatch, more, said):
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*arguments(world, *(str(one).format(world=world) for one in more)))
+    assert said in done.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_a_step_of_a_pipeline(tmp_path, world):
+    pipeline = tmp_path / "report.toml"
+    inputs = f"""
+        [steps.report]
+        ids = "{world}/ids.parquet"
+        items = "{world}/items.parquet"
+        color_by = ["brand"]
+        output = "{tmp_path}/report.html"
+    """
+    pipeline.write_text(inputs)
+    done = run_here("run", pipeline)
+    assert done.code == 0, done.err
+    assert "report.html" in done.out
+    assert "up to date" in run_here("run", pipeline).out
+    pipeline.write_text(inputs + 'projection = "umap"')
+    assert "projection = 'umap' is none of tsne, pca" in run_here("run", pipeline).error
+
+
+def test_an_embedding_that_comes_twice_is_refused(tmp_path, world):
+    rows = pq.read_table(world / "embeddings.parquet")
+    pq.write_table(pa.concat_tables([rows, rows.slice(0, 1)]), tmp_path / "e.parquet")
+    given = ("--embeddings", tmp_path / "e.parquet", "--output", tmp_path / "report.html")
+    done = run_here("report", world / "ids.parquet", *given)
+    assert repr(rows["item_id"][0].as_py()) in done.error
+
+
+def test_another_model_is_refused(tmp_path, world):
+    table = pq.read_table(world / "ids.parquet")
+    note = json.loads(table.schema.metadata[b"semid"]) | {"model_fingerprint": "another"}
+    other = table.replace_schema_metadata({b"semid": json.dumps(note)})
+    pq.write_table(other, tmp_path / "ids.parquet")
+    given = ("--model", world / "model", "--output", tmp_path / "report.html")
+    done = run_here("report", tmp_path / "ids.parquet", *given)
+    assert "was assigned by the model another but" in done.error

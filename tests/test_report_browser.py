@@ -1,0 +1,187 @@
+"""The report in a browser: no errors, no requests, and what a reader does with it."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from browser import BINARY, Browser
+from conftest import run_here
+
+pytestmark = pytest.mark.skipif(
+    BINARY is None, reason="no Chromium or Chrome is installed (chromium, google-chrome)"
+)
+
+ODD = [
+    "</script><script>document.title = 'broken'</script>",
+    "\"quoted\" & 'single' <b>bold</b>",
+    "😀 שלום עולם",
+    "two\nlines",
+]
+AT = "document.querySelector"
+
+
+@pytest.fixture(scope="module")
+def page(world, tmp_path_factory):
+    """A report of the small catalog, with odd titles, images and colours."""
+    folder = tmp_path_factory.mktemp("report")
+    items = pq.read_table(world / "items.parquet")
+    titles = items["title"].to_pylist()
+    titles[: len(ODD)] = ODD
+    items = items.set_column(1, "title", pa.array(titles))
+    images = [f"https://images.invalid/{n}.png" for n in range(len(items))]
+    pq.write_table(items.append_column("image", pa.array(images)), folder / "items.parquet")
+    done = run_here(
+        *("report", world / "ids.parquet", "--model", world / "model", "--projection", "pca"),
+        *("--embeddings", world / "embeddings.parquet", "--items", folder / "items.parquet"),
+        *("--image-column", "image", "--color-by", "brand,price"),
+        *("--output", folder / "report.html"),
+    )
+    assert done.code == 0, done.err
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def tab(page, tmp_path_factory):
+    """A browser with the page open, for all tests of this file."""
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser.open(page)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def opened(tab, page):
+    """The page with nothing chosen; at the end it has made no request and had no error."""
+    tab.show()
+    tab.eval("(location.hash = 'p=', document.querySelector('[data-part=search]').value = '', 1)")
+    tab.wait(f"{AT}('[data-part=panel] h3').textContent === 'All items'")
+    yield tab
+    assert tab.requests == [page.resolve().as_uri()]
+    assert tab.errors == []
+
+
+def texts(tab, selector):
+    """The text of every element that a selector finds."""
+    found = tab.eval(
+        f"JSON.stringify([...document.querySelectorAll('{selector}')].map((e) => e.textContent))"
+    )
+    return json.loads(found)
+
+
+def by_prefix(world, prefix):
+    """How many items have the prefix."""
+    sids_ns = np.array(pq.read_table(world / "ids.parquet")["sid"].to_pylist())
+    return int((sids_ns[:, : len(prefix)] == prefix).all(axis=1).sum())
+
+
+def test_it_opens_with_all_its_plots(opened):
+    assert opened.eval("document.title").startswith("Semantic IDs: ")
+    assert len(texts(opened, ".plot .main-svg .plot-container, .plot .main-svg")) >= 5
+    assert opened.eval(f"{AT}('[data-part=map] canvas').width") > 300
+    headings = texts(opened, "section > h2")
+    assert headings[:3] == ["Verdict", "Codes and errors", "ID tree"]
+
+
+def test_a_click_on_a_prefix_lists_its_items(opened, world):
+    opened.click(".tree button")
+    prefix = [int(opened.wait("location.hash.slice(3)"))]
+    count = by_prefix(world, prefix)
+    opened.wait(f"{AT}('[data-part=panel] h3').textContent === 'Prefix {prefix[0]}'")
+    assert texts(opened, "[data-part=panel] .facts")[0].startswith(f"{count} items")
+    assert len(texts(opened, "[data-part=panel] li[data-item]")) == min(count, 40)
+    assert texts(opened, "[data-part=crumbs] a") == ["all items", str(prefix[0])]
+    opened.click("[data-part=crumbs] a")
+    opened.wait(f"{AT}('[data-part=panel] h3').textContent === 'All items'")
+
+
+def test_search_finds_an_item_by_title_and_shows_its_leaf(opened, page, world):
+    items = pq.read_table(page.parent / "items.parquet").slice(10, 1).to_pylist()[0]
+    opened.eval(f"{AT}('[data-part=search]').focus() || 1")
+    opened.type(items["title"].upper())
+    assert items["item_id"] in texts(opened, "[role=option]")[0]
+    opened.press("Enter")
+    opened.wait(f"location.hash === '#i={items['item_id']}'")
+    assert items["title"] in texts(opened, ".card h3")
+    sides = texts(opened, ".sides h4")
+    assert sides[0] == "Nearest by embedding"
+    assert re.fullmatch(r"With the prefix [\d,]+", sides[1])
+    assert len(texts(opened, ".sides > div:first-child li[data-item]")) == 6
+    rows = pq.read_table(world / "ids.parquet").to_pylist()
+    (sid,) = (row["sid"] for row in rows if row["item_id"] == items["item_id"])
+    assert ",".join(map(str, sid)) in texts(opened, ".card dd")
+    opened.eval("history.back() || 1")
+    opened.wait(f"{AT}('[data-part=panel] h3').textContent === 'All items'")
+
+
+def test_search_takes_a_prefix_and_says_when_nothing_is_found(opened, world):
+    opened.eval(f"{AT}('[data-part=search]').focus() || 1")
+    sid = pq.read_table(world / "ids.parquet")["sid"][0].as_py()
+    opened.type(",".join(map(str, sid[:2])))
+    assert texts(opened, "[role=option]")[0].startswith(f"prefix {sid[0]},{sid[1]}")
+    opened.type(" no such thing")
+    assert texts(opened, "[data-part=found] .note")[0].startswith("nothing found")
+    opened.press("Escape")
+    assert opened.eval(f"{AT}('[data-part=found]').hidden")
+
+
+def test_the_tree_is_used_by_keyboard(opened):
+    opened.eval(f"{AT}('.tree button[tabindex=\"0\"]').focus() || 1")
+    first = opened.eval("document.activeElement.getAttribute('aria-label')")
+    opened.press("ArrowRight")
+    second = opened.eval("document.activeElement.getAttribute('aria-label')")
+    assert first != second
+    assert re.fullmatch(r"prefix \d+, \d+ items?", second)
+    opened.press("Enter")
+    opened.wait("location.hash.startsWith('#p=')")
+    opened.wait("document.activeElement.matches('.tree button')")
+    opened.press("Backspace")
+    opened.wait("location.hash === '#p='")
+
+
+def test_titles_are_text(opened):
+    opened.eval(f"{AT}('[data-part=search]').focus() || 1")
+    for typed, title in (
+        ("script", ODD[0]),
+        ("bold", ODD[1]),
+        ("עולם", ODD[2]),
+        ("lines", "two lines"),
+    ):
+        opened.eval(f"{AT}('[data-part=search]').value = ''")
+        opened.type(typed)
+        assert any(title in found for found in texts(opened, "[role=option]"))
+        opened.press("Enter")
+        opened.wait(f"{AT}('.card h3') && {AT}('.card h3').textContent === {json.dumps(title)}")
+    assert opened.eval("document.title") != "broken"
+
+
+def test_colours_and_themes(opened):
+    opened.eval(f"({AT}('[data-part=colours]').value = 1, 1)")
+    opened.eval(f"{AT}('[data-part=colours]').dispatchEvent(new Event('change'))")
+    assert texts(opened, "[data-part=legend]")[0].startswith("price (mean)")
+    light = opened.eval("getComputedStyle(document.body).backgroundColor")
+    opened.click("#theme")
+    assert opened.eval("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_a_phone_scrolls_one_way_and_follows_a_dark_system(opened):
+    opened.eval("(document.documentElement.style.colorScheme = '', 1)")
+    opened.show(width=390, height=844, dark=True)
+    opened.wait("document.documentElement.scrollWidth === 390")
+    assert opened.eval("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 28)"
+
+
+def test_it_prints(opened, tmp_path):
+    opened.print(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_images_are_asked_for_only_on_demand(tab):
+    assert len(tab.requests) == 1
+    tab.click("[data-part=images]")
+    tab.wait(f"{AT}('.items img')")
+    assert "images.invalid" in texts(tab, "label")[1]
+    tab.wait("1")
+    assert all(one.startswith(("file:", "https://images.invalid/")) for one in tab.requests)
