@@ -340,10 +340,10 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     pq.write_table(rows.take(np.random.default_rng(0).permutation(len(rows))), shuffled)
     metrics = json.loads((world / "metrics.json").read_text())
     metrics["findings"] = [{"severity": "bad", "about": "level 0", "says": "it is", "advice": "x"}]
-    metrics["gates"] = [{"gate": "uniqueness >= 2", "value": 0.5, "passed": False}]
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     more = ("--items", world / "items.parquet", "--color-by", "brand,price")
     more += ("--metrics", tmp_path / "metrics.json", "--against", world / "ids.parquet")
+    more += ("--gate", "uniqueness >= 2")
     done = run_here(*arguments(world, *more, "--output", page, "--json"))
     assert done.json["summary"]["items"] == done.json["summary"]["items_held"] == 400
     assert done.json["summary"]["verdict"] == "it is"
@@ -370,8 +370,9 @@ def test_what_is_not_given_is_named(tmp_path, world):
     done = run_here("report", world / "ids.parquet", "--output", tmp_path / "report.html")
     assert done.code == 0, done.err
     text = (tmp_path / "report.html").read_text()
-    for said in ("--items", "--embeddings", "--model", "--metrics", "--against"):
+    for said in ("--items", "--embeddings", "--model", "--against"):
         assert f"{said}." in text
+    assert "Judged by codes alone: --model and --embeddings show what more" in text
     assert 'id="map"' not in text
 
 
@@ -387,6 +388,8 @@ def test_what_is_not_given_is_named(tmp_path, world):
         ),
         (("--output", "r.html", "--metrics", "{world}/ids.parquet"), "cannot be read as JSON"),
         (("--output", "r.html", "--metrics", "none.json"), "is not a file"),
+        (("--output", "r.html", "--gate", "uniqueness"), "uniqueness"),
+        (("--output", "r.html", "--gate", "nobody >= 1"), "nobody"),
     ],
 )
 def test_mistakes(tmp_path, world, monkeypatch, more, said):
@@ -412,6 +415,21 @@ def test_it_is_a_step_of_a_pipeline(tmp_path, world):
     assert "up to date" in run_here("run", pipeline).out
     pipeline.write_text(inputs + 'projection = "umap"')
     assert "projection = 'umap' is none of tsne, pca" in run_here("run", pipeline).error
+
+
+def test_gates_need_figures(tmp_path, world):
+    asked = ("--output", tmp_path / "report.html", "--gate", "uniqueness >= 0.1")
+    done = run_here("report", world / "ids.parquet", *asked)
+    assert done.error.startswith("gates are on the figures of semid evaluate; give --metrics, or")
+
+
+def test_a_table_with_its_model_is_measured(tmp_path, world):
+    page = tmp_path / "report.html"
+    done = run_here(*arguments(world, "--output", page, "--gate", "uniqueness >= 2"))
+    assert done.code == 0, done.err
+    text = page.read_text()
+    assert "uniqueness &gt;= 2" in text
+    assert "All figures" in text
 
 
 def test_an_embedding_that_comes_twice_is_refused(tmp_path, world):

@@ -29,6 +29,7 @@ from semid.jobs.job import (
     produce,
     require_codes,
     require_like_ids,
+    require_unique_ids,
     require_widths,
 )
 from semid.jobs.progress import bar
@@ -103,6 +104,8 @@ def report(
     sources = _Sources.opened(ids, model, embeddings, items, columns, metrics, against, item_id)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
+        if sources.embeddings is not None:
+            require_unique_ids(sources.embeddings, item_id, show=show)
         figures = sources.figures(stage, show=show)
         if asked and figures is None:
             raise SemidError(
