@@ -51,6 +51,7 @@ def bar(what: str, total: int, unit: str, *, show: bool, delay: float = 0.0) -> 
         dynamic_ncols=True,
     ) as shown:
         yield shown
+        shown.total = shown.n  # it may have been a guess, and what is done is done
 
 
 def say(sentence: str, *, show: bool) -> None:
