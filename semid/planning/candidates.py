@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scipy.special import lambertw
+
 Levels = tuple[int, ...]
 
 SIZES = (16, 64, 256, 1024, 4096)
@@ -47,9 +49,10 @@ def least_room(distinct: int, target: float) -> float:
     """Return how many IDs there must be for `target` of the items to have one of their own.
 
     Were all IDs as likely, n items would have ``S (1 - exp(-n / S))`` of S different ones (the
-    birthday problem), about ``1 - n / 2S`` of n; codes are never as even as that.
+    birthday problem); codes are never as even as that. Solved for S by Lambert's W.
     """
-    return distinct / (2 * (1 - target))
+    each = float(lambertw(-math.exp(-1 / target) / target).real) + 1 / target  # n / S
+    return distinct / each
 
 
 def candidates(train_rows: int, distinct: int, target: float) -> list[Levels]:
