@@ -1,0 +1,139 @@
+"""TorchEasyRec: a folder of three Parquet files.
+
+``codes.parquet``: ``item_id, codes`` (list<int64>, raw), as its predictions;
+``item_to_sid.parquet``: ``item_id, origin_codebook, codebook, index``, the map that its
+``resolve_sid_collisions`` writes: raw codes, the codes of the SID, and the place of the item among
+those of one SID; ``sid_to_items.parquet``: ``codebook, itemids``, the items of every SID by their
+place. A suffix of semid's is that place. Of other programs, `codes` alone are raw codes; in a map
+with places above 0, these count as a suffix.
+
+Read from alibaba/TorchEasyRec 0e639fb ``tzrec/tools/sid/resolve_sid_collisions.py`` and 08c2f21
+``docs/source/models/sid_rqkmeans.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from semid.arrays import to_arrow
+from semid.database import out_of_core
+from semid.errors import SemidError, display_path
+from semid.export.source import Note, Request, Source, table_of_sids
+from semid.export.tabular import LONGS, codes_in, long_lists, read_columns, write_columns
+from semid.id_columns import CODES
+from semid.id_metadata import METADATA_KEY
+from semid.id_table import IdTable
+from semid.streams import ROW_GROUP_ROWS, open_writer
+
+PASSES = 2
+PREDICTED, TO_SID, TO_ITEMS = "codes.parquet", "item_to_sid.parquet", "sid_to_items.parquet"
+ITEM, ORIGIN, FINAL, PLACE, ITEMS = "item_id", "origin_codebook", "codebook", "index", "itemids"
+
+_MEMORY_BYTES = 1 << 30
+
+
+def write(source: Source, path: Path) -> None:
+    """Write the folder `path`; items are gathered by SID out of core.
+
+    Raises
+    ------
+    SemidError
+        As `Source.parts`, or when the disk runs out.
+    """
+    path.mkdir(parents=True)
+    kinds = {ITEM: source.id_type, CODES: LONGS}
+    write_columns(
+        source, path / PREDICTED, kinds, lambda part, _: [part.item_ids, long_lists(part.codes)]
+    )
+
+    def values(part: IdTable, _: int) -> list[pa.Array]:
+        place_n = part.sids[:, source.levels :].astype(np.int64).sum(axis=1)
+        final_nl = part.sids[:, : source.levels]
+        return [part.item_ids, long_lists(part.codes), long_lists(final_nl), to_arrow(place_n)]
+
+    kinds = {ITEM: source.id_type, ORIGIN: LONGS, FINAL: LONGS, PLACE: pa.int64()}
+    write_columns(source, path / TO_SID, kinds, values)
+    if not source.has_suffix:
+        _number(source, path, kinds)
+    _ask(
+        f'SELECT {FINAL}, list({ITEM} ORDER BY "{PLACE}") AS {ITEMS} FROM source '
+        f"GROUP BY {FINAL} ORDER BY {FINAL}",
+        source,
+        path,
+        {FINAL: LONGS, ITEMS: pa.list_(source.id_type)},
+        TO_ITEMS,
+    )
+
+
+def _number(source: Source, path: Path, kinds: dict[str, pa.DataType]) -> None:
+    """Give items of one SID their places, in the order of their rows, where no suffix does."""
+    staged = "numbered.parquet"
+    _ask(
+        f"SELECT {ITEM}, {ORIGIN}, {FINAL}, row_number() OVER "
+        f'(PARTITION BY {FINAL} ORDER BY file_row_number) - 1 AS "{PLACE}" '
+        "FROM source ORDER BY file_row_number",
+        source,
+        path,
+        kinds,
+        staged,
+    )
+    (path / staged).replace(path / TO_SID)
+
+
+def _ask(
+    query: str, source: Source, path: Path, kinds: dict[str, pa.DataType], output: str
+) -> None:
+    """Write what a query makes of the map."""
+    schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
+    aside = path / "gathered"
+    aside.mkdir()
+    relief = "export to another format"
+    with out_of_core(
+        "gathering items by SID", aside, memory_bytes=_MEMORY_BYTES, relief=relief
+    ) as database:
+        rows = database.read_parquet(str(path / TO_SID), file_row_number=True)
+        database.register("source", rows)
+        with open_writer(path / output, schema, {METADATA_KEY.decode(): source.note}) as writer:
+            for batch in _batches(database.sql(query).to_arrow_reader(ROW_GROUP_ROWS)):
+                writer.write_batch(batch.cast(schema), ROW_GROUP_ROWS)
+    aside.rmdir()
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    return (batch for batch in reader if batch.num_rows)
+
+
+def read(path: Path, request: Request) -> IdTable:
+    """Read the map in a folder, or a file of predictions or of a map.
+
+    Raises
+    ------
+    SemidError
+        When the columns are others or hold anything but codes.
+    """
+    rows, note = read_columns(path / TO_SID if (path / TO_SID).is_file() else path)
+    names = rows.schema.names
+    if set(names) >= {ITEM, ORIGIN, FINAL, PLACE}:
+        return _table_of_map(rows, note)
+    if not set(names) >= {ITEM, CODES}:
+        raise SemidError(
+            f"{display_path(path)} has the columns {', '.join(names)}; expected {ITEM} and "
+            f"{CODES}, or {ITEM}, {ORIGIN}, {FINAL} and {PLACE}"
+        )
+    note = note._replace(levels=None)  # the file has the codes alone, whatever the table had
+    return table_of_sids(rows.column(ITEM), codes_in(rows, CODES), request, note)
+
+
+def _table_of_map(rows: pa.Table, note: Note) -> IdTable:
+    codes_nl, sids_ns = codes_in(rows, ORIGIN), codes_in(rows, FINAL)
+    place_n = np.asarray(rows.column(PLACE))
+    has_suffix = place_n.any() if note.sid_length is None else note.sid_length > codes_nl.shape[1]
+    if has_suffix:
+        sids_ns = np.concatenate([sids_ns, place_n[:, None]], axis=1)
+    return IdTable.from_arrays(
+        rows.column(ITEM), codes_nl, sids_ns, metadata=note.metadata, item_id=note.item_id
+    )
