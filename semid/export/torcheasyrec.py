@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 
 from semid.arrays import to_arrow
-from semid.database import out_of_core
 from semid.errors import SemidError, display_path
 from semid.export.source import Note, Request, Source, table_of_sids
 from semid.export.tabular import LONGS, codes_in, long_lists, read_columns, write_columns
@@ -88,6 +87,8 @@ def _ask(
     query: str, source: Source, path: Path, kinds: dict[str, pa.DataType], output: str
 ) -> None:
     """Write what a query makes of the map."""
+    from semid.database import out_of_core
+
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
     aside = path / "gathered"
     aside.mkdir()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from semid.errors import SemidError, display_path
 from semid.export import read
-from semid.id_columns import ids_schema
 from semid.id_metadata import METADATA_KEY, ORIGIN
 from semid.id_table import IdTable
 from semid.ids import validate_codes
@@ -63,7 +63,6 @@ def import_ids(
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         found = read(source, format, levels=None if levels is None else len(levels), items=named)
-        name = item_id or found.item_id
         sizes, where = _levels(found, levels, source)
         summary = {
             "format": format,
@@ -76,10 +75,8 @@ def import_ids(
         origin = {key: found.metadata[key] for key in ORIGIN if key in found.metadata}
         staged = stage / f"ids{target.suffix}"
         metadata = {METADATA_KEY.decode(): json.dumps(manifest | origin | {"summary": summary})}
-        rows = found.to_arrow().replace_schema_metadata(None).rename_columns({found.item_id: name})
-        schema = ids_schema(found.item_ids.type, name)
-        schema = type(schema)([schema.field(column) for column in rows.schema.names])
-        write_table(iter(rows.to_batches()), staged, schema, metadata)
+        rows = replace(found, item_id=item_id or found.item_id).to_arrow()
+        write_table(iter(rows.to_batches()), staged, rows.schema, metadata)
         if staged.is_dir():
             write_json(staged / PARTS_MANIFEST, origin)
         return staged, summary
