@@ -269,6 +269,24 @@ def test_other_json_is_refused(tmp_path, text, message):
         read(tmp_path / "ids.json", "tokens-json")
 
 
+def test_large_files_are_cut_between_members_only(tmp_path):
+    """Keys may look like what stands between two members."""
+    ids = [f"{row}{end}" for row in range(3_000) for end in ("],", '], "', ": [", "]\n,", ":")]
+    ids += [f'{end}{row}"' for row in range(3_000) for end in (":", "], ", '":[')]
+    sids_ns = np.arange(len(ids), dtype=np.int32)[:, None] % 256
+    back = there_and_back(tmp_path, "tokens-json", ids, sids_ns, 1)
+    assert back.item_ids.to_pylist() == ids
+    assert np.array_equal(back.sids, sids_ns)
+    text = (tmp_path / "out").read_text()
+    (tmp_path / "out").write_text(text.replace("<a_7>", "<a_x>"))
+    with pytest.raises(SemidError, match="row 7 holds the token '<a_x>' at level 0"):
+        read(tmp_path / "out", "tokens-json")
+    longer = text.removesuffix("\n}\n") + ',\n"z": ["<a_1>", "<b_1>"]\n}\n'
+    (tmp_path / "out").write_text(longer)
+    with pytest.raises(SemidError, match=f"row {len(ids)} has 2 tokens where row 0 has 1"):
+        read(tmp_path / "out", "tokens-json")
+
+
 def test_npz(tmp_path):
     moved = IdTable.from_arrays([3, 1], [[5], [5]], [[5], [6]])
     pq.write_table(moved.to_arrow(), tmp_path / "ids.parquet")

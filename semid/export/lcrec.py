@@ -9,7 +9,7 @@ by a suffix: without a note or levels, every token that is read counts as a code
 Read from zhengbw0324/LC-Rec 4dde5da ``index/generate_indices.py`` and c9bcdf0
 ``data_process/utils.py``; HonghuiBao2000/LETTER 0d4a115 ``RQ-VAE/generate_indices.py``,
 ``LETTER-TIGER/data.py`` and ``data/Beauty/Beauty.index.json``; AkaliKong/MiniOneRec 0606902
-``data.py``, and 94b3d4a ``convert_dataset.py``.
+``data.py`` and ``evaluate.py``, and 94b3d4a ``convert_dataset.py``.
 """
 
 from __future__ import annotations

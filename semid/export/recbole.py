@@ -4,7 +4,8 @@ The header gives every column its type: ``item_id:token``, ``code_0:token`` … 
 when IDs have one: each is a discrete feature of the item. RecBole reads atomic files by pandas,
 with quotes: ids that hold a tab, a quote or a line break are quoted.
 
-Read from RUCAIBox/RecBole 27c41f6 ``docs/source/user_guide/data/atomic_files.rst``.
+Read from RUCAIBox/RecBole 27c41f6 ``docs/source/user_guide/data/atomic_files.rst`` and 01e95bd
+``recbole/data/dataset/dataset.py``.
 """
 
 from __future__ import annotations

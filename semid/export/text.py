@@ -8,6 +8,7 @@ this come back as integers, and a cast to string restores them exactly.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,9 @@ from semid.ids import from_tokens, level_name
 
 _DECIMAL = r"\A(0|-?[1-9][0-9]{0,18})\z"
 _ESCAPED = r'[[:cntrl:]"\\]'
+# Between two members, never inside a string: a quote that follows there ends a key.
+_CUT = re.compile(r'\]\s*,\s*(?="(?!\s*:))')
+_PIECE_CHARACTERS = 1 << 18
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -101,7 +105,7 @@ def json_strings(values: pa.Array) -> pa.Array:
     return pc.replace_with_mask(quoted, special, strings_to_arrow(escaped))
 
 
-def read_token_lists(path: Path) -> tuple[list[str], npt.NDArray[np.int32]]:
+def read_token_lists(path: Path) -> tuple[pa.Array, npt.NDArray[np.int32]]:
     """Read what `write_token_lists` wrote: keys, and SIDs ``(n, s)``.
 
     Raises
@@ -110,15 +114,38 @@ def read_token_lists(path: Path) -> tuple[list[str], npt.NDArray[np.int32]]:
         When the file is not a JSON object of token lists, all of one length.
     """
     try:
+        text = path.read_text(encoding="utf-8")
+        parts = [_token_lists(piece, path) for piece in _pieces(text)]
+        sids_ns = np.concatenate([sids_ns for _, sids_ns in parts])
+    except UnicodeDecodeError as error:
+        raise SemidError(f"{display_path(path)} is not JSON ({error}); export it again") from error
+    except ValueError:
+        parts = [_token_lists(text, path)]  # which names the row in the file
+        sids_ns = parts[0][1]
+    return concat_ids([keys for keys, _ in parts]), sids_ns
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut an object of lists into some of a few MB: Python's own lists are large."""
+    start = 0
+    while cut := _CUT.search(text, start + _PIECE_CHARACTERS):
+        yield ("{" if start else "") + text[start : cut.start() + 1] + "}"
+        start = cut.end()
+    yield ("{" if start else "") + text[start:]
+
+
+def _token_lists(text: str, path: Path) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+    try:
         # Tuples tell objects from arrays and, unlike a dict, keep a key that occurs twice.
-        rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
+        rows = json.loads(text, object_pairs_hook=tuple)
     except ValueError as error:
         raise SemidError(f"{display_path(path)} is not JSON ({error}); export it again") from error
     if not isinstance(rows, tuple) or not all(isinstance(tokens, list) for _, tokens in rows):
         raise SemidError(
             f"{display_path(path)} is not a JSON object of lists of tokens; export it again"
         )
-    return [key for key, _ in rows], from_tokens([tokens for _, tokens in rows])
+    sids_ns = from_tokens([tokens for _, tokens in rows])
+    return id_column([key for key, _ in rows]), sids_ns
 
 
 # Delimited text, with quotes where they are needed, doubled inside.
