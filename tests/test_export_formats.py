@@ -282,6 +282,15 @@ def test_torcheasyrec_numbers_items_that_share_a_sid(tmp_path):
     assert groups == {"codebook": [[0], [1]], "itemids": [[9], [5, 7]]}
 
 
+def test_torcheasyrec_gathers_over_batches(tmp_path):
+    """A SID whose items take more than a batch, between two of one item."""
+    codes_n = np.r_[2, np.ones(70_000, np.int32), 0].astype(np.int32)
+    write(IdTable.from_arrays(np.arange(70_002), codes_n[:, None]), tmp_path / "x", "torcheasyrec")
+    groups = pq.read_table(tmp_path / "x/sid_to_items.parquet").to_pydict()
+    assert groups["codebook"] == [[0], [1], [2]]
+    assert groups["itemids"] == [[70_001], list(range(1, 70_001)), [0]]
+
+
 def test_files_of_torcheasyrec(tmp_path):
     path = parquet(tmp_path / "x", {"item_id": ["a", "b"], "codes": [[1, 2], [1, 2]]})
     assert read(path, "torcheasyrec").sids.tolist() == [[1, 2], [1, 2]]

@@ -13,17 +13,19 @@ Read from alibaba/TorchEasyRec 0e639fb ``tzrec/tools/sid/resolve_sid_collisions.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_arrow
 from semid.errors import SemidError, display_path
 from semid.export.source import Note, Request, Source, table_of_sids
 from semid.export.tabular import LONGS, codes_in, long_lists, read_columns, write_columns
-from semid.id_columns import CODES
+from semid.id_columns import CODES, code_matrix
 from semid.id_metadata import METADATA_KEY
 from semid.id_table import IdTable
 from semid.streams import ROW_GROUP_ROWS, open_writer
@@ -33,6 +35,7 @@ PREDICTED, TO_SID, TO_ITEMS = "codes.parquet", "item_to_sid.parquet", "sid_to_it
 ITEM, ORIGIN, FINAL, PLACE, ITEMS = "item_id", "origin_codebook", "codebook", "index", "itemids"
 
 _MEMORY_BYTES = 1 << 30
+_BATCH_ROWS = 65_536
 
 
 def write(source: Source, path: Path) -> None:
@@ -56,41 +59,28 @@ def write(source: Source, path: Path) -> None:
 
     kinds = {ITEM: source.id_type, ORIGIN: LONGS, FINAL: LONGS, PLACE: pa.int64()}
     write_columns(source, path / TO_SID, kinds, values)
+    by_sid = ", ".join(f"{FINAL}[{level + 1}]" for level in range(source.levels))
     if not source.has_suffix:
-        _number(source, path, kinds)
-    _ask(
-        f'SELECT {FINAL}, list({ITEM} ORDER BY "{PLACE}") AS {ITEMS} FROM source '
-        f"GROUP BY {FINAL} ORDER BY {FINAL}",
-        source,
-        path,
-        {FINAL: LONGS, ITEMS: pa.list_(source.id_type)},
-        TO_ITEMS,
-    )
+        # No suffix tells the items of one SID apart: their places are in the order of their rows.
+        query = (
+            f"SELECT {ITEM}, {ORIGIN}, {FINAL}, row_number() OVER "
+            f'(PARTITION BY {by_sid} ORDER BY file_row_number) - 1 AS "{PLACE}" '
+            "FROM source ORDER BY file_row_number"
+        )
+        _derive(query, source, path, kinds, "numbered.parquet")
+        (path / "numbered.parquet").replace(path / TO_SID)
+    query = f'SELECT {FINAL}, {ITEM} FROM source ORDER BY {by_sid}, "{PLACE}"'
+    _derive(query, source, path, {FINAL: LONGS, ITEMS: pa.list_(source.id_type)}, TO_ITEMS)
 
 
-def _number(source: Source, path: Path, kinds: dict[str, pa.DataType]) -> None:
-    """Give items of one SID their places, in the order of their rows, where no suffix does."""
-    staged = "numbered.parquet"
-    _ask(
-        f"SELECT {ITEM}, {ORIGIN}, {FINAL}, row_number() OVER "
-        f'(PARTITION BY {FINAL} ORDER BY file_row_number) - 1 AS "{PLACE}" '
-        "FROM source ORDER BY file_row_number",
-        source,
-        path,
-        kinds,
-        staged,
-    )
-    (path / staged).replace(path / TO_SID)
-
-
-def _ask(
+def _derive(
     query: str, source: Source, path: Path, kinds: dict[str, pa.DataType], output: str
 ) -> None:
-    """Write what a query makes of the map."""
+    """Write what a query makes of the map; one of SIDs and items has them gathered by SID."""
     from semid.database import out_of_core
 
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
-    aside = path / "gathered"
+    aside = path / "sorting"
     aside.mkdir()
     relief = "export to another format"
     with out_of_core(
@@ -98,14 +88,33 @@ def _ask(
     ) as database:
         rows = database.read_parquet(str(path / TO_SID), file_row_number=True)
         database.register("source", rows)
+        batches = (b for b in database.sql(query).to_arrow_reader(_BATCH_ROWS) if b.num_rows)
         with open_writer(path / output, schema, {METADATA_KEY.decode(): source.note}) as writer:
-            for batch in _batches(database.sql(query).to_arrow_reader(ROW_GROUP_ROWS)):
+            for batch in _gathered(batches) if ITEMS in kinds else batches:
                 writer.write_batch(batch.cast(schema), ROW_GROUP_ROWS)
-    aside.rmdir()
+    shutil.rmtree(aside)
 
 
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    return (batch for batch in reader if batch.num_rows)
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Turn rows of a SID and an item, sorted, into rows of a SID and its items."""
+    waiting: list[pa.RecordBatch] = []  # of the last SID, which may go on
+    for batch in batches:
+        rows = pa.Table.from_batches([*waiting, batch]).combine_chunks().to_batches()[0]
+        codes_nl = code_matrix(rows.column(FINAL), FINAL)
+        start_m = np.flatnonzero((codes_nl[1:] != codes_nl[:-1]).any(axis=1)) + 1
+        if len(start_m):
+            yield _lists(rows, np.append(0, start_m))
+        waiting = [rows.slice(start_m[-1] if len(start_m) else 0)]
+    if waiting:
+        yield _lists(waiting[0], np.array([0, len(waiting[0])]))
+
+
+def _lists(rows: pa.RecordBatch, start_m: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Gather the items between starts; what begins at the last is left out."""
+    sids = rows.column(FINAL).take(to_arrow(start_m[:-1]))
+    items = rows.column(ITEM).slice(0, start_m[-1])
+    lists = pa.ListArray.from_arrays(to_arrow(start_m.astype(np.int32)), items)
+    return pa.record_batch([sids, lists], names=[FINAL, ITEMS])
 
 
 def read(path: Path, request: Request) -> IdTable:
