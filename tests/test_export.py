@@ -70,7 +70,7 @@ def tables(draw):
 
 @pytest.mark.parametrize("format", FORMATS)
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(table=tables())
 def test_round_trip(format, tmp_path, table):
