@@ -13,6 +13,7 @@ import typer
 
 from semid import __version__
 from semid.cli_analysis import analysis
+from semid.cli_exchange import exchange
 from semid.cli_options import (
     Columns,
     Config,
@@ -248,25 +249,6 @@ def assign(
 
 
 @app.command()
-def export(
-    ids: Annotated[str, typer.Argument(help="Ids table.")],
-    format: Annotated[str, typer.Option("--format", "-f", help="parquet, tokens-json or npz.")],
-    output: Output,
-    item_id: ItemId = "item_id",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Write an ids table in a format that other programs read.
-
-    Example: semid export out/ids.parquet --format tokens-json --output out/tokens.json
-    """
-    from semid.jobs.export import export as job
-
-    result = job(ids, format=format, output=output, item_id=item_id, overwrite=overwrite, show=True)
-    print_result("export", result, as_json)
-
-
-@app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="TOML file of steps.")],
     item_id: Annotated[
@@ -343,6 +325,7 @@ def show(
         typer.echo(describe(facts))
 
 
+app.add_typer(exchange)
 app.add_typer(commands)
 app.add_typer(analysis)
 

@@ -12,13 +12,13 @@ import pytest
 import typer
 from conftest import LSA, ROWS, TINY, WIDTH, make_catalog, run_apart, run_here, start
 
-from semid.export import import_ids
+from semid.export import read
 from semid.fit_config import NETWORKS, WITHOUT_CODES
 from semid.id_reading import read_ids
 from semid.terminal import run_app
 
 COMMANDS = (
-    *("embed", "train", "align", "assign", "export", "evaluate", "run", "check", "show"),
+    *("embed", "train", "align", "assign", "export", "import", "evaluate", "run", "check", "show"),
     *("diff", "lookup", "retire", "rollback", "verify", "drift", "plan"),
 )
 
@@ -143,7 +143,7 @@ def test_the_ids_table_holds_every_item_once_with_codes_in_range(journey):
 def test_every_export_holds_the_same_ids(journey, format, name):
     folder, _ = journey
     ids = read_ids(folder / "ids.parquet", item_id="sku")
-    back = import_ids(folder / name, format, levels=2)
+    back = read(folder / name, format, levels=2)
     assert back.item_ids.to_pylist() == ids.item_ids.to_pylist()
     np.testing.assert_array_equal(back.sids, ids.sids)
 
@@ -439,7 +439,7 @@ def test_integer_ids_stay_integers(tmp_path, catalog):
             *("export", tmp_path / "ids.parquet", "--format", format, "--output", tmp_path / name)
         )
         assert done.code == 0, done.err
-        back = import_ids(tmp_path / name, format)
+        back = read(tmp_path / name, format)
         assert back.item_ids.to_pylist() == items["item_id"].to_pylist()
 
 

@@ -103,7 +103,15 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("report.subject", "report.sections"),
     ("report.looking",),
     ("report.building",),
-    ("export.npz", "export.parquet", "export.tokens_json"),
+    ("export.source", "export.flat", "export.tensors"),
+    ("export.text", "export.tabular"),
+    ("export.item_map", "export.flat_text"),
+    (
+        *("export.parquet", "export.tokens_json", "export.npz", "export.csv", "export.jsonl"),
+        *("export.safetensors", "export.hf_datasets", "export.lcrec", "export.grid"),
+        *("export.tiger", "export.semantic_ids_llm", "export.openonerec", "export.torcheasyrec"),
+        *("export.forge", "export.recbole"),
+    ),
     ("export",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
@@ -114,6 +122,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("jobs.assign",),
     (
         *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
+        "jobs.importing",
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
         *("jobs.verify", "jobs.drift", "jobs.plan"),
     ),
@@ -123,7 +132,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("metrics_table", "cli_options"),
     ("printing",),
     ("terminal",),
-    ("cli_tables", "cli_analysis"),
+    ("cli_tables", "cli_analysis", "cli_exchange"),
     ("cli",),
     ("__main__",),
 )
@@ -273,8 +282,12 @@ FORBIDDEN_CALLS = {
     "numpy.random.seed",
     "random.seed",
 }
-# What sets a thread's own count, and puts the process's back.
-ALLOWED_CALLS = {("devices", "torch.set_num_threads")}
+# What sets a thread's own count, and puts the process's back; tensors alone, which GRID reads.
+ALLOWED_CALLS = {
+    ("devices", "torch.set_num_threads"),
+    ("export.tensors", "torch.save"),
+    ("export.tensors", "torch.load"),
+}
 FORBIDDEN_PACKAGES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 

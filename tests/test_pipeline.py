@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, make_catalog, run_here
 
-from semid.export import import_ids
+from semid.export import read
 from semid.id_reading import read_ids
 from semid.jobs.run import read_pipeline, run
 
@@ -114,7 +114,7 @@ def test_the_demos_outputs_agree_with_each_other(demo):
     items = pq.read_table(folder / "data" / "items.parquet")["item_id"].to_pylist()
     ids = read_ids(out / "ids.parquet")
     assert ids.item_ids.to_pylist() == items
-    tokens = import_ids(out / "tokens.json", "tokens-json", levels=2)
+    tokens = read(out / "tokens.json", "tokens-json", levels=2)
     assert tokens.item_ids.to_pylist() == items
     np.testing.assert_array_equal(tokens.sids, ids.sids)
     metrics = json.loads((out / "metrics.json").read_text())

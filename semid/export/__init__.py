@@ -1,54 +1,105 @@
-"""Export an ids table to the formats that others read, and read these back.
+"""Ids tables in the formats that others read, and back.
 
-An export holds the item ids and their semantic IDs: codes that a collision policy moved elsewhere
-stay in the ids table, except in npz, which holds both. Files are written to the path given, row by
-row or batch by batch; making that atomic is up to the caller.
+One file for each format, with its writer, its reader, and where its schema was read. An export
+holds the item ids and their semantic IDs; the raw codes, where a collision policy moved items away
+from them, only in the formats that have a place for both. Files are written to the path given,
+batch by batch; making that atomic is up to the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from semid.errors import SemidError, display_path
-from semid.export import npz, parquet, tokens_json
-from semid.id_reading import id_batches
+from semid.export import (
+    csv,
+    forge,
+    grid,
+    hf_datasets,
+    jsonl,
+    lcrec,
+    npz,
+    openonerec,
+    parquet,
+    recbole,
+    safetensors,
+    semantic_ids_llm,
+    tiger,
+    tokens_json,
+    torcheasyrec,
+)
+from semid.export.source import OnRows, Request, Source, of_ids, of_table
 from semid.id_table import IdTable
 from semid.tables import ParquetTable
 
-OnRows = Callable[[int], object]
-
 
 class Format(NamedTuple):
-    """A writer of (table, path, item id column, on_rows) and a reader of (path, levels).
+    """A writer and a reader, and what is to be known of them.
 
-    The writer passes over the table `passes` times and tells `on_rows` of every batch.
+    Attributes
+    ----------
+    write, read : of (source, path) and (path, request)
+    passes : how often the writer passes over the table
+    folder : whether an export is a folder
+    numbers : whether items are numbered, and a map says which they are
+    width : codes that there is a place for at every level; None for any number
+    as_noted : whether it is the largest level of the table's model, where that is noted
     """
 
-    write: Callable[[ParquetTable, Path, str, OnRows], None]
-    read: Callable[[Path, int | None], IdTable]
+    write: Callable[[Source, Path], None]
+    read: Callable[[Path, Request], IdTable]
     passes: int = 1
+    folder: bool = False
+    numbers: bool = False
+    width: int | None = None
+    as_noted: bool = False
 
 
 FORMATS: dict[str, Format] = {
     "parquet": Format(parquet.write, parquet.read),
     "tokens-json": Format(tokens_json.write, tokens_json.read),
     "npz": Format(npz.write, npz.read, npz.PASSES),
+    "csv": Format(csv.write, csv.read),
+    "jsonl": Format(jsonl.write, jsonl.read),
+    "safetensors": Format(safetensors.write, safetensors.read, safetensors.PASSES),
+    "datasets": Format(hf_datasets.write, hf_datasets.read, folder=True),
+    "lcrec": Format(lcrec.write, lcrec.read, lcrec.PASSES, folder=True, numbers=True),
+    "grid": Format(grid.write, grid.read, grid.PASSES, folder=True, numbers=True, as_noted=True),
+    "tiger": Format(
+        tiger.write, tiger.read, tiger.PASSES, folder=True, numbers=True, as_noted=True
+    ),
+    "semantic-ids-llm": Format(
+        semantic_ids_llm.write, semantic_ids_llm.read, width=semantic_ids_llm.WIDTH
+    ),
+    "openonerec": Format(openonerec.write, openonerec.read, width=openonerec.WIDTH),
+    "torcheasyrec": Format(torcheasyrec.write, torcheasyrec.read, torcheasyrec.PASSES, folder=True),
+    "forge": Format(forge.write, forge.read, width=forge.WIDTH),
+    "recbole": Format(recbole.write, recbole.read),
 }
 
 
-def export_ids(
-    table: ParquetTable,
+def write(
+    table: ParquetTable | IdTable,
     path: Path,
     format: str,
     *,
     item_id: str = "item_id",
+    width: int | None = None,
     on_rows: OnRows = lambda _: None,
 ) -> dict[str, Any]:
-    """Write the ids table to `path` in a format of `FORMATS`; memory is bounded by a batch.
+    """Write an ids table to `path` in a format of `FORMATS`; memory is bounded by a batch.
 
-    `on_rows` hears how many rows were passed over, as often as the format's `passes`.
+    Parameters
+    ----------
+    table : an opened table, which is streamed, or one in memory
+    path : file, or the folder of a format that is one; nothing is there yet
+    format : one of `FORMATS`
+    item_id : name of the id column of an opened table
+    width : how many codes the consumer has at every level, instead of what the format assumes
+    on_rows : hears how many rows were passed over, as often as the format's `passes`
 
     Returns
     -------
@@ -57,41 +108,72 @@ def export_ids(
     Raises
     ------
     SemidError
-        When the format is unknown, or the table has no rows or breaks the contract of ids tables.
+        When the format is unknown or cannot hold a row's SID, or the table has no rows or breaks
+        the contract of ids tables.
     """
     chosen = _format(format)
-    first = next(id_batches(table, item_id=item_id, rows=1), None)
-    if first is None:
-        raise SemidError(f"{display_path(table.name)} has no rows; check the job that wrote it")
-    chosen.write(table, path, item_id, on_rows)
+    if chosen.folder and path.exists():
+        raise SemidError(f"{display_path(path)} exists; name a folder that is not there yet")
+    if isinstance(table, IdTable):
+        source = of_ids(table, on_rows=on_rows)
+    else:
+        source = of_table(table, item_id=item_id, on_rows=on_rows)
+    chosen.write(replace(source, width=_width(chosen, format, width, source)), path)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return {
         "format": format,
-        "items": table.num_rows,
-        "levels": first.codes.shape[1],
-        "sid_length": first.sids.shape[1],
-        "bytes": path.stat().st_size,
+        "items": source.rows,
+        "levels": source.levels,
+        "sid_length": source.sid_length,
+        "bytes": sum(file.stat().st_size for file in files),
     }
 
 
-def import_ids(path: Path, format: str, *, levels: int | None = None) -> IdTable:
-    """Read an exported file into memory.
+def _width(chosen: Format, format: str, width: int | None, source: Source) -> int | None:
+    if width is not None and chosen.width is None and not chosen.as_noted:
+        raise SemidError(
+            f"the format {format} has a place for any code; leave out the width {width}"
+        )
+    if width is not None and width < 1:
+        raise SemidError(f"the width is {width}; it must be at least 1")
+    if width is None and chosen.as_noted:
+        summary = source.metadata.get("summary")
+        levels = summary.get("levels") if isinstance(summary, dict) else None
+        return max(levels) if levels else None
+    return width or chosen.width
+
+
+def read(
+    path: Path, format: str, *, levels: int | None = None, items: Path | None = None
+) -> IdTable:
+    """Read an exported file, or one that another program wrote, into memory.
 
     Parameters
     ----------
-    path : a file that `export_ids` wrote
+    path : file, or folder of a format that is one
     format : one of `FORMATS`
-    levels : L, the summary's ``levels``. tokens-json does not say whether its last token is a
-        suffix: without `levels` every token there counts as a code. The other formats know L.
+    levels : L, the summary's ``levels``, for files that do not say it: without, all is a code in
+        tokens-json, lcrec, openonerec and forge, and the last digit of grid, tiger and
+        semantic-ids-llm tells items of one code apart
+    items : file with the item id of every row number, for the formats that number items, where it
+        is not in the folder: see `semid.export.item_map`; without either, the numbers are the ids
 
     Raises
     ------
     SemidError
-        When the format is unknown, the file is missing or malformed, or its L is not `levels`.
+        When the format is unknown, a file is missing or malformed, or its L is not `levels`.
     """
     chosen = _format(format)
-    if not path.is_file():
+    if items is not None and not chosen.numbers:
+        raise SemidError(f"the format {format} names its items itself; leave out the map {items}")
+    if not path.is_file() and not path.is_dir():
         raise SemidError(f"{display_path(path)} is not a file; check the path")
-    table = chosen.read(path, levels)
+    try:
+        table = chosen.read(path, Request(levels, items))
+    except SemidError as error:
+        if display_path(path) in str(error):
+            raise
+        raise SemidError(f"{display_path(path)}: {error}") from error
     if levels is not None and table.codes.shape[1] != levels:
         raise SemidError(
             f"{display_path(path)} holds codes of {table.codes.shape[1]} levels where {levels} "

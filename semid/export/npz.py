@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.errors import SemidError, display_path
-from semid.id_reading import id_batches
+from semid.export.source import Request, Source
 from semid.id_table import IdTable
-from semid.tables import ParquetTable
 
 MEMBERS = ("item_ids", "codes", "sids")
 PASSES = 1 + len(MEMBERS)  # the first for the longest id
@@ -27,7 +26,7 @@ PASSES = 1 + len(MEMBERS)  # the first for the longest id
 _INT32 = np.dtype("<i4")
 
 
-def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int], object]) -> None:
+def write(source: Source, path: Path) -> None:
     """Write an ids table; unicode item ids are as wide as the longest.
 
     Raises
@@ -36,34 +35,27 @@ def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int]
         When the table breaks the contract of ids tables, or an item id ends in a NUL character,
         which NumPy's strings cannot hold; names the row.
     """
-    rows = table.num_rows
-    first = next(id_batches(table, item_id=item_id, rows=1))
-
-    def parts() -> Iterator[IdTable]:
-        return id_batches(table, item_id=item_id, on_rows=on_rows)
-
-    ids = _id_dtype(table, parts())
-
+    rows, ids = source.rows, _id_dtype(source)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        item_ids = (part.item_ids.to_numpy(zero_copy_only=False) for part in parts())
+        item_ids = (part.item_ids.to_numpy(zero_copy_only=False) for part in source.parts())
         _write_member(archive, "item_ids", ids, (rows,), item_ids)
-        codes = (part.codes for part in parts())
-        _write_member(archive, "codes", _INT32, (rows, first.codes.shape[1]), codes)
-        sids = (part.sids for part in parts())
-        _write_member(archive, "sids", _INT32, (rows, first.sids.shape[1]), sids)
+        codes = (part.codes for part in source.parts())
+        _write_member(archive, "codes", _INT32, (rows, source.levels), codes)
+        sids = (part.sids for part in source.parts())
+        _write_member(archive, "sids", _INT32, (rows, source.sid_length), sids)
 
 
-def _id_dtype(table: ParquetTable, parts: Iterator[IdTable]) -> np.dtype[Any]:
+def _id_dtype(source: Source) -> np.dtype[Any]:
     """Return int64, or unicode as wide as the longest id."""
     width, row = 1, 0
-    for part in parts:
+    for part in source.parts():
         if pa.types.is_integer(part.item_ids.type):
             width = 0
             continue
         ends_n = pc.ends_with(part.item_ids, "\0").to_numpy(zero_copy_only=False)
         if ends_n.any():
             raise SemidError(
-                f"{table.locate(row + int(ends_n.argmax()))}: the item id ends in a NUL "
+                f"{source.locate(row + int(ends_n.argmax()))}: the item id ends in a NUL "
                 "character, which NumPy strings drop; export to another format"
             )
         width = max(width, pc.max(pc.utf8_length(part.item_ids)).as_py())
@@ -85,8 +77,8 @@ def _write_member(
             member.write(array.astype(dtype, copy=False).tobytes())
 
 
-def read(path: Path, levels: int | None) -> IdTable:
-    """Read what `write` wrote; `levels` is not needed.
+def read(path: Path, request: Request) -> IdTable:
+    """Read what `write` wrote, which says how many levels it has.
 
     Raises
     ------
@@ -109,7 +101,4 @@ def read(path: Path, levels: int | None) -> IdTable:
             f"{display_path(path)} is not an archive of {', '.join(MEMBERS)} ({error}); "
             "export it again"
         ) from error
-    try:
-        return IdTable.from_arrays(item_ids, codes_nl, sids_ns)
-    except SemidError as error:
-        raise SemidError(f"{display_path(path)}: {error}") from error
+    return IdTable.from_arrays(item_ids, codes_nl, sids_ns)

@@ -5,23 +5,18 @@ What pandas and SQL want: every level a column to group by and join on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from semid.errors import SemidError, display_path
-from semid.id_metadata import METADATA_KEY, read_metadata
-from semid.id_reading import id_batches
+from semid.arrays import to_arrow
+from semid.export.flat import flat_names, levels_of
+from semid.export.source import Request, Source, table_of_sids
+from semid.export.tabular import read_columns, stacked, write_columns
 from semid.id_table import IdTable
-from semid.streams import ROW_GROUP_ROWS, open_writer
-from semid.tables import ParquetTable, open_table
-
-SUFFIX = "suffix"
 
 
-def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int], object]) -> None:
+def write(source: Source, path: Path) -> None:
     """Write an ids table flat; the note in its metadata comes along.
 
     Raises
@@ -29,44 +24,25 @@ def write(table: ParquetTable, path: Path, item_id: str, on_rows: Callable[[int]
     SemidError
         When the table breaks the contract of ids tables; names the row.
     """
-    first = next(id_batches(table, item_id=item_id, rows=1))
-    levels, sid_length = first.codes.shape[1], first.sids.shape[1]
-    names = [f"code_{level}" for level in range(levels)] + [SUFFIX] * (sid_length - levels)
-    schema = pa.schema(
-        [pa.field(item_id, first.item_ids.type, nullable=False)]
-        + [pa.field(name, pa.int32(), nullable=False) for name in names]
-    )
-    note = (table.schema.metadata or {}).get(METADATA_KEY)
-    metadata = None if note is None else {METADATA_KEY.decode(): note.decode()}
-    with open_writer(path, schema, metadata) as writer:
-        for part in id_batches(table, item_id=item_id, on_rows=on_rows):
-            columns = [pa.array(np.ascontiguousarray(code_n)) for code_n in part.sids.T]
-            batch = pa.record_batch([part.item_ids, *columns], schema=schema)
-            writer.write_batch(batch, ROW_GROUP_ROWS)
+
+    def values(part: IdTable, _: int) -> list[pa.Array]:
+        return [part.item_ids, *(to_arrow(code_n) for code_n in part.sids.T)]
+
+    names = flat_names(source.levels, source.sid_length)
+    columns = {source.item_id: source.id_type, **dict.fromkeys(names, pa.int32())}
+    write_columns(source, path, columns, values)
 
 
-def read(path: Path, levels: int | None) -> IdTable:
-    """Read what `write` wrote; the first column is the item id, `levels` is not needed.
+def read(path: Path, request: Request) -> IdTable:
+    """Read what `write` wrote; the first column is the item id.
 
     Raises
     ------
     SemidError
         When the columns are others or hold anything but codes.
     """
-    table = open_table(path)
-    item_id, *names = table.schema.names
-    codes = [f"code_{level}" for level in range(len(names) - (SUFFIX in names))]
-    if not codes or names not in (codes, [*codes, SUFFIX]):
-        raise SemidError(
-            f"{display_path(path)} has the columns {', '.join(table.schema.names)}; expected an "
-            f"item id, code_0, code_1, … and perhaps {SUFFIX}, as semid export writes them"
-        )
-    rows = pa.Table.from_batches(table.batches(table.schema.names), schema=table.schema)
-    sids_ns = np.stack([rows.column(name).to_numpy() for name in names], axis=1)
-    return IdTable.from_arrays(
-        rows.column(item_id),
-        sids_ns[:, : len(codes)],
-        sids_ns,
-        metadata=read_metadata(table),
-        item_id=item_id,
-    )
+    rows, note = read_columns(path)
+    item_id, *names = rows.schema.names
+    note = note._replace(levels=levels_of([item_id, *names], path), item_id=item_id)
+    sids_ns = stacked([rows.column(name) for name in names])
+    return table_of_sids(rows.column(item_id), sids_ns, request, note)

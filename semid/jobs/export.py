@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
-from semid.export import FORMATS, export_ids
-from semid.jobs.job import Result, output_path, produce, require_unique_ids
+from semid.export import FORMATS, write
+from semid.jobs.job import FILE_ENDINGS, Result, output_path, produce, require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import Manifest
 from semid.tables import open_table
+
+_PARQUET = ("parquet", "semantic-ids-llm", "openonerec")
 
 
 def export(
@@ -19,6 +22,7 @@ def export(
     *,
     format: str,
     output: str,
+    width: int | None = None,
     item_id: str = "item_id",
     overwrite: bool = False,
     show: bool = False,
@@ -30,7 +34,8 @@ def export(
     ----------
     ids : Parquet file, folder, glob or URI
     format : one of `semid.export.FORMATS`
-    output : file to write
+    output : file to write, or folder, as the format has it
+    width : how many codes the consumer has at every level, instead of what the format assumes
     item_id : name of the id column
     overwrite : replace a file made by other settings
     show : show progress bars
@@ -39,32 +44,48 @@ def export(
     Raises
     ------
     SemidError
-        For bad input or an unknown format; what stood at `output` stays.
+        For bad input, an unknown format, or one that cannot hold the table; what stood at `output`
+        stays.
     """
     target, table = output_path(output), open_table(ids)
     id_type(table, item_id)
     if format not in FORMATS:
         raise SemidError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
 
-    if format != "parquet" and target.suffix == ".parquet":
-        raise SemidError(
-            f"{display_path(target)} is named as a Parquet file but the format is {format}; give "
-            "it another suffix"
-        )
+    _refuse_name(target, format)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_unique_ids(table, item_id, show=show)
         staged = stage / f"export{target.suffix}"
+        if FORMATS[format].folder:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged = staged / target.name  # some name their files after it
         rows = FORMATS[format].passes * table.num_rows
         with bar("export", rows, "rows", show=show) as shown:
-            return staged, export_ids(table, staged, format, item_id=item_id, on_rows=shown.update)
+            return staged, write(
+                table, staged, format, item_id=item_id, width=width, on_rows=shown.update
+            )
 
     return produce(
         "export",
         target,
         inputs={"ids": table},
-        settings={"format": format, "item_id": item_id},
+        settings={"format": format, "item_id": item_id, "width": width},
         build=build,
         overwrite=overwrite,
         owner=owner,
     )
+
+
+def _refuse_name(target: Path, format: str) -> None:
+    ending = target.suffix.lower()
+    if FORMATS[format].folder and ending in FILE_ENDINGS:
+        raise SemidError(
+            f"{display_path(target)} is named as a file but {format} is a folder of files; give it "
+            f"a name without {ending}"
+        )
+    if format not in _PARQUET and not FORMATS[format].folder and ending == ".parquet":
+        raise SemidError(
+            f"{display_path(target)} is named as a Parquet file but the format is {format}; give "
+            "it another suffix"
+        )

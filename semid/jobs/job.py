@@ -58,6 +58,7 @@ _OTHER_ENDINGS = {
     *(".arrow", ".csv", ".feather", ".gz", ".ipc", ".json", ".jsonl", ".npy", ".npz", ".pq", ".pt"),
     *(".safetensors", ".tsv", ".txt", ".zip"),
 }
+FILE_ENDINGS = {*_OTHER_ENDINGS, ".parquet", ".item"}
 
 # Takes the staging folder and the manifest; returns what to publish and the summary.
 Build = Callable[[Path, Manifest], tuple[Path, dict[str, Any]]]

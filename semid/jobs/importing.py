@@ -1,0 +1,111 @@
+"""A file of another program, or an export, to an ids table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semid.errors import SemidError, display_path
+from semid.export import read
+from semid.id_metadata import METADATA_KEY, ORIGIN
+from semid.id_table import IdTable
+from semid.ids import validate_codes
+from semid.jobs.job import Result, produce, table_path
+from semid.jobs.mapping import write_table
+from semid.manifests import PARTS_MANIFEST, Manifest, write_json
+
+
+def import_ids(
+    path: str,
+    *,
+    format: str,
+    output: str,
+    items: str | None = None,
+    levels: Sequence[int] | None = None,
+    item_id: str | None = None,
+    overwrite: bool = False,
+    owner: str | None = None,
+) -> Result:
+    """Make an ids table of a file in a format of `semid.export.FORMATS`, which is read into memory.
+
+    The table has no distances. It says which model assigned it where the file has semid's note of
+    it; otherwise what needs that, such as keeping its IDs, says so.
+
+    Parameters
+    ----------
+    path : file, or folder of a format that is one
+    format : one of `semid.export.FORMATS`
+    output : ``.parquet`` file or folder of parts to write
+    items : file with the item id of every row number, for the formats that number items
+    levels : codewords of every level; without, as the note says, or the largest code of each and
+        one more; their number tells codes from a suffix where the file does not
+    item_id : what to call the id column, instead of its name in the file
+    overwrite : replace a table made by other settings
+    owner : the step of a pipeline that runs it, which may replace what it made before
+
+    Returns
+    -------
+    result : the summary's ``levels_from`` says where the levels are from: given, noted or codes
+
+    Raises
+    ------
+    SemidError
+        For bad input or an unknown format; what stood at `output` stays.
+    """
+    target, source = table_path(output), Path(path)
+    named = None if items is None else Path(items)
+    for file in (source, named):
+        if file is not None and not file.exists():
+            raise SemidError(f"{display_path(file)} does not exist; check the path")
+
+    def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+        found = read(source, format, levels=None if levels is None else len(levels), items=named)
+        sizes, where = _levels(found, levels, source)
+        summary = {
+            "format": format,
+            "items": len(found),
+            "policy": _policy(found),
+            "levels": sizes,
+            "levels_from": where,
+            "sid_length": found.sids.shape[1],
+        }
+        origin = {key: found.metadata[key] for key in ORIGIN if key in found.metadata}
+        staged = stage / f"ids{target.suffix}"
+        metadata = {METADATA_KEY.decode(): json.dumps(manifest | origin | {"summary": summary})}
+        rows = replace(found, item_id=item_id or found.item_id).to_arrow()
+        write_table(iter(rows.to_batches()), staged, rows.schema, metadata)
+        if staged.is_dir():
+            write_json(staged / PARTS_MANIFEST, origin)
+        return staged, summary
+
+    inputs = {"file": source} if named is None else {"file": source, "items": named}
+    return produce(
+        "import",
+        target,
+        inputs=inputs,
+        settings={"format": format, "levels": levels and list(levels), "item_id": item_id},
+        build=build,
+        overwrite=overwrite,
+        owner=owner,
+    )
+
+
+def _levels(ids: IdTable, given: Sequence[int] | None, source: Path) -> tuple[list[int], str]:
+    """Return K of every level and where that is from; raises `SemidError` for a code beyond it."""
+    summary = ids.metadata.get("summary")
+    noted = summary.get("levels") if isinstance(summary, dict) else None
+    sizes = [int(size) for size in given or noted or ()]
+    if sizes:
+        validate_codes(ids.codes, sizes, at=lambda row: f"{display_path(source)}, row {row}")
+        return sizes, "given" if given else "noted"
+    return [int(code) + 1 for code in ids.codes.max(axis=0)], "codes"
+
+
+def _policy(ids: IdTable) -> str:
+    """Return the policy that is noted, else the one that the length of the SIDs tells."""
+    summary = ids.metadata.get("summary")
+    noted = summary.get("policy") if isinstance(summary, dict) else None
+    return noted or ("suffix" if ids.sids.shape[1] > ids.codes.shape[1] else "none")

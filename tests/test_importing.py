@@ -1,0 +1,149 @@
+"""`semid import`: what the other commands make of the tables that it writes."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROWS, run_here
+
+from semid.export import FORMATS, write
+from semid.id_reading import read_ids
+from semid.tables import open_table
+
+FOLDERS = {name for name, format in FORMATS.items() if format.folder}
+
+
+@pytest.fixture(scope="module")
+def exported(world, tmp_path_factory):
+    """The world's table in every format."""
+    folder = tmp_path_factory.mktemp("exported")
+    for format in FORMATS:
+        done = run_here(
+            *("export", world / "ids.parquet", "--format", format, "--output", folder / format),
+            *(("--width", "1000") if format in ("grid", "tiger") else ()),
+        )
+        assert done.code == 0, done.err
+    return folder
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_export_comes_back(format, exported, world, tmp_path):
+    given = ("import", exported / format, "--format", format, "--output", tmp_path / "x.parquet")
+    levels = () if format in FOLDERS else ("--levels", "8,8")
+    summary = run_here(*given, *levels, "--json").json["summary"]
+    assert (summary["items"], summary["policy"], summary["levels"]) == (ROWS, "suffix", [8, 8])
+    was, back = read_ids(world / "ids.parquet"), read_ids(tmp_path / "x.parquet")
+    assert back.item_ids.equals(was.item_ids)
+    np.testing.assert_array_equal(back.codes, was.codes)
+    np.testing.assert_array_equal(back.sids, was.sids)
+    assert run_here(*given, *levels, "--json").json["up_to_date"] is True
+
+
+def test_a_peers_file_is_evaluated_compared_verified_and_looked_up(world, tmp_path):
+    """The world's IDs as another program has them: numbered items, nothing noted."""
+    was = read_ids(world / "ids.parquet")
+    tokens = [[f"<a_{a}>", f"<b_{b}>", f"<c_{c}>"] for a, b, c in was.sids.tolist()]
+    peer, ids = tmp_path / "Beauty.index.json", tmp_path / "ids.parquet"
+    peer.write_text(json.dumps(dict(enumerate(tokens))))
+    lines = [f"{item}\t{row}\n" for row, item in enumerate(was.item_ids.to_pylist())]
+    (tmp_path / "Beauty.item2id").write_text("".join(lines))
+    done = run_here(
+        *("import", peer, "--format", "lcrec", "--items", tmp_path / "Beauty.item2id"),
+        *("--levels", "8,8", "--output", ids, "--json"),
+    )
+    assert done.json["summary"]["levels_from"] == "given"
+
+    embeddings, model = world / "embeddings.parquet", world / "model"
+    evaluated = run_here(
+        *("evaluate", ids, "--embeddings", embeddings, "--model", model, "--no-baseline"),
+        *("--output", tmp_path / "m.json", "--json"),
+    )
+    known = json.loads((world / "metrics.json").read_text())
+    assert evaluated.json["summary"]["levels"] == known["levels"]
+    assert run_here("diff", world / "ids.parquet", ids, "--json").json["summary"]["churn"] == 0
+    assert run_here("verify", ids).code == 0
+    item = was.item_ids[3].as_py()
+    (found,) = run_here("lookup", ids, "--item", item, "--json").json["items"]
+    assert found["sid"] == was.sids[3].tolist()
+
+    # What needs to know the model says so.
+    kept = run_here(
+        *("assign", embeddings, "--model", model, "--previous", ids),
+        *("--output", tmp_path / "next.parquet"),
+    )
+    assert "ids.parquet does not say which model assigned it" in kept.error
+    checked = run_here("verify", ids, "--model", model)
+    assert checked.code == 3
+    assert "model fingerprint" in checked.out + checked.err
+
+
+def test_levels_are_inferred_and_said(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[3, 0, 0], [1, 5, 1]]))
+    given = ("import", tmp_path / "x.npy", "--format", "tiger", "--output", tmp_path / "ids")
+    summary = run_here(*given, "--item-id", "sku", "--json").json["summary"]
+    assert summary == {
+        "format": "tiger",
+        "items": 2,
+        "policy": "suffix",
+        "levels": [4, 6],
+        "levels_from": "codes",
+        "sid_length": 3,
+    }
+    assert open_table(tmp_path / "ids").schema.names == ["sku", "codes", "sid"]
+    assert run_here("verify", tmp_path / "ids", "--item-id", "sku").code == 0
+
+
+def test_what_cannot_be_imported(tmp_path):
+    path, output = tmp_path / "x.npy", tmp_path / "ids.parquet"
+    np.save(path, np.array([[3, 0], [1, 5]]))
+    given = ("import", path, "--format", "tiger", "--output", output)
+    assert run_here(*given).code == 0
+    before = output.read_bytes()
+    for more, message in (
+        (("--levels", "8,5"), "x.npy, row 1 holds the code 5 at level 1"),
+        (("--levels", "3"), "x.npy, row 0 holds the code 3 at level 0"),
+        (("--levels", "8,8,8"), "x.npy"),
+        (("--items", tmp_path / "none"), "none does not exist"),
+        (("--format", "xml"), "the format 'xml' is none of"),
+    ):
+        assert message in run_here(*given, *more, "--overwrite").error
+    assert "exists" in run_here(*given, "--levels", "8").error
+    assert output.read_bytes() == before
+
+
+def test_what_cannot_be_exported(tmp_path):
+    ids, output = tmp_path / "ids.parquet", tmp_path / "out"
+    columns = {"item_id": ["a", "b"], "codes": [[1], [300]], "sid": [[1], [300]]}
+    pq.write_table(pa.table(columns), ids)
+    given = ("export", ids, "--output", output, "--format")
+    assert run_here(*given, "csv").code == 0
+    before = output.read_bytes()
+    said = run_here(*given, "semantic-ids-llm", "--overwrite").error
+    assert "ids.parquet, row 1: the code 300 at level 0 is beyond the 256 codes" in said
+    assert output.read_bytes() == before
+    assert run_here(*given, "semantic-ids-llm", "--overwrite", "--width", "512").code == 0
+    said = run_here("export", ids, "--output", tmp_path / "x.pt", "--format", "grid").error
+    assert "x.pt is named as a file but grid is a folder of files" in said
+
+
+def test_a_folder_is_replaced_whole(world, tmp_path):
+    given = ("export", world / "ids.parquet", "--output", tmp_path / "out", "--format")
+    assert run_here(*given, "lcrec").code == 0
+    assert (tmp_path / "out/out.index.json").is_file()
+    assert run_here(*given, "datasets").code == 2
+    assert run_here(*given, "datasets", "--overwrite").code == 0
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["README.md", "_manifest.json", "data"]
+
+
+def test_a_table_of_parts_is_the_same(world, tmp_path):
+    table = open_table(world / "ids.parquet")
+    write(table, tmp_path / "one", "csv")
+    rows = pq.read_table(world / "ids.parquet")
+    (tmp_path / "parts").mkdir()
+    for place, start in enumerate(range(0, ROWS, 150)):
+        pq.write_table(rows.slice(start, 150), tmp_path / f"parts/{place}.parquet")
+    write(open_table(tmp_path / "parts"), tmp_path / "two", "csv")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
