@@ -68,7 +68,7 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
                 if not _is_bare(folder):
                     logger.warning(
-                        "%s: what an interrupted run with other inputs or settings had finished "
+                        "%s: what an unfinished run with other inputs or settings had finished "
                         "is dropped",
                         display_path(output),
                     )
