@@ -1,6 +1,7 @@
 # make demo: set up and run the sample catalog through the whole pipeline.
 # make test: set up and run linters, type checks and tests.
 # make docs: set up and build the documentation into out/docs/index.html.
+# make notebooks: set up and run the notebooks anew, on the sample catalog.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ SITE ?= out/docs
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install -q -c constraints.txt
 
-.PHONY: demo test lint docs linkcheck figures clean
+.PHONY: demo test lint docs linkcheck figures notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/semid run pipelines/demo.toml
@@ -31,6 +32,15 @@ linkcheck: $(VENV)/.docs
 # The figures in docs/benchmarks.md; SEMID_DATA names the folder that holds beauty/.
 figures: $(VENV)/.test
 	for figure in train assign suffix embed robustness; do $(BIN)/python benchmarks/$$figure.py || exit 1; done
+
+# With figures for JupyterLab and, as pictures, for who reads them elsewhere: kaleido draws these with
+# a Chromium or Chrome of this machine.
+notebooks: export PLOTLY_RENDERER = plotly_mimetype+png
+notebooks: export PYTHONWARNINGS = ignore:IProgress not found
+notebooks: export OMP_WAIT_POLICY = PASSIVE
+notebooks: $(VENV)/.test
+	unset SEMID_DATA; $(BIN)/jupytext --quiet --to notebook notebooks/*.py && \
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf out .venv
