@@ -1,6 +1,7 @@
 # make demo: set up and run the sample catalog through the whole pipeline.
 # make test: set up and run linters, type checks and tests.
 # make docs: set up and build the documentation into out/docs/index.html.
+# make notebooks: set up and run the notebooks anew, on the sample catalog.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ SITE ?= out/docs
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install -q -c constraints.txt
 
-.PHONY: demo test lint docs linkcheck figures clean
+.PHONY: demo test lint docs linkcheck figures notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/semid run pipelines/demo.toml
@@ -33,6 +34,15 @@ FIGURES = train assign suffix reassign nights align lookup embed robustness eval
 
 figures: $(VENV)/.test
 	missed=; for figure in $(FIGURES); do $(BIN)/python benchmarks/$$figure.py || missed=1; done; test -z "$$missed"
+
+# With figures for JupyterLab and, as pictures, for who reads them elsewhere: kaleido draws these with
+# a Chromium or Chrome of this machine.
+notebooks: export PLOTLY_RENDERER = plotly_mimetype+png
+notebooks: export PYTHONWARNINGS = ignore:IProgress not found
+notebooks: export OMP_WAIT_POLICY = PASSIVE
+notebooks: $(VENV)/.test
+	unset SEMID_DATA; $(BIN)/jupytext --quiet --to notebook notebooks/*.py && \
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf out .venv

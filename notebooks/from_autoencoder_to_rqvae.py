@@ -1,6 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
+#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -39,7 +40,7 @@ NAMES = {
 }
 COLOURS = dict(zip(NAMES, ["#888888", "#d99a2b", "#4a90c2", "#c2453d", "#3f9b6c"], strict=True))
 plt.rcParams.update(
-    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "figure.dpi": 110}
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "figure.dpi": 64}
 )
 
 digits = load_digits()

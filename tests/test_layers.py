@@ -98,7 +98,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
     # the report, from arrays to the page
-    ("report.figures", "report.tree", "report.packing", "report.projection", "report.measuring"),
+    ("report.drawing", "report.tree", "report.packing", "report.projection", "report.measuring"),
+    ("report.figures", "report.choices"),
+    ("report.changes",),
     ("report", "report.contents", "report.verdict", "report.page"),
     ("report.subject", "report.sections"),
     ("report.looking",),

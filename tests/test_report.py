@@ -317,6 +317,7 @@ def test_plots_by_hand():
 
 def test_training_is_drawn_where_it_is_known():
     history = [
+        {"epoch": 0, "perplexity_0": 0.0, "codebook_loss": 0.0, "held_out_error": None},
         {"epoch": 1, "perplexity_0": 2.0, "codebook_loss": None, "held_out_error": 0.5},
         {"epoch": 2, "perplexity_0": 3.0, "codebook_loss": 1.0, "held_out_error": 0.25},
     ]

@@ -1,7 +1,4 @@
-"""The report's plots: figures in, none shown. In a notebook each is a line.
-
-Colours stand on white and on black alike; a page sets text and lines to its own.
-"""
+"""The plots of one table and its model: arrays in, a figure out, not shown."""
 
 from __future__ import annotations
 
@@ -11,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import require_package
+from semid.report.drawing import COLOURS, add_limit, add_line, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLOURS = ("#4a7fc1", "#e0803a", "#4fa35f", "#c05a8e", "#8a6fc4", "#a58a3c", "#3fa3a3", "#c4564b")
-_GREY = "#8a8f98"
 # Points of a line beyond which the eye sees no more.
 _MOST_POINTS = 1_024
 
@@ -29,15 +24,12 @@ def code_usage(counts: Sequence[npt.NDArray[np.integer]]) -> Figure:
     ----------
     counts : how often each codeword of a level is used, ``(k,)`` for each level
     """
-    figure = _figure("share of the codebook", "use, 1 = uniform")
+    figure = new_figure("share of the codebook", "use, 1 = uniform")
     for place, count_k in enumerate(counts):
         sorted_k = np.sort(count_k)[::-1] * (len(count_k) / max(count_k.sum(), 1))
         rank_m = _thinned(len(count_k))
-        _line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], f"level {place}")
-    figure.add_hline(y=1, line={"color": _GREY, "dash": "dot", "width": 1.5})
-    figure.add_annotation(
-        x=1, y=1, xref="paper", text="uniform", showarrow=False, yshift=9, xanchor="right"
-    )
+        add_line(figure, (rank_m + 0.5) / len(count_k), sorted_k[rank_m], f"level {place}")
+    add_limit(figure, 1, "uniform")
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -50,7 +42,7 @@ def training_perplexity(history: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     history : a row of metrics per epoch, as `Quantizer.history` or ``history.csv`` has them
     """
-    figure = _figure("epoch", "perplexity")
+    figure = new_figure("epoch", "perplexity")
     _curves(figure, history, "perplexity_", "level ")
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -63,7 +55,7 @@ def training_losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     history : as for `training_perplexity`
     """
-    figure = _figure("epoch", "weighted loss, error (log)")
+    figure = new_figure("epoch", "weighted loss, error (log)")
     _curves(figure, history, "_loss", "")
     _curves(figure, history, "_error", " error")
     figure.update_yaxes(type="log")
@@ -76,10 +68,10 @@ def _curves(figure: Figure, history: Sequence[Mapping[str, Any]], part: str, sai
     for name in columns:
         if not (name.startswith(part) or name.endswith(part)):
             continue
-        known = [(row["epoch"], row[name]) for row in history if _is_number(row.get(name))]
+        known = [(row["epoch"], row[name]) for row in history if _is_there(row.get(name))]
         if known:
             epochs, values = zip(*known, strict=True)
-            _line(figure, epochs, values, name.replace(part, said).replace("_", " "))
+            add_line(figure, epochs, values, name.replace(part, said).replace("_", " "))
 
 
 def error_by_level(errors: Mapping[str, Sequence[float | None]]) -> Figure:
@@ -89,11 +81,28 @@ def error_by_level(errors: Mapping[str, Sequence[float | None]]) -> Figure:
     ----------
     errors : relative squared error after each level, for every kind of items
     """
-    figure = _figure("levels decoded", "relative squared error")
+    figure = new_figure("levels decoded", "relative squared error")
     for name, error_l in errors.items():
-        _line(figure, list(range(1, len(error_l) + 1)), list(error_l), name, mode="lines+markers")
+        depths = list(range(1, len(error_l) + 1))
+        add_line(figure, depths, list(error_l), name, mode="lines+markers")
     figure.update_xaxes(dtick=1)
     figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    return figure
+
+
+def shares_by_prefix(shares: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Draw shares that are told of the first code, the first two, …, such as prefix purity.
+
+    Parameters
+    ----------
+    shares : from 0 to 1, one for every length of prefix, for everything that is to be compared
+    """
+    figure = new_figure("first codes", "share")
+    for name, share_l in shares.items():
+        depths = list(range(1, len(share_l) + 1))
+        add_line(figure, depths, list(share_l), name, mode="lines+markers")
+    figure.update_xaxes(dtick=1)
+    figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
     return figure
 
 
@@ -104,10 +113,9 @@ def collision_sizes(size_g: npt.NDArray[np.integer], name: str = "groups") -> Fi
     ----------
     size_g : the items of every distinct raw SID, ``(g,)``; 1 for those of one item
     """
-    require_package("plotly", extra="report", purpose="a plot")
+    figure = new_figure("items with one raw SID", "raw SIDs (log)")
     from plotly.graph_objects import Bar
 
-    figure = _figure("items with one raw SID", "raw SIDs (log)")
     size_b, count_b = np.unique(size_g, return_counts=True)
     share_b = size_b * count_b / max(int(size_g.sum()), 1)
     figure.add_trace(
@@ -137,10 +145,9 @@ def item_map(
     first_n : the first code of each
     names : what hovering tells of each
     """
-    require_package("plotly", extra="report", purpose="a plot")
+    figure = new_figure("", "")
     from plotly.graph_objects import Scattergl
 
-    figure = _figure("", "")
     figure.add_trace(
         Scattergl(
             x=place_n2[:, 0],
@@ -166,7 +173,7 @@ def prefix_treemap(codes_nl: npt.NDArray[np.integer], depth: int = 2) -> Figure:
     codes_nl : ``(n, l)``
     depth : the longest prefixes; thousands of them make it slow
     """
-    require_package("plotly", extra="report", purpose="a plot")
+    figure = new_figure("", "")
     from plotly.graph_objects import Treemap
 
     from semid.ids import prefixes
@@ -178,44 +185,10 @@ def prefix_treemap(codes_nl: npt.NDArray[np.integer], depth: int = 2) -> Figure:
             names.append(",".join(map(str, prefix)))
             parents.append(",".join(map(str, prefix[:-1])) or "all")
             sizes.append(size)
-    figure = _figure("", "")
     figure.add_trace(
         Treemap(ids=names, labels=names, parents=parents, values=sizes, branchvalues="total")
     )
     return figure
-
-
-def _figure(x_title: str, y_title: str) -> Figure:
-    require_package("plotly", extra="report", purpose="a plot")
-    from plotly.graph_objects import Figure
-
-    figure = _style(Figure())
-    figure.update_xaxes(title=x_title)
-    figure.update_yaxes(title=y_title)
-    return figure
-
-
-def _style(figure: Figure) -> Figure:
-    figure.update_layout(
-        template="none",
-        height=340,
-        margin={"l": 60, "r": 12, "t": 12, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": _GREY},
-        legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0},
-        hovermode="closest",
-    )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
-    return figure
-
-
-def _line(figure: Figure, x: Any, y: Any, name: str, *, mode: str = "lines") -> None:
-    from plotly.graph_objects import Scatter
-
-    style = {"color": COLOURS[len(figure.data) % len(COLOURS)], "width": 2}
-    figure.add_trace(Scatter(x=x, y=y, name=name, mode=mode, line=style))
 
 
 def _thinned(rows: int) -> npt.NDArray[np.int64]:
@@ -228,5 +201,6 @@ def _hues(code_n: npt.NDArray[np.integer]) -> list[str]:
     return [f"hsl({137.508 * code % 360:.0f},55%,52%)" for code in code_n.tolist()]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_there(value: Any) -> bool:
+    """Tell whether a value is known and above 0, as all are once an epoch has codes."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
