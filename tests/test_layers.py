@@ -98,10 +98,11 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
     # the report, from arrays to the page
-    ("report.figures", "report.tree", "report.packing", "report.projection", "report.measuring"),
+    ("report.figures", "report.tree", "report.packing", "report.projection"),
     ("report", "report.contents", "report.verdict", "report.page"),
     ("report.subject", "report.sections"),
     ("report.looking",),
+    ("report.beside",),
     ("report.building",),
     ("export.npz", "export.parquet", "export.tokens_json"),
     ("export",),
@@ -117,7 +118,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
         *("jobs.verify", "jobs.drift", "jobs.plan"),
     ),
-    ("jobs.align", "jobs.report"),
+    ("jobs.align", "jobs.report_metrics"),
+    ("jobs.report_sources",),
+    ("jobs.report",),
     ("jobs.run",),
     # the command line
     ("metrics_table", "cli_options"),

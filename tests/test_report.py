@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
-from semid.evaluation.findings import Finding
+from semid.evaluation.findings import SHARED, Finding
 from semid.id_table import IdTable
 from semid.ids import prefixes
 from semid.jobs.report import report
@@ -27,7 +28,6 @@ from semid.report import (
     training_perplexity,
 )
 from semid.report.contents import NOBODY, Column, Held, contents, held_rows
-from semid.report.measuring import Groups, Measuring
 from semid.report.packing import pack, rounded, smallest
 from semid.report.projection import SAMPLE, place
 from semid.report.sections import all_metrics
@@ -88,47 +88,6 @@ def test_means_and_labels_of_prefixes_by_hand():
     assert (label_p.tolist(), share_p.tolist()) == ([1, -1], [2 / 3, 0.0])
     label_p, share_p = most_frequent(np.array([-1, 3, 2, 0]), second)  # as frequent: the lowest
     assert (label_p.tolist(), share_p.tolist()) == ([-1, 2, 0], [0.0, 0.5, 1.0])
-
-
-# measuring
-
-
-def test_errors_and_likeness_by_hand():
-    # One dim of two says the first code, the other the second.
-    x_nd = np.array([[1, 0], [1, 1], [1, -1], [5, 0]], np.float32)
-    groups = Groups.of(CODES)
-
-    def decode(codes_nl):
-        ends = np.zeros((len(codes_nl), 2), np.float32)
-        ends[:, 0] = codes_nl[:, 0]
-        ends[:, 1] = codes_nl[:, 1] if codes_nl.shape[1] > 1 else 0
-        return ends
-
-    measuring = Measuring(CODES, groups, width=2, decode=decode)
-    held_n = np.array([False, False, False, True])
-    for rows in ([3, 1], [0, 2]):
-        measuring.add(np.array(rows), x_nd[rows], held_n[rows])
-    # After one level 1, 2, 2 and 9 are left; after two 1, 1, 1 + 4 and 9. The training items'
-    # mean is (1, 0), from which they are 0, 1 and 1, and the held-out one 16 away.
-    assert measuring.errors_by_level(held_n) == {
-        "training items": [5 / 2, 7 / 2],
-        "held-out items": [9 / 16, 9 / 16],
-    }
-    # The mean of all is (2, 0); the mean deviation (1 + 2 + 2 + 9) / 4.
-    assert measuring.relative_errors()[:, 1].tolist() == pytest.approx(
-        [2 / 7, 2 / 7, 10 / 7, 18 / 7]
-    )
-    group_g, cosine_g = measuring.alike()
-    assert [CODES[groups.members(g)[0]].tolist() for g in group_g] == [[0, 1]]
-    assert cosine_g.tolist() == pytest.approx([0.0], abs=1e-6)
-
-
-def test_items_without_embedding_have_no_error():
-    measuring = Measuring(CODES, Groups.of(CODES), width=1, decode=lambda c: np.zeros((len(c), 1)))
-    measuring.add(np.array([0, 1]), np.array([[1], [-1]], np.float32), np.zeros(2, bool))
-    assert measuring.embedded_n.tolist() == [True, True, False, False]
-    assert np.isnan(measuring.relative_errors()[2:]).all()
-    assert measuring.alike()[0].tolist() == []
 
 
 # what the page holds
@@ -197,7 +156,11 @@ def subject():
 
 def test_a_subject_is_sorted_by_sid(subject):
     assert subject.table.item_ids.to_pylist() == ["a", "b", "c", "d"]
-    assert (subject.uniqueness, subject.in_collisions) == (0.75, 0.5)
+    assert subject.figures["uniqueness"] == 0.75
+    assert subject.figures["collisions"]["share_in_groups"] == 0.5
+    assert subject.sharing_n.tolist() == [1, 2, 2, 1]
+    assert subject.group_sizes.tolist() == [1, 2, 1]
+    assert subject.table_row_n.tolist() == [1, 3, 0, 2]
     assert [count_k.tolist() for count_k in subject.counts] == [[3, 0, 1], [2, 2]]
     assert subject.spelled(2) == "0,1,1"
 
@@ -251,17 +214,17 @@ def test_places_are_in_the_unit_square_and_repeat():
 
 def test_own_findings_come_worst_first():
     levels = [
-        {"used": 8, "size": 8, "perplexity": 7.5},
-        {"used": 3, "size": 8, "perplexity": 1.5},
-        {"used": 8, "size": 8, "perplexity": 3.9},
+        {"dead": 0, "size": 8, "perplexity": 7.5, "perplexity_ratio": 0.94},
+        {"dead": 5, "size": 8, "perplexity": 1.5, "perplexity_ratio": 0.19},
+        {"dead": 0, "size": 8, "perplexity": 3.9, "perplexity_ratio": 0.49},
     ]
-    found = own_findings(levels, 0.85, 4)
-    assert [(one.severity, one.about) for one in found] == [
+    figures = {"levels": levels, "uniqueness": 0.85, "collisions": {"largest_group": 4}}
+    assert [(one.severity, one.about) for one in own_findings(figures)] == [
         ("bad", "level 1"),
         ("warning", "uniqueness"),
         ("warning", "level 2"),
     ]
-    assert own_findings(levels[:1], 1.0, 1) == []
+    assert own_findings({**figures, "levels": levels[:1], "uniqueness": 1 - SHARED}) == []
 
 
 def test_findings_and_gates_are_escaped():
@@ -345,8 +308,11 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     more += ("--metrics", tmp_path / "metrics.json", "--against", world / "ids.parquet")
     more += ("--gate", "uniqueness >= 2")
     done = run_here(*arguments(world, *more, "--output", page, "--json"))
-    assert done.json["summary"]["items"] == done.json["summary"]["items_held"] == 400
-    assert done.json["summary"]["verdict"] == "it is"
+    assert done.code == 3
+    assert "uniqueness >= 2, but it is" in done.err
+    summary = json.loads(done.out)["summary"]
+    assert summary["items"] == summary["items_held"] == 400
+    assert summary["verdict"] == "it is"
     text = page.read_text()
     assert len(text) < 15e6
     for said in ("uniqueness &gt;= 2", "It is.", "0.00% of the 400 items in both", "Worst cases"):
@@ -356,7 +322,7 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     error = f"{metrics['train_error']:.3f}"
     assert f"<b>{error}</b><span>error of training items" in text
     again = run_here(*arguments(world, *more, "--output", page, "--json"))
-    assert again.json["up_to_date"]
+    assert json.loads(again.out)["up_to_date"]
     other = report(
         *map(str, [world / "ids.parquet"]),
         **{"model": str(world / "model"), "embeddings": str(shuffled), "projection": "pca"},
@@ -425,8 +391,9 @@ def test_gates_need_figures(tmp_path, world):
 
 def test_a_table_with_its_model_is_measured(tmp_path, world):
     page = tmp_path / "report.html"
-    done = run_here(*arguments(world, "--output", page, "--gate", "uniqueness >= 2"))
-    assert done.code == 0, done.err
+    asked = ("--output", page, "--gate", "uniqueness >= 2")
+    done = run_here(*arguments(world, *asked))
+    assert done.code == run_here(*arguments(world, *asked)).code == 3  # up to date, as failed
     text = page.read_text()
     assert "uniqueness &gt;= 2" in text
     assert "All figures" in text
@@ -447,4 +414,128 @@ def test_another_model_is_refused(tmp_path, world):
     pq.write_table(other, tmp_path / "ids.parquet")
     given = ("--model", world / "model", "--output", tmp_path / "report.html")
     done = run_here("report", tmp_path / "ids.parquet", *given)
-    assert "was assigned by the model another but" in done.error
+    assert "was assigned by another model (another) than" in done.error
+
+
+def test_an_error_is_the_same_wherever_it_stands(tmp_path, world):
+    """Of columns of other scales the mean counts, as in metrics.json, and not the larger one."""
+    rows = pq.read_table(world / "embeddings.parquet")
+    x_nd = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
+    noise_nd = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+    columns = {"large": 10 * x_nd, "small": noise_nd}
+    lists = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
+        for name, x in columns.items()
+    }
+    embeddings, model, ids = (tmp_path / one for one in ("e.parquet", "model", "ids.parquet"))
+    pq.write_table(pa.table({"item_id": rows["item_id"], **lists}), embeddings)
+    for command in (
+        (
+            "train",
+            embeddings,
+            "--output",
+            model,
+            "--levels",
+            "8,8",
+            "--columns",
+            "large,small",
+            "--quantizer",
+            "rqkmeans",
+        ),
+        ("assign", embeddings, "--model", model, "--output", ids),
+        (
+            "evaluate",
+            ids,
+            "--embeddings",
+            embeddings,
+            "--model",
+            model,
+            "--no-baseline",
+            "--output",
+            tmp_path / "metrics.json",
+        ),
+        (
+            "report",
+            ids,
+            "--embeddings",
+            embeddings,
+            "--model",
+            model,
+            "--projection",
+            "pca",
+            "--output",
+            tmp_path / "report.html",
+        ),
+    ):
+        done = run_here(*command)
+        assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    text = (tmp_path / "report.html").read_text()
+    for key, name in (("train_error", "training"), ("held_out_error", "held-out")):
+        assert f"<b>{metrics[key]:.3f}</b><span>error of {name} items" in text
+    worst = metrics["fidelity"]["worst"][:12]
+    there = [text.index(f"<td>{one['error']:.2f}</td>") for one in worst]
+    assert there == sorted(there)
+    facts, arrays, texts = unpacked(re.search(r'id="packed">([^<]+)<', text)[1])
+    place = [column["name"] for column in facts["columns"]].index("error")
+    error_m = dict(zip(texts["ids"], arrays[f"item_{place}"].tolist(), strict=True))
+    for one in worst:
+        assert error_m[str(one["item"]["item_id"])] == pytest.approx(one["error"], rel=1e-3)
+
+
+def test_metrics_of_another_table_or_model_are_refused(tmp_path, world):
+    metrics = world / "metrics.json"
+    rows = pq.read_table(world / "ids.parquet")
+    pq.write_table(rows.take(list(range(len(rows)))[::-1]), tmp_path / "ids.parquet")
+    asked = ("--output", tmp_path / "report.html", "--metrics")
+    done = run_here("report", tmp_path / "ids.parquet", *asked, metrics)
+    assert f"is of the ids table {world}/ids.parquet (" in done.error
+    assert f"the report of {tmp_path}/ids.parquet (" in done.error
+    # Changed by hand, it has no manifest: what it says of itself has to do.
+    said = json.loads(metrics.read_text())
+    (tmp_path / "metrics.json").write_text(json.dumps(said | {"items": 399}))
+    done = run_here("report", world / "ids.parquet", *asked, tmp_path / "metrics.json")
+    assert "whose items is 399, but that of" in done.error
+    assert "is 400" in done.error
+    said["fidelity"]["worst"][0]["item"]["item_id"] = "nobody"
+    (tmp_path / "metrics.json").write_text(json.dumps(said))
+    done = run_here("report", world / "ids.parquet", *asked, tmp_path / "metrics.json")
+    assert "name the item 'nobody'" in done.error
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_users_did_is_measured_and_coloured(tmp_path, world):
+    ids = pq.read_table(world / "ids.parquet")["item_id"].to_pylist()
+    met = {"user_id": ["a", "a", "b"], "item_id": [ids[0], ids[1], ids[0]], "position": [0, 1, 0]}
+    pq.write_table(pa.table(met), tmp_path / "met.parquet")
+    more = ("--interactions", tmp_path / "met.parquet", "--items", world / "items.parquet")
+    more += ("--categories", "brand", "--output", tmp_path / "report.html")
+    done = run_here(*arguments(world, *more))
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    assert "<summary>behaviour</summary>" in text
+    assert "categories: column" in text
+    facts, arrays, texts = unpacked(re.search(r'id="packed">([^<]+)<', text)[1])
+    assert facts["columns"][0] == {"name": "interactions", "kind": "number"}
+    met_m = dict(zip(texts["ids"], arrays["item_0"].tolist(), strict=True))
+    assert (met_m[str(ids[0])], met_m[str(ids[1])], met_m[str(ids[2])]) == (2, 1, 0)
+
+
+def test_both_tables_have_their_figures(tmp_path, world):
+    more = ("--against", world / "ids.parquet", "--output", tmp_path / "report.html")
+    done = run_here(*arguments(world, *more))
+    assert done.code == 0, done.err
+    error = json.loads((world / "metrics.json").read_text())["train_error"]
+    row = f"<td>error of training items</td><td>{error:.3f}</td><td>{error:.3f}</td>"
+    assert row in (tmp_path / "report.html").read_text()
+
+
+def test_items_that_collide_are_compared_without_a_model(tmp_path, world):
+    given = ("--embeddings", world / "embeddings.parquet", "--projection", "pca")
+    done = run_here("report", world / "ids.parquet", *given, "--output", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    harmful = json.loads((world / "metrics.json").read_text())["collisions"]["harmful"]
+    assert f"{harmful['pairs']:,} pairs in all: {harmful['share']:.1%} have a cosine" in text
+    for one in harmful["examples"][:12]:
+        assert f"<td>{one['cosine']:.2f}</td>" in text

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.arrays import to_arrow
+from semid.evaluation.codes import code_figures
 from semid.id_table import IdTable
-from semid.ids import pack_keys
-from semid.metrics.codes import Utilization, utilization
+from semid.ids import group_ids, pack_keys, prefixes
 from semid.report.contents import MOST_LABELS, Column
-from semid.report.measuring import Groups
 from semid.report.tree import Prefixes, prefix_tree
 
 Rows = npt.NDArray[np.int64]
@@ -33,11 +32,15 @@ class Subject:
     ----------
     table : of any order, at least one row
     levels : codewords per level; those that occur if not given
+
+    Attributes
+    ----------
+    table_row_n : where each row stood in the table
     """
 
     def __init__(self, table: IdTable, levels: Sequence[int] | None = None) -> None:
         keys_nm = pack_keys(table.sids, [int(most) + 1 for most in table.sids.max(axis=0)])
-        order_n = np.lexsort(keys_nm.T[::-1])
+        self.table_row_n = order_n = np.lexsort(keys_nm.T[::-1])
         self.table = replace(
             table,
             item_ids=table.item_ids.take(to_arrow(order_n)),
@@ -57,31 +60,25 @@ class Subject:
         return prefix_tree(self.table.sids[:, : self.table.codes.shape[1]])
 
     @cached_property
-    def groups(self) -> Groups:
-        """The items by their raw codes."""
-        return Groups.of(self.table.codes)
+    def figures(self) -> dict[str, Any]:
+        """What `semid evaluate` says of the codes alone."""
+        return code_figures(self.table.codes, self.levels)
+
+    @cached_property
+    def sharing_n(self) -> Rows:
+        """How many items have the raw SID of each row, itself included."""
+        return group_ids(self.table.codes)[1]
+
+    @property
+    def group_sizes(self) -> Rows:
+        """How many items each raw SID has, ``(g,)``, in the order of the raw SIDs."""
+        return prefixes(self.table.codes, self.table.codes.shape[1])[1]
 
     @cached_property
     def counts(self) -> list[npt.NDArray[np.int64]]:
         """How often each codeword of a level is used by raw codes, ``(k,)`` for each level."""
         columns = zip(self.table.codes.T, self.levels, strict=True)
         return [np.bincount(code_n, minlength=size) for code_n, size in columns]
-
-    @property
-    def used(self) -> list[Utilization]:
-        """How each level is used."""
-        return [utilization(count_k) for count_k in self.counts]
-
-    @property
-    def uniqueness(self) -> float:
-        """Distinct raw SIDs over items."""
-        return len(self.groups.size_g) / len(self)
-
-    @property
-    def in_collisions(self) -> float:
-        """The share of items whose raw SID another one has, too."""
-        size_g = self.groups.size_g
-        return float(size_g[size_g > 1].sum()) / len(self)
 
     def spelled(self, row: int) -> str:
         """Spell the SID of a row: ``41,7,203``."""
