@@ -29,6 +29,7 @@ from semid.report import (
 )
 from semid.report.contents import NOBODY, Column, Held, contents, held_rows
 from semid.report.packing import pack, rounded, smallest
+from semid.report.page import image_sources, page
 from semid.report.projection import SAMPLE, place
 from semid.report.sections import all_metrics
 from semid.report.subject import Subject, column_of, texts_of
@@ -133,15 +134,55 @@ def test_a_catalog_too_large_is_thinned_and_says_so():
     held = Held(np.arange(n), {"ids": [str(row) for row in random.permutation(n)]})
     wanted = np.array([3, 17_171])
     tree, columns = prefix_tree(sids_ns), [Column("price", random.random(n))]
-    whole, notes = contents(sids_ns, tree, columns, held, wanted)
+    whole, notes, _ = contents(sids_ns, tree, columns, held, wanted)
     assert notes == []
-    text, notes = contents(sids_ns, tree, columns, held, wanted, most_bytes=len(whole) // 3)
+    most = len(whole) // 3
+    text, notes, items = contents(sids_ns, tree, columns, held, wanted, most_bytes=most)
     facts, arrays, texts = unpacked(text)
     assert len(text) <= len(whole) // 3
-    assert "Of 20,000 items the page holds" in notes[0]
+    assert f"Of 20,000 items the page holds {items:,}" in notes[-1]
     assert set(wanted) <= set(arrays["row"].tolist())
-    assert len(texts["ids"]) == len(arrays["row"]) == len(arrays["item_0"]) > 1_000
+    assert len(texts["ids"]) == len(arrays["row"]) == items > 1_000
+    assert facts["neighbours_said"] == "among the items that the page holds"
     assert arrays["size_1"].sum() == facts["items"] == n  # of all items, held or not
+
+
+def test_what_is_left_out_comes_in_an_order(monkeypatch):
+    """Long prefixes first, then items, colours from the last, prefixes, and items again."""
+    n, random = 3_000, np.random.default_rng(0)
+    sids_ns = random.integers(0, 8, (n, 5)).astype(np.int32)
+    sids_ns = sids_ns[np.lexsort(sids_ns.T[::-1])]
+    held = Held(np.arange(n), {"ids": [str(row) for row in random.permutation(n)]})
+    tree = prefix_tree(sids_ns)
+    columns = [Column(name, random.random(n)) for name in ("one", "two")]
+    monkeypatch.setattr("semid.report.contents.LEAST_ITEMS", 2_000)
+    seen, most = [], 1 << 60
+    while most > 1_000:
+        text, _, items = contents(sids_ns, tree, columns, held, np.array([7]), most_bytes=most)
+        facts = unpacked(text)[0]
+        seen.append((facts["depths"], items, len(facts["columns"])))
+        assert len(text) <= most
+        most = len(text) - 1
+    assert seen[:3] == [(5, 3_000, 2), (4, 3_000, 2), (3, 3_000, 2)]
+    assert seen[3][1] < 3_000
+    at = [one[1] for one in seen].index(2_000)
+    assert seen[at : at + 5] == [
+        *((3, 2_000, 2), (3, 2_000, 1), (3, 2_000, 0)),
+        *((2, 2_000, 0), (1, 2_000, 0)),
+    ]
+    assert seen[-1][0::2] == (1, 0)
+
+
+# the policy
+
+
+def test_only_where_images_are_may_be_asked():
+    images = ["https://a.b/1", "https://a.b/2?x", "http://c:80/", "data:image/gif;base64,AA", ""]
+    images += ["javascript:alert(1)", "data:text/html,x", "https://x;y/", "https://u@h/", "/local"]
+    assert image_sources(images) == ["data:", "http://c:80", "https://a.b"]
+    assert image_sources(f"https://h{n}.b/" for n in range(101)) == ["https:"]
+    assert "img-src 'none'\"" in page("", [], None, [])
+    assert 'img-src https://a.b"' in page("", [], None, ["https://a.b"])
 
 
 # columns of items
@@ -177,6 +218,7 @@ def test_labels_are_numbered_by_how_many_have_them(subject, values, labels, foun
     table = pa.table({"id": ["a", "b", "c", "d"], "of": values})
     column = column_of(subject, "of", table.schema.field("of").type, table.to_batches())
     assert (column.labels, column.value_n.tolist()) == (labels, found)
+    assert column.name == ("of, the first" if labels == ("x",) else "of")
 
 
 def test_numbers_and_texts_come_in_any_order_with_strangers(subject):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from semid import __version__
 from semid.evaluation.findings import Finding
 from semid.evaluation.structure import PAIRS
 from semid.report.beside import SIDES, beside
-from semid.report.contents import Column, contents
+from semid.report.contents import MOST_BYTES, Column, contents
 from semid.report.figures import (
     code_usage,
     collision_sizes,
@@ -20,7 +20,7 @@ from semid.report.figures import (
     training_perplexity,
 )
 from semid.report.looking import Found, Known, look
-from semid.report.page import Plot, explorer, navigation, page, plots
+from semid.report.page import Plot, explorer, image_sources, navigation, page, plots
 from semid.report.sections import (
     Collision,
     Item,
@@ -33,44 +33,49 @@ from semid.report.sections import (
 )
 from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
 
+MOST_PAGE_BYTES = 15_000_000
+# For sentences on what was left out.
+_NOTES_BYTES = 10_000
 _METRICS = "--model and --embeddings show what more there is to find"
 
 
-def build_page(known: Known, *, projection: str = "tsne") -> tuple[str, dict[str, Any]]:
-    """Return the page and a summary of it."""
+def build_page(
+    known: Known, *, projection: str = "tsne", most_bytes: int = MOST_PAGE_BYTES
+) -> tuple[str, dict[str, Any]]:
+    """Return the page, of at most so many bytes, and a summary of it."""
     found = look(known, projection=projection)
     findings = _findings(known)
-    packed, thinned = contents(
-        known.subject.table.sids,
-        known.subject.tree,
-        _columns(known, found),
-        found.held,
-        found.wanted,
-    )
-    tree, map_ = explorer(images=_image_hosts(found), placed=found.placed)
+    images = image_sources(found.held.texts.get("images", ()))
+    tree, map_ = explorer(images=images, placed=found.placed)
     sections = {
         "verdict": ("Verdict", _verdict(known, findings)),
         "plots": ("Codes and errors", _plots(known)),
-        "tree": ("ID tree", "".join(map(note, [*thinned, *_absent(known, found)])) + tree),
+        "tree": ("ID tree", "".join(map(note, _absent(known, found))) + tree),
         "map": ("Map", map_),
         "worst": ("Worst cases", _worst(known, found)),
         "tables": ("Two tables", beside(known, found)),
         "metrics": ("All figures", all_metrics(known.metrics) if known.metrics else ""),
     }
     shown = {anchor: (name, body) for anchor, (name, body) in sections.items() if body}
-    title = f"Semantic IDs: {known.name}"
-    html = page(
-        title,
-        [
+
+    def html(packed: str, left_out: Sequence[str]) -> str:
+        said = {"tree": "".join(map(note, left_out))}
+        parts = [
             note(_about(known)),
             navigation({anchor: name for anchor, (name, _) in shown.items()}),
-            *(section(anchor, name, body) for anchor, (name, body) in shown.items()),
-        ],
-        packed,
+            *(section(at, name, said.get(at, "") + body) for at, (name, body) in shown.items()),
+        ]
+        return page(f"Semantic IDs: {known.name}", parts, packed, images)
+
+    room = most_bytes - len(html("", ()).encode()) - _NOTES_BYTES
+    subject = known.subject
+    filled = contents(
+        *(subject.table.sids, subject.tree, _columns(known, found), found.held, found.wanted),
+        most_bytes=min(MOST_BYTES, room),
     )
     worst = findings[0].says if findings else "nothing that was looked at is amiss"
-    held = len(found.held.row_m)
-    return html, {"items": len(known.subject), "items_held": held, "verdict": worst}
+    summary = {"items": len(subject), "items_held": filled.items, "verdict": worst}
+    return html(filled.text, filled.left_out), summary
 
 
 def _about(known: Known) -> str:
@@ -172,15 +177,6 @@ def _absent(known: Known, found: Found) -> list[str]:
     elif found.missing:
         said.append(f"{found.missing:,} items have no embedding, so no error and no neighbours.")
     return said
-
-
-def _image_hosts(found: Found) -> str | None:
-    """Name where images would be loaded from; None when there are none."""
-    hosts = {urlsplit(image).netloc for image in found.held.texts.get("images", ())} - {""}
-    if not hosts:
-        return None
-    shown = sorted(hosts)[:3]
-    return ", ".join(shown) + (" and others" if len(hosts) > len(shown) else "")
 
 
 def _worst(known: Known, found: Found) -> str:

@@ -231,6 +231,8 @@ def _largest_groups(subject: Subject) -> list[Shared]:
 
 
 def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]:
+    from semid.neighbours import EXACT_ROWS
+
     subject, vectors = known.subject, known.vectors
     ids = subject.table.item_ids.take(to_arrow(row_m)).cast(pa.string()).to_pylist()
     lines = texts_of(subject, row_m, known.texts(), MOST_CHARACTERS)
@@ -247,7 +249,7 @@ def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]
     place_s2, placed = place(x_sd, projection)
     place_m2 = np.full((len(row_m), 2), 0.5, np.float32)
     place_m2[some] = place_s2
-    return Held(row_m, texts, near_mk, alike_mk, place_m2), placed
+    return Held(row_m, texts, near_mk, alike_mk, place_m2, len(some) > EXACT_ROWS), placed
 
 
 def neighbours(x_md: Floats) -> tuple[Rows, npt.NDArray[np.uint8]]:

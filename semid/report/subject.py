@@ -99,7 +99,7 @@ def column_of(
     Parameters
     ----------
     subject : the items
-    name, kind : the column's, for lists the first element counts
+    name, kind : the column's; of lists the first element counts, and the name says so
     batches : item ids and the column
     """
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -116,7 +116,7 @@ def column_of(
         known = [labels.setdefault(text, len(labels)) for text in coded.dictionary.to_pylist()]
         index_b = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         label_n[row_b] = np.array([*known, -1])[index_b][place_b]
-    return _most_common(name, label_n, list(labels))
+    return _most_common(f"{name}, the first" if _is_list(kind) else name, label_n, list(labels))
 
 
 def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
@@ -130,12 +130,16 @@ def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
 
 
 def _texts(column: pa.Array) -> pa.Array:
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if _is_list(kind := column.type):
         empty = pc.equal(pc.list_value_length(column), 0)
         column = pc.list_element(pc.if_else(empty, pa.scalar(None, kind), column), 0)
     texts = column.cast(pa.string())
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_one(kind) for is_one in lists)
 
 
 def texts_of(
