@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
@@ -581,3 +582,11 @@ def test_items_that_collide_are_compared_without_a_model(tmp_path, world):
     assert f"{harmful['pairs']:,} pairs in all: {harmful['share']:.1%} have a cosine" in text
     for one in harmful["examples"][:12]:
         assert f"<td>{one['cosine']:.2f}</td>" in text
+
+
+def test_scripts_are_of_files_and_lines_that_can_be_read():
+    scripts = files("semid.report").joinpath("assets").iterdir()
+    for script in (one for one in scripts if one.name.endswith(".js")):
+        lines = script.read_text("utf-8").splitlines()
+        assert len(lines) <= 300, script.name
+        assert max(map(len, lines)) <= 100, script.name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS = (
     *("unpack.js", "catalog.js", "colours.js", "treemap.js"),
-    *("map.js", "search.js", "explorer.js", "page.js"),
+    *("map.js", "elements.js", "search.js", "explorer.js", "page.js"),
 )
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src {}"
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")

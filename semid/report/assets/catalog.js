@@ -118,7 +118,8 @@ class Catalog {
 }
 
 function counted(count, name) {
-  return `${count.toLocaleString("en")} ${name}${count === 1 ? "" : name.endsWith("x") ? "es" : "s"}`;
+  const ending = count === 1 ? "" : name.endsWith("x") ? "es" : "s";
+  return `${count.toLocaleString("en")} ${name}${ending}`;
 }
 
 function sums(values) {

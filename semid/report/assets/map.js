@@ -136,7 +136,8 @@ class ItemMap {
     this.tip.hidden = item < 0;
     this.canvas.style.cursor = item < 0 ? "grab" : "pointer";
     if (item < 0) return;
-    this.tip.textContent = `${spelled(this.catalog.sidOf(item))}  ${this.catalog.title(item) || this.catalog.ids[item]}`;
+    const name = this.catalog.title(item) || this.catalog.ids[item];
+    this.tip.textContent = `${spelled(this.catalog.sidOf(item))}  ${name}`;
     this.tip.style.left = `${Math.min(event.offsetX + 12, Math.max(this.width - 260, 0))}px`;
     this.tip.style.top = `${event.offsetY + 14}px`;
   }

@@ -1,6 +1,6 @@
 // The treemap: the children of a prefix as tiles to click, what is in them painted behind.
-// Squarified (Bruls, Huizing & van Wijk, 2000). Of many siblings the largest are shown; a tile leads
-// to the next ones, as wide as can be hit and not as large as what is behind it.
+// Squarified (Bruls, Huizing & van Wijk, 2000). Of many siblings the largest are shown; a tile
+// leads to the next ones, large enough to hit and not as large as what is behind it.
 
 const MOST_TILES = 500,
   MOST_INSIDE = 300,
@@ -108,7 +108,8 @@ class Treemap {
     const [start, stop] = catalog.children(node);
     this.tiles.setAttribute(
       "aria-label",
-      `${counted(stop - start, "prefix")} below ${spelled(node.path) || "the root"}; arrow keys move, Enter opens, Backspace goes up`,
+      `${counted(stop - start, "prefix")} below ${spelled(node.path) || "the root"}; ` +
+        "arrow keys move, Enter opens, Backspace goes up",
     );
     if (start === stop) {
       this.tiles.replaceChildren(
@@ -195,7 +196,8 @@ class Treemap {
     button.className = "turn";
     button.tabIndex = -1;
     button.textContent = `${rest.length.toLocaleString("en")} ${which}`;
-    button.title = `show the next of ${rest.length.toLocaleString("en")} ${which} prefixes, ${counted(items, "item")}`;
+    const count = rest.length.toLocaleString("en");
+    button.title = `show the next of ${count} ${which} prefixes, ${counted(items, "item")}`;
     button.setAttribute("aria-label", button.title);
     button.addEventListener("click", () => this.turn(page));
     return button;
