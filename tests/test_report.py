@@ -28,12 +28,14 @@ from semid.report import (
     training_losses,
     training_perplexity,
 )
+from semid.report.building import build_page
 from semid.report.contents import NOBODY, Column, Held, contents, held_rows
+from semid.report.looking import Known
 from semid.report.packing import pack, rounded, smallest
 from semid.report.page import image_sources, page
 from semid.report.projection import SAMPLE, place
 from semid.report.sections import all_metrics
-from semid.report.subject import Subject, column_of, texts_of
+from semid.report.subject import Subject, column_of, shortened, texts_of, whole_or_none
 from semid.report.tree import means, most_frequent, prefix_tree
 from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
 
@@ -174,6 +176,18 @@ def test_what_is_left_out_comes_in_an_order(monkeypatch):
     assert seen[-1][0::2] == (1, 0)
 
 
+def test_a_page_has_room_for_what_its_other_parts_leave(subject):
+    whole, _ = build_page(Known(subject, "ids"))
+    n = 22_000
+    ids = [str(row) for row in np.random.default_rng(0).permutation(n)]
+    codes_nl = np.random.default_rng(0).integers(0, 256, (n, 3)).astype(np.int32)
+    large = Known(Subject(IdTable.from_arrays(ids, codes_nl, codes_nl)), "ids")
+    most = len(whole) + 180_000
+    text, summary = build_page(large, most_bytes=most)
+    assert len(text.encode()) <= most
+    assert f"the page holds {summary['items_held']:,}, spread" in text
+
+
 # the policy
 
 
@@ -230,7 +244,9 @@ def test_numbers_and_texts_come_in_any_order_with_strangers(subject):
     price = column_of(subject, "price", pa.int64(), batches)
     np.testing.assert_array_equal(price.value_n, [np.nan, np.nan, np.nan, 1.0])
     titles = [batch.select(["id", "title"]) for batch in batches]
-    assert texts_of(subject, np.array([0, 3]), titles, 5) == [["", "xxxx…"]]
+    for cut, found in ((shortened, "xxxx…"), (whole_or_none, "")):
+        cuts = [lambda text, cut=cut: cut(text, 5)]
+        assert texts_of(subject, np.array([0, 3]), titles, cuts) == [["", found]]
 
 
 # the map

@@ -198,7 +198,11 @@ def _worst(known: Known, found: Found) -> str:
         parts.append(worst_collisions(groups))
     if found.worst:
         parts.append("<h3>Items that their codes describe worst</h3>")
-        parts.append(note("Squared error in the unit of the catalog's: its mean is the error."))
+        parts.append(
+            note(
+                "Squared error in the catalog's unit: its mean over training items is their error."
+            )
+        )
         rows = [items.at(row, f"{error:.2f}") for row, error in found.worst]
         parts.append(worst_items(rows, "error"))
     elif known.metrics is None:

@@ -23,7 +23,7 @@ from semid.evaluation.structure import collisions, harm
 from semid.ids import group_ids
 from semid.report.contents import MOST_ITEMS, NOBODY, Column, Held, held_rows
 from semid.report.projection import place
-from semid.report.subject import Subject, texts_of
+from semid.report.subject import Subject, shortened, texts_of, whole_or_none
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -32,7 +32,6 @@ NEIGHBOURS = 6
 WORST = 12
 # Items of a group of the worst that are named.
 EXAMPLES = 6
-MOST_CHARACTERS = 160
 _PAIRS_AT_ONCE = 8_192
 
 
@@ -235,7 +234,8 @@ def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]
 
     subject, vectors = known.subject, known.vectors
     ids = subject.table.item_ids.take(to_arrow(row_m)).cast(pa.string()).to_pylist()
-    lines = texts_of(subject, row_m, known.texts(), MOST_CHARACTERS)
+    cuts = [shortened if name == "titles" else whole_or_none for name in known.text_names]
+    lines = texts_of(subject, row_m, known.texts(), cuts)
     texts = {"ids": ids, **dict(zip(known.text_names, lines, strict=False))}
     some = np.flatnonzero(vectors.there_n[row_m]) if vectors is not None else np.empty(0, np.int64)
     if vectors is None or len(some) < 2:

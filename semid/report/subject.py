@@ -5,7 +5,7 @@ Knows arrays and batches, not paths. Shapes: n items sorted by SID, l levels, b 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -143,7 +143,10 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def texts_of(
-    subject: Subject, row_m: Rows, batches: Iterable[pa.RecordBatch], most: int
+    subject: Subject,
+    row_m: Rows,
+    batches: Iterable[pa.RecordBatch],
+    cuts: Sequence[Callable[[str], str]],
 ) -> list[list[str]]:
     """Gather text of some rows, ``(m,)`` for every column after the item ids; "" where unknown.
 
@@ -152,7 +155,7 @@ def texts_of(
     subject : the items
     row_m : which of them, ascending
     batches : item ids and columns
-    most : characters, beyond which text ends in …
+    cuts : for every column what makes its text short enough: `shortened` or `whole_or_none`
     """
     place_n = np.full(len(subject), -1)
     place_n[row_m] = np.arange(len(row_m))
@@ -162,12 +165,17 @@ def texts_of(
         place_b, row_b = subject.rows_of(batch.column(0))
         held_b = place_n[row_b] >= 0
         wanted, spot_b = to_arrow(place_b[held_b]), place_n[row_b[held_b]].tolist()
-        for lines, column in zip(found, batch.columns[1:], strict=True):
+        for lines, column, cut in zip(found, batch.columns[1:], cuts, strict=True):
             for spot, value in zip(spot_b, column.take(wanted).to_pylist(), strict=True):
-                lines[spot] = _short(value, most)
+                lines[spot] = "" if value is None else cut(str(value))
     return found or []
 
 
-def _short(value: Any, most: int) -> str:
-    text = "" if value is None else str(value)
+def shortened(text: str, most: int = 160) -> str:
+    """Return text of at most so many characters, ending in … where there were more."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def whole_or_none(text: str, most: int = 1_000) -> str:
+    """Return an address, or nothing for one of more characters: a part of it leads nowhere."""
+    return text if len(text) <= most else ""

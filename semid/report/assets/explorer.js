@@ -101,8 +101,8 @@ class Explorer {
     if (held < all)
       parts.push(
         note(
-          `${held.toLocaleString("en")} of the ${all.toLocaleString("en")} items here are listed; ` +
-            "the page holds a part of the catalog.",
+          `${held.toLocaleString("en")} of the ${all.toLocaleString("en")} items here are ` +
+            "listed; the page holds a part of the catalog.",
         ),
       );
     parts.push(this.list(Array.from({ length: held }, (_, i) => start + i)));
