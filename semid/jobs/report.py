@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semid.errors import SemidError, display_path, require_package
-from semid.gates import Judged, judge, parse_gates, sentence
+from semid.gates import Gate, Judged, judge, parse_gates, sentence
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.report_sources import ItemColumns, Paths, Sources
 from semid.manifests import Manifest
@@ -84,22 +84,10 @@ def report(
     sources = Sources.opened(paths, columns)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
-        if sources.embeddings is not None:
-            require_unique_ids(sources.embeddings, item_id, show=show)
-        figures = sources.figures(stage, show=show)
-        if asked and figures is None:
-            raise SemidError(
-                "gates are on the figures of semid evaluate; give --metrics, or --model and "
-                "--embeddings"
-            )
-        judged = [one._asdict() for one in judge(figures or {}, asked)]
-        if figures is not None:
-            figures |= {"gates": judged}
-        with sources.read(figures, stage, show=show) as known:
-            page, summary = build_page(known, projection=projection)
+        page, summary = _page(sources, asked, projection, stage, show=show)
         staged = stage / target.name
         staged.write_text(page, "utf-8")
-        return staged, summary | {"mib": round(len(page.encode()) / 2**20, 2), "gates": judged}
+        return staged, summary | {"mib": round(staged.stat().st_size / 2**20, 2)}
 
     result = produce(
         "report",
@@ -115,6 +103,25 @@ def report(
     )
     found = [Judged(**one) for one in result.summary.get("gates", ())]
     return replace(result, failure=sentence(found))
+
+
+def _page(
+    sources: Sources, asked: Sequence[Gate], projection: str, stage: Path, *, show: bool
+) -> tuple[str, dict[str, Any]]:
+    if sources.embeddings is not None:
+        require_unique_ids(sources.embeddings, sources.item_id, show=show)
+    figures = sources.figures(stage, show=show)
+    if asked and figures is None:
+        raise SemidError(
+            "gates are on the figures of semid evaluate; give --metrics, or --model and "
+            "--embeddings"
+        )
+    judged = [one._asdict() for one in judge(figures or {}, asked)]
+    if figures is not None:
+        figures |= {"gates": judged}
+    with sources.read(figures, stage, show=show) as known:
+        page, summary = build_page(known, projection=projection)
+    return page, summary | {"gates": judged}
 
 
 def check_request(output: str) -> None:
