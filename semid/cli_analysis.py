@@ -134,6 +134,12 @@ def report(
         str | None, typer.Option("--image-column", help="URLs of images; loaded only when asked.")
     ] = None,
     url: Annotated[str | None, typer.Option("--url-column", help="URLs of items' pages.")] = None,
+    categories: Annotated[
+        str | None, typer.Option(help="Items' categories, or paths of them, to measure by.")
+    ] = None,
+    interactions: Annotated[
+        str | None, typer.Option(help="Who met which item, to measure and to colour by.")
+    ] = None,
     color_by: Annotated[
         str | None, typer.Option(help="Columns to colour prefixes by, as category,price.")
     ] = None,
@@ -163,6 +169,8 @@ def report(
         title=title,
         image=image,
         url=url,
+        categories=categories,
+        interactions=interactions,
         color_by=[] if color_by is None else read_names(color_by),
         metrics=metrics,
         gates=gate or [],

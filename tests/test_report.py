@@ -3,6 +3,8 @@
 import base64
 import gzip
 import json
+import re
+from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
-from semid.evaluation.findings import Finding
+from semid.evaluation.findings import SHARED, Finding
 from semid.id_table import IdTable
 from semid.ids import prefixes
 from semid.jobs.report import report
@@ -26,12 +28,14 @@ from semid.report import (
     training_losses,
     training_perplexity,
 )
+from semid.report.building import build_page
 from semid.report.contents import NOBODY, Column, Held, contents, held_rows
-from semid.report.measuring import Groups, Measuring
+from semid.report.looking import Known
 from semid.report.packing import pack, rounded, smallest
+from semid.report.page import image_sources, page
 from semid.report.projection import SAMPLE, place
 from semid.report.sections import all_metrics
-from semid.report.subject import Subject, column_of, texts_of
+from semid.report.subject import Subject, column_of, shortened, texts_of, whole_or_none
 from semid.report.tree import means, most_frequent, prefix_tree
 from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
 
@@ -90,47 +94,6 @@ def test_means_and_labels_of_prefixes_by_hand():
     assert (label_p.tolist(), share_p.tolist()) == ([-1, 2, 0], [0.0, 0.5, 1.0])
 
 
-# measuring
-
-
-def test_errors_and_likeness_by_hand():
-    # One dim of two says the first code, the other the second.
-    x_nd = np.array([[1, 0], [1, 1], [1, -1], [5, 0]], np.float32)
-    groups = Groups.of(CODES)
-
-    def decode(codes_nl):
-        ends = np.zeros((len(codes_nl), 2), np.float32)
-        ends[:, 0] = codes_nl[:, 0]
-        ends[:, 1] = codes_nl[:, 1] if codes_nl.shape[1] > 1 else 0
-        return ends
-
-    measuring = Measuring(CODES, groups, width=2, decode=decode)
-    held_n = np.array([False, False, False, True])
-    for rows in ([3, 1], [0, 2]):
-        measuring.add(np.array(rows), x_nd[rows], held_n[rows])
-    # After one level 1, 2, 2 and 9 are left; after two 1, 1, 1 + 4 and 9. The training items'
-    # mean is (1, 0), from which they are 0, 1 and 1, and the held-out one 16 away.
-    assert measuring.errors_by_level(held_n) == {
-        "training items": [5 / 2, 7 / 2],
-        "held-out items": [9 / 16, 9 / 16],
-    }
-    # The mean of all is (2, 0); the mean deviation (1 + 2 + 2 + 9) / 4.
-    assert measuring.relative_errors()[:, 1].tolist() == pytest.approx(
-        [2 / 7, 2 / 7, 10 / 7, 18 / 7]
-    )
-    group_g, cosine_g = measuring.alike()
-    assert [CODES[groups.members(g)[0]].tolist() for g in group_g] == [[0, 1]]
-    assert cosine_g.tolist() == pytest.approx([0.0], abs=1e-6)
-
-
-def test_items_without_embedding_have_no_error():
-    measuring = Measuring(CODES, Groups.of(CODES), width=1, decode=lambda c: np.zeros((len(c), 1)))
-    measuring.add(np.array([0, 1]), np.array([[1], [-1]], np.float32), np.zeros(2, bool))
-    assert measuring.embedded_n.tolist() == [True, True, False, False]
-    assert np.isnan(measuring.relative_errors()[2:]).all()
-    assert measuring.alike()[0].tolist() == []
-
-
 # what the page holds
 
 
@@ -174,15 +137,67 @@ def test_a_catalog_too_large_is_thinned_and_says_so():
     held = Held(np.arange(n), {"ids": [str(row) for row in random.permutation(n)]})
     wanted = np.array([3, 17_171])
     tree, columns = prefix_tree(sids_ns), [Column("price", random.random(n))]
-    whole, notes = contents(sids_ns, tree, columns, held, wanted)
+    whole, notes, _ = contents(sids_ns, tree, columns, held, wanted)
     assert notes == []
-    text, notes = contents(sids_ns, tree, columns, held, wanted, most_bytes=len(whole) // 3)
+    most = len(whole) // 3
+    text, notes, items = contents(sids_ns, tree, columns, held, wanted, most_bytes=most)
     facts, arrays, texts = unpacked(text)
     assert len(text) <= len(whole) // 3
-    assert "Of 20,000 items the page holds" in notes[0]
+    assert f"Of 20,000 items the page holds {items:,}" in notes[-1]
     assert set(wanted) <= set(arrays["row"].tolist())
-    assert len(texts["ids"]) == len(arrays["row"]) == len(arrays["item_0"]) > 1_000
+    assert len(texts["ids"]) == len(arrays["row"]) == items > 1_000
+    assert facts["neighbours_said"] == "among the items that the page holds"
     assert arrays["size_1"].sum() == facts["items"] == n  # of all items, held or not
+
+
+def test_what_is_left_out_comes_in_an_order(monkeypatch):
+    """Long prefixes first, then items, colours from the last, prefixes, and items again."""
+    n, random = 3_000, np.random.default_rng(0)
+    sids_ns = random.integers(0, 8, (n, 5)).astype(np.int32)
+    sids_ns = sids_ns[np.lexsort(sids_ns.T[::-1])]
+    held = Held(np.arange(n), {"ids": [str(row) for row in random.permutation(n)]})
+    tree = prefix_tree(sids_ns)
+    columns = [Column(name, random.random(n)) for name in ("one", "two")]
+    monkeypatch.setattr("semid.report.contents.LEAST_ITEMS", 2_000)
+    seen, most = [], 1 << 60
+    while most > 1_000:
+        text, _, items = contents(sids_ns, tree, columns, held, np.array([7]), most_bytes=most)
+        facts = unpacked(text)[0]
+        seen.append((facts["depths"], items, len(facts["columns"])))
+        assert len(text) <= most
+        most = len(text) - 1
+    assert seen[:3] == [(5, 3_000, 2), (4, 3_000, 2), (3, 3_000, 2)]
+    assert seen[3][1] < 3_000
+    at = [one[1] for one in seen].index(2_000)
+    assert seen[at : at + 5] == [
+        *((3, 2_000, 2), (3, 2_000, 1), (3, 2_000, 0)),
+        *((2, 2_000, 0), (1, 2_000, 0)),
+    ]
+    assert seen[-1][0::2] == (1, 0)
+
+
+def test_a_page_has_room_for_what_its_other_parts_leave(subject):
+    whole, _ = build_page(Known(subject, "ids"))
+    n = 22_000
+    ids = [str(row) for row in np.random.default_rng(0).permutation(n)]
+    codes_nl = np.random.default_rng(0).integers(0, 256, (n, 3)).astype(np.int32)
+    large = Known(Subject(IdTable.from_arrays(ids, codes_nl, codes_nl)), "ids")
+    most = len(whole) + 180_000
+    text, summary = build_page(large, most_bytes=most)
+    assert len(text.encode()) <= most
+    assert f"the page holds {summary['items_held']:,}, spread" in text
+
+
+# the policy
+
+
+def test_only_where_images_are_may_be_asked():
+    images = ["https://a.b/1", "https://a.b/2?x", "http://c:80/", "data:image/gif;base64,AA", ""]
+    images += ["javascript:alert(1)", "data:text/html,x", "https://x;y/", "https://u@h/", "/local"]
+    assert image_sources(images) == ["data:", "http://c:80", "https://a.b"]
+    assert image_sources(f"https://h{n}.b/" for n in range(101)) == ["https:"]
+    assert "img-src 'none'\"" in page("", [], None, [])
+    assert 'img-src https://a.b"' in page("", [], None, ["https://a.b"])
 
 
 # columns of items
@@ -197,7 +212,11 @@ def subject():
 
 def test_a_subject_is_sorted_by_sid(subject):
     assert subject.table.item_ids.to_pylist() == ["a", "b", "c", "d"]
-    assert (subject.uniqueness, subject.in_collisions) == (0.75, 0.5)
+    assert subject.figures["uniqueness"] == 0.75
+    assert subject.figures["collisions"]["share_in_groups"] == 0.5
+    assert subject.sharing_n.tolist() == [1, 2, 2, 1]
+    assert subject.group_sizes.tolist() == [1, 2, 1]
+    assert subject.table_row_n.tolist() == [1, 3, 0, 2]
     assert [count_k.tolist() for count_k in subject.counts] == [[3, 0, 1], [2, 2]]
     assert subject.spelled(2) == "0,1,1"
 
@@ -214,6 +233,7 @@ def test_labels_are_numbered_by_how_many_have_them(subject, values, labels, foun
     table = pa.table({"id": ["a", "b", "c", "d"], "of": values})
     column = column_of(subject, "of", table.schema.field("of").type, table.to_batches())
     assert (column.labels, column.value_n.tolist()) == (labels, found)
+    assert column.name == ("of, the first" if labels == ("x",) else "of")
 
 
 def test_numbers_and_texts_come_in_any_order_with_strangers(subject):
@@ -224,7 +244,9 @@ def test_numbers_and_texts_come_in_any_order_with_strangers(subject):
     price = column_of(subject, "price", pa.int64(), batches)
     np.testing.assert_array_equal(price.value_n, [np.nan, np.nan, np.nan, 1.0])
     titles = [batch.select(["id", "title"]) for batch in batches]
-    assert texts_of(subject, np.array([0, 3]), titles, 5) == [["", "xxxx…"]]
+    for cut, found in ((shortened, "xxxx…"), (whole_or_none, "")):
+        cuts = [lambda text, cut=cut: cut(text, 5)]
+        assert texts_of(subject, np.array([0, 3]), titles, cuts) == [["", found]]
 
 
 # the map
@@ -251,17 +273,17 @@ def test_places_are_in_the_unit_square_and_repeat():
 
 def test_own_findings_come_worst_first():
     levels = [
-        {"used": 8, "size": 8, "perplexity": 7.5},
-        {"used": 3, "size": 8, "perplexity": 1.5},
-        {"used": 8, "size": 8, "perplexity": 3.9},
+        {"dead": 0, "size": 8, "perplexity": 7.5, "perplexity_ratio": 0.94},
+        {"dead": 5, "size": 8, "perplexity": 1.5, "perplexity_ratio": 0.19},
+        {"dead": 0, "size": 8, "perplexity": 3.9, "perplexity_ratio": 0.49},
     ]
-    found = own_findings(levels, 0.85, 4)
-    assert [(one.severity, one.about) for one in found] == [
+    figures = {"levels": levels, "uniqueness": 0.85, "collisions": {"largest_group": 4}}
+    assert [(one.severity, one.about) for one in own_findings(figures)] == [
         ("bad", "level 1"),
         ("warning", "uniqueness"),
         ("warning", "level 2"),
     ]
-    assert own_findings(levels[:1], 1.0, 1) == []
+    assert own_findings({**figures, "levels": levels[:1], "uniqueness": 1 - SHARED}) == []
 
 
 def test_findings_and_gates_are_escaped():
@@ -346,8 +368,11 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     more += ("--metrics", tmp_path / "metrics.json", "--against", world / "ids.parquet")
     more += ("--gate", "uniqueness >= 2")
     done = run_here(*arguments(world, *more, "--output", page, "--json"))
-    assert done.json["summary"]["items"] == done.json["summary"]["items_held"] == 400
-    assert done.json["summary"]["verdict"] == "it is"
+    assert done.code == 3
+    assert "uniqueness >= 2, but it is" in done.err
+    summary = json.loads(done.out)["summary"]
+    assert summary["items"] == summary["items_held"] == 400
+    assert summary["verdict"] == "it is"
     text = page.read_text()
     assert len(text) < 15e6
     for said in ("uniqueness &gt;= 2", "It is.", "0.00% of the 400 items in both", "Worst cases"):
@@ -357,7 +382,7 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     error = f"{metrics['train_error']:.3f}"
     assert f"<b>{error}</b><span>error of training items" in text
     again = run_here(*arguments(world, *more, "--output", page, "--json"))
-    assert again.json["up_to_date"]
+    assert json.loads(again.out)["up_to_date"]
     other = report(
         *map(str, [world / "ids.parquet"]),
         **{"model": str(world / "model"), "embeddings": str(shuffled), "projection": "pca"},
@@ -426,8 +451,9 @@ def test_gates_need_figures(tmp_path, world):
 
 def test_a_table_with_its_model_is_measured(tmp_path, world):
     page = tmp_path / "report.html"
-    done = run_here(*arguments(world, "--output", page, "--gate", "uniqueness >= 2"))
-    assert done.code == 0, done.err
+    asked = ("--output", page, "--gate", "uniqueness >= 2")
+    done = run_here(*arguments(world, *asked))
+    assert done.code == run_here(*arguments(world, *asked)).code == 3  # up to date, as failed
     text = page.read_text()
     assert "uniqueness &gt;= 2" in text
     assert "All figures" in text
@@ -448,4 +474,136 @@ def test_another_model_is_refused(tmp_path, world):
     pq.write_table(other, tmp_path / "ids.parquet")
     given = ("--model", world / "model", "--output", tmp_path / "report.html")
     done = run_here("report", tmp_path / "ids.parquet", *given)
-    assert "was assigned by the model another but" in done.error
+    assert "was assigned by another model (another) than" in done.error
+
+
+def test_an_error_is_the_same_wherever_it_stands(tmp_path, world):
+    """Of columns of other scales the mean counts, as in metrics.json, and not the larger one."""
+    rows = pq.read_table(world / "embeddings.parquet")
+    x_nd = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
+    noise_nd = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+    columns = {"large": 10 * x_nd, "small": noise_nd}
+    lists = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
+        for name, x in columns.items()
+    }
+    embeddings, model, ids = (tmp_path / one for one in ("e.parquet", "model", "ids.parquet"))
+    pq.write_table(pa.table({"item_id": rows["item_id"], **lists}), embeddings)
+    for command in (
+        (
+            "train",
+            embeddings,
+            "--output",
+            model,
+            "--levels",
+            "8,8",
+            "--columns",
+            "large,small",
+            "--quantizer",
+            "rqkmeans",
+        ),
+        ("assign", embeddings, "--model", model, "--output", ids),
+        (
+            "evaluate",
+            ids,
+            "--embeddings",
+            embeddings,
+            "--model",
+            model,
+            "--no-baseline",
+            "--output",
+            tmp_path / "metrics.json",
+        ),
+        (
+            "report",
+            ids,
+            "--embeddings",
+            embeddings,
+            "--model",
+            model,
+            "--projection",
+            "pca",
+            "--output",
+            tmp_path / "report.html",
+        ),
+    ):
+        done = run_here(*command)
+        assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    text = (tmp_path / "report.html").read_text()
+    for key, name in (("train_error", "training"), ("held_out_error", "held-out")):
+        assert f"<b>{metrics[key]:.3f}</b><span>error of {name} items" in text
+    worst = metrics["fidelity"]["worst"][:12]
+    there = [text.index(f"<td>{one['error']:.2f}</td>") for one in worst]
+    assert there == sorted(there)
+    facts, arrays, texts = unpacked(re.search(r'id="packed">([^<]+)<', text)[1])
+    place = [column["name"] for column in facts["columns"]].index("error")
+    error_m = dict(zip(texts["ids"], arrays[f"item_{place}"].tolist(), strict=True))
+    for one in worst:
+        assert error_m[str(one["item"]["item_id"])] == pytest.approx(one["error"], rel=1e-3)
+
+
+def test_metrics_of_another_table_or_model_are_refused(tmp_path, world):
+    metrics = world / "metrics.json"
+    rows = pq.read_table(world / "ids.parquet")
+    pq.write_table(rows.take(list(range(len(rows)))[::-1]), tmp_path / "ids.parquet")
+    asked = ("--output", tmp_path / "report.html", "--metrics")
+    done = run_here("report", tmp_path / "ids.parquet", *asked, metrics)
+    assert f"is of the ids table {world}/ids.parquet (" in done.error
+    assert f"the report of {tmp_path}/ids.parquet (" in done.error
+    # Changed by hand, it has no manifest: what it says of itself has to do.
+    said = json.loads(metrics.read_text())
+    (tmp_path / "metrics.json").write_text(json.dumps(said | {"items": 399}))
+    done = run_here("report", world / "ids.parquet", *asked, tmp_path / "metrics.json")
+    assert "whose items is 399, but that of" in done.error
+    assert "is 400" in done.error
+    said["fidelity"]["worst"][0]["item"]["item_id"] = "nobody"
+    (tmp_path / "metrics.json").write_text(json.dumps(said))
+    done = run_here("report", world / "ids.parquet", *asked, tmp_path / "metrics.json")
+    assert "name the item 'nobody'" in done.error
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_users_did_is_measured_and_coloured(tmp_path, world):
+    ids = pq.read_table(world / "ids.parquet")["item_id"].to_pylist()
+    met = {"user_id": ["a", "a", "b"], "item_id": [ids[0], ids[1], ids[0]], "position": [0, 1, 0]}
+    pq.write_table(pa.table(met), tmp_path / "met.parquet")
+    more = ("--interactions", tmp_path / "met.parquet", "--items", world / "items.parquet")
+    more += ("--categories", "brand", "--output", tmp_path / "report.html")
+    done = run_here(*arguments(world, *more))
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    assert "<summary>behaviour</summary>" in text
+    assert "categories: column" in text
+    facts, arrays, texts = unpacked(re.search(r'id="packed">([^<]+)<', text)[1])
+    assert facts["columns"][0] == {"name": "interactions", "kind": "number"}
+    met_m = dict(zip(texts["ids"], arrays["item_0"].tolist(), strict=True))
+    assert (met_m[str(ids[0])], met_m[str(ids[1])], met_m[str(ids[2])]) == (2, 1, 0)
+
+
+def test_both_tables_have_their_figures(tmp_path, world):
+    more = ("--against", world / "ids.parquet", "--output", tmp_path / "report.html")
+    done = run_here(*arguments(world, *more))
+    assert done.code == 0, done.err
+    error = json.loads((world / "metrics.json").read_text())["train_error"]
+    row = f"<td>error of training items</td><td>{error:.3f}</td><td>{error:.3f}</td>"
+    assert row in (tmp_path / "report.html").read_text()
+
+
+def test_items_that_collide_are_compared_without_a_model(tmp_path, world):
+    given = ("--embeddings", world / "embeddings.parquet", "--projection", "pca")
+    done = run_here("report", world / "ids.parquet", *given, "--output", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    harmful = json.loads((world / "metrics.json").read_text())["collisions"]["harmful"]
+    assert f"{harmful['pairs']:,} pairs in all: {harmful['share']:.1%} have a cosine" in text
+    for one in harmful["examples"][:12]:
+        assert f"<td>{one['cosine']:.2f}</td>" in text
+
+
+def test_scripts_are_of_files_and_lines_that_can_be_read():
+    scripts = files("semid.report").joinpath("assets").iterdir()
+    for script in (one for one in scripts if one.name.endswith(".js")):
+        lines = script.read_text("utf-8").splitlines()
+        assert len(lines) <= 300, script.name
+        assert max(map(len, lines)) <= 100, script.name

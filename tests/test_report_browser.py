@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from browser import BINARY, Browser
 from conftest import run_here
+
+from semid.id_table import IdTable
 
 pytestmark = pytest.mark.skipif(
     BINARY is None, reason="no Chromium or Chrome is installed (chromium, google-chrome)"
@@ -21,6 +24,7 @@ ODD = [
     "two\nlines",
 ]
 AT = "document.querySelector"
+DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def page(world, tmp_path_factory):
     titles = items["title"].to_pylist()
     titles[: len(ODD)] = ODD
     items = items.set_column(1, "title", pa.array(titles))
-    images = [f"https://images.invalid/{n}.png" for n in range(len(items))]
+    images = [DOT, *(f"https://images.invalid/{n}.png" for n in range(1, len(items)))]
     pq.write_table(items.append_column("image", pa.array(images)), folder / "items.parquet")
     done = run_here(
         *("report", world / "ids.parquet", "--model", world / "model", "--projection", "pca"),
@@ -175,13 +179,74 @@ def test_a_phone_scrolls_one_way_and_follows_a_dark_system(opened):
 
 def test_it_prints(opened, tmp_path):
     opened.print(tmp_path / "report.pdf")
-    assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-"
+    pdf = (tmp_path / "report.pdf").read_bytes()
+    assert pdf[:5] == b"%PDF-"
+    parts = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    drawn = b"".join(zlib.decompress(p) for p in parts if p[:1] == b"x")
+    assert len(re.findall(rb"\bT[jJ]\b", drawn)) > 100  # text, and not a picture of it
 
 
-def test_images_are_asked_for_only_on_demand(tab):
-    assert len(tab.requests) == 1
-    tab.click("[data-part=images]")
-    tab.wait(f"{AT}('.items img')")
-    assert "images.invalid" in texts(tab, "label")[1]
+def test_a_collision_leads_to_its_items(opened, page, world):
+    ((href, title),) = json.loads(
+        opened.eval(
+            f"JSON.stringify([{AT}('#worst td.text a')].map((a) => [a.hash, a.textContent]))"
+        )
+    )
+    assert href.startswith("#i=")
+    opened.click("#worst td.text a")
+    opened.wait(f"location.hash === {json.dumps(href)}")
+    assert title in texts(opened, ".card h3")
+    rows = {row["item_id"]: row for row in pq.read_table(world / "ids.parquet").to_pylist()}
+    sid = ",".join(map(str, rows[href[3:]]["sid"]))
+    assert sid in texts(opened, ".card dd")
+    assert [",".join(map(str, rows[href[3:]]["codes"]))] == texts(opened, "#worst td")[:1]
+
+
+def test_images_are_asked_for_only_on_demand(tab, page):
+    assert tab.requests == [page.resolve().as_uri()]
+    item = pq.read_table(page.parent / "items.parquet")["item_id"][0].as_py()
+    tab.eval(f"(location.hash = 'i={item}', 1)")
+    tab.wait(f"location.hash === '#i={item}' && {AT}('.card h3')")
     tab.wait("1")
-    assert all(one.startswith(("file:", "https://images.invalid/")) for one in tab.requests)
+    assert tab.requests == [page.resolve().as_uri()]
+    tab.click("[data-part=images]")
+    tab.wait(f"{AT}('.card img').naturalWidth === 1")
+    assert DOT in tab.requests
+    assert "images.invalid" in texts(tab, "label")[1]
+    assert all(
+        one.startswith(("file:", "data:", "https://images.invalid/")) for one in tab.requests
+    )
+
+
+def test_twenty_thousand_items_and_a_thousand_first_codes(tmp_path, tab):
+    n, random = 20_000, np.random.default_rng(0)
+    codes_nl = np.stack([np.arange(n) % 1_024, random.integers(0, 64, n)], axis=1).astype(np.int32)
+    table = IdTable.from_arrays([f"item-{place}" for place in range(n)], codes_nl, codes_nl)
+    table.save(tmp_path / "ids.parquet")
+    done = run_here("report", tmp_path / "ids.parquet", "--output", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    tab.show()
+    tab.open(tmp_path / "report.html")
+    tab.eval(f"{AT}('[data-part=search]').focus() || 1")
+    tab.type("item-19999")
+    assert texts(tab, "[role=option]")[0].startswith("item-19999")
+    tab.press("Escape")
+    seen = set()
+    for page in range(3):
+        tab.wait(f"{AT}('.tree button:not(.turn)')")
+        labels = tab.eval(
+            "JSON.stringify([...document.querySelectorAll('.tree button:not(.turn)')]"
+            ".map((one) => one.getAttribute('aria-label')))"
+        )
+        seen |= set(json.loads(labels))
+        assert len(seen) == min(500 * (page + 1), 1_024)
+        if page < 2:
+            tab.click(".tree .turn")
+            tab.wait("document.activeElement.matches('.tree button')")
+    assert texts(tab, ".tree .turn") == ["1,000 larger"]
+    last = json.loads(labels)[0]
+    tab.press("Enter")
+    code = re.match(r"prefix (\d+)", last)[1]
+    tab.wait(f"location.hash === '#p={code}'")
+    assert tab.requests == [(tmp_path / "report.html").resolve().as_uri()]
+    assert tab.errors == []

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from semid import __version__
+from semid.artifact import model_fingerprint
 from semid.columns import embedding_width, id_type
 from semid.duplicates import check_ids
 from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path
 from semid.fit_config import WITHOUT_CODES
+from semid.id_metadata import read_metadata
 from semid.jobs.progress import bar
 from semid.manifests import (
     Manifest,
@@ -226,6 +228,17 @@ def require_codes(header: Mapping[str, Any], model: Path) -> None:
         raise SemidError(
             f"{display_path(model)} is a model of the kind {header['kind']}, which has no codes; "
             "train one that has, such as rqvae"
+        )
+
+
+def require_own_model(ids: ParquetTable, model: Path) -> None:
+    """Raise `SemidError` when an ids table was assigned by another model; names both."""
+    assigned, given = read_metadata(ids).get("model_fingerprint"), model_fingerprint(model)
+    if assigned not in (None, given):
+        raise SemidError(
+            f"{display_path(ids.name)} was assigned by another model ({assigned}) than "
+            f"{display_path(model)} ({given}); name the model that assigned it, or assign the IDs "
+            "again"
         )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from semid import __version__
 from semid.evaluation.findings import Finding
-from semid.report.contents import Column, contents
+from semid.evaluation.structure import PAIRS
+from semid.report.beside import SIDES, beside
+from semid.report.contents import MOST_BYTES, Column, contents
 from semid.report.figures import (
     code_usage,
     collision_sizes,
@@ -18,8 +19,8 @@ from semid.report.figures import (
     training_losses,
     training_perplexity,
 )
-from semid.report.looking import EXAMPLES, Found, Known, look
-from semid.report.page import Plot, explorer, navigation, page, plots
+from semid.report.looking import Found, Known, look
+from semid.report.page import Plot, explorer, image_sources, navigation, page, plots
 from semid.report.sections import (
     Collision,
     Item,
@@ -27,51 +28,54 @@ from semid.report.sections import (
     note,
     section,
     tiles,
-    two_tables,
     worst_collisions,
     worst_items,
 )
-from semid.report.subject import Subject
 from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
 
+MOST_PAGE_BYTES = 15_000_000
+# For sentences on what was left out.
+_NOTES_BYTES = 10_000
 _METRICS = "--model and --embeddings show what more there is to find"
 
 
-def build_page(known: Known, *, projection: str = "tsne") -> tuple[str, dict[str, Any]]:
-    """Return the page and a summary of it."""
+def build_page(
+    known: Known, *, projection: str = "tsne", most_bytes: int = MOST_PAGE_BYTES
+) -> tuple[str, dict[str, Any]]:
+    """Return the page, of at most so many bytes, and a summary of it."""
     found = look(known, projection=projection)
     findings = _findings(known)
-    packed, thinned = contents(
-        known.subject.table.sids,
-        known.subject.tree,
-        _columns(known, found),
-        found.held,
-        found.wanted,
-    )
-    tree, map_ = explorer(images=_image_hosts(found), placed=found.placed)
+    images = image_sources(found.held.texts.get("images", ()))
+    tree, map_ = explorer(images=images, placed=found.placed)
     sections = {
-        "verdict": ("Verdict", _verdict(known, found, findings)),
-        "plots": ("Codes and errors", _plots(known, found)),
-        "tree": ("ID tree", "".join(map(note, [*thinned, *_absent(known, found)])) + tree),
+        "verdict": ("Verdict", _verdict(known, findings)),
+        "plots": ("Codes and errors", _plots(known)),
+        "tree": ("ID tree", "".join(map(note, _absent(known, found))) + tree),
         "map": ("Map", map_),
         "worst": ("Worst cases", _worst(known, found)),
-        "tables": ("Two tables", _two(known, found)),
+        "tables": ("Two tables", beside(known, found)),
         "metrics": ("All figures", all_metrics(known.metrics) if known.metrics else ""),
     }
     shown = {anchor: (name, body) for anchor, (name, body) in sections.items() if body}
-    title = f"Semantic IDs: {known.name}"
-    html = page(
-        title,
-        [
+
+    def html(packed: str, left_out: Sequence[str]) -> str:
+        said = {"tree": "".join(map(note, left_out))}
+        parts = [
             note(_about(known)),
             navigation({anchor: name for anchor, (name, _) in shown.items()}),
-            *(section(anchor, name, body) for anchor, (name, body) in shown.items()),
-        ],
-        packed,
+            *(section(at, name, said.get(at, "") + body) for at, (name, body) in shown.items()),
+        ]
+        return page(f"Semantic IDs: {known.name}", parts, packed, images)
+
+    room = most_bytes - len(html("", ()).encode()) - _NOTES_BYTES
+    subject = known.subject
+    filled = contents(
+        *(subject.table.sids, subject.tree, _columns(known, found), found.held, found.wanted),
+        most_bytes=min(MOST_BYTES, room),
     )
     worst = findings[0].says if findings else "nothing that was looked at is amiss"
-    held = len(found.held.row_m)
-    return html, {"items": len(known.subject), "items_held": held, "verdict": worst}
+    summary = {"items": len(subject), "items_held": filled.items, "verdict": worst}
+    return html(filled.text, filled.left_out), summary
 
 
 def _about(known: Known) -> str:
@@ -84,26 +88,22 @@ def _about(known: Known) -> str:
 def _findings(known: Known) -> list[Finding]:
     if known.metrics is not None and "findings" in known.metrics:
         return findings_of(known.metrics)
-    subject = known.subject
-    used = [use._asdict() for use in subject.used]
-    largest = int(subject.groups.size_g.max())
-    return own_findings(used, subject.uniqueness, largest)
+    return own_findings(known.subject.figures)
 
 
-def _verdict(known: Known, found: Found, findings: list[Finding]) -> str:
-    subject, metrics = known.subject, known.metrics or {}
+def _verdict(known: Known, findings: list[Finding]) -> str:
+    metrics = known.metrics or {}
+    codes = metrics if "collisions" in metrics else known.subject.figures
     figures = {
-        "raw uniqueness": f"{subject.uniqueness:.1%}",
-        "items in collisions": f"{subject.in_collisions:.1%}",
-        "largest group of one raw SID": f"{int(subject.groups.size_g.max()):,}",
+        "raw uniqueness": f"{codes['uniqueness']:.1%}",
+        "items in collisions": f"{codes['collisions']['share_in_groups']:.1%}",
+        "largest group of one raw SID": f"{codes['collisions']['largest_group']:,}",
     }
-    figures |= {
-        f"level {level}: effective of {use.size:,} codes": f"{use.perplexity:.0f}"
-        for level, use in enumerate(subject.used)
-    }
-    for side, error_l in found.errors.items():
-        if error_l[-1] is not None:
-            figures[f"error of {side}"] = f"{error_l[-1]:.3f}"
+    for level, use in enumerate(codes["levels"]):
+        figures[f"level {level}: effective of {use['size']:,} codes"] = f"{use['perplexity']:.0f}"
+    for key, name in SIDES.items():
+        if metrics.get(key) is not None:
+            figures[f"error of {name}"] = f"{metrics[key]:.3f}"
     gates = gates_html(metrics.get("gates") or [])
     return "".join(
         [
@@ -116,7 +116,14 @@ def _verdict(known: Known, found: Found, findings: list[Finding]) -> str:
     )
 
 
-def _plots(known: Known, found: Found) -> str:
+def _errors(known: Known) -> dict[str, list[float | None]]:
+    """Return the errors after each level, of training and of held-out items, where known."""
+    depths = (known.metrics or {}).get("fidelity", {}).get("depths", [])
+    found = {name: [depth.get(key) for depth in depths] for key, name in SIDES.items()}
+    return {name: error_l for name, error_l in found.items() if any(error_l)}
+
+
+def _plots(known: Known) -> str:
     subject = known.subject
     shown = [
         Plot(
@@ -128,13 +135,13 @@ def _plots(known: Known, found: Found) -> str:
         Plot(
             "Items per raw SID",
             "Bars beyond 1 are collisions, which a policy has to resolve.",
-            collision_sizes(subject.groups.size_g),
+            collision_sizes(subject.group_sizes),
         ),
     ]
     notes = []
-    if found.errors:
+    if errors := _errors(known):
         says = "What is left of the variance after each level; held-out items tell the truth."
-        shown.append(Plot("Error by level", says, error_by_level(found.errors)))
+        shown.append(Plot("Error by level", says, error_by_level(errors)))
     else:
         notes.append("Errors by level: give the model and its --embeddings.")
     if known.history:
@@ -142,7 +149,7 @@ def _plots(known: Known, found: Found) -> str:
         shown.append(Plot("Perplexity over training", says, training_perplexity(known.history)))
         says = "They should fall and settle; the codebooks start after the autoencoder's warm-up."
         shown.append(Plot("Loss over training", says, training_losses(known.history)))
-    elif known.decode is None:
+    elif known.model is None:
         notes.append("Perplexity and loss over training: give the --model.")
     else:
         notes.append("This model was fitted in one go: it has no history of epochs.")
@@ -154,8 +161,7 @@ def _columns(known: Known, found: Found) -> list[Column]:
     columns = list(known.columns)
     if found.error_n is not None:
         columns.append(Column("error", found.error_n.astype(np.float64)))
-    groups = subject.groups
-    shared_n = (groups.size_g[groups.group_n] > 1).astype(np.float64)
+    shared_n = (subject.sharing_n > 1).astype(np.float64)
     return [*columns, Column("share in collisions", shared_n)]
 
 
@@ -173,41 +179,54 @@ def _absent(known: Known, found: Found) -> list[str]:
     return said
 
 
-def _image_hosts(found: Found) -> str | None:
-    """Name where images would be loaded from; None when there are none."""
-    hosts = {urlsplit(image).netloc for image in found.held.texts.get("images", ())} - {""}
-    if not hosts:
-        return None
-    shown = sorted(hosts)[:3]
-    return ", ".join(shown) + (" and others" if len(hosts) > len(shown) else "")
-
-
 def _worst(known: Known, found: Found) -> str:
     subject, parts = known.subject, []
     items = _Items(known, found)
     groups = [
         Collision(
-            ",".join(map(str, subject.table.codes[members[0]].tolist())),
-            len(members),
-            cosine,
-            [items.at(int(row), "") for row in members[:EXAMPLES]],
+            ",".join(map(str, subject.table.codes[one.rows[0]].tolist())),
+            one.items,
+            one.cosine,
+            [items.at(row, "") for row in one.rows],
         )
-        for group, cosine in found.worst_groups
-        for members in [subject.groups.members(group)]
+        for one in found.shared
     ]
+    if groups or found.harmful:
+        parts.append(f"<h3>{_collisions_title(found)}</h3>")
+        parts.append(note(_compared(found)))
     if groups:
-        parts.append("<h3>Collisions of items that are least alike</h3>")
-        parts.append(note("Items with one raw SID, by the mean cosine of their pairs."))
         parts.append(worst_collisions(groups))
-    if found.error_n is not None:
+    if found.worst:
         parts.append("<h3>Items that their codes describe worst</h3>")
-        parts.append(note("Squared error over the items' mean squared deviation from their mean."))
-        error_n = found.error_n
-        rows = [items.at(row, f"{error_n[row]:.2f}") for row in found.worst_rows]
+        parts.append(
+            note(
+                "Squared error in the catalog's unit: its mean over training items is their error."
+            )
+        )
+        rows = [items.at(row, f"{error:.2f}") for row, error in found.worst]
         parts.append(worst_items(rows, "error"))
-    else:
+    elif known.metrics is None:
         parts.append(note("Worst reconstructions: give the model and its --embeddings."))
     return "".join(parts)
+
+
+def _collisions_title(found: Found) -> str:
+    return "Collisions of items that are least alike" if found.harmful else "Largest collisions"
+
+
+def _compared(found: Found) -> str:
+    """Say which pairs of items were compared, and what came out."""
+    if not found.harmful:
+        return "Items with one raw SID; how alike they are is known with --embeddings."
+    pairs, share = found.harmful["pairs"], found.harmful["share"]
+    if not pairs:
+        return "No two items with an embedding have one raw SID."
+    few = ", a sample by the hashes of their ids" if pairs >= PAIRS else ""
+    return (
+        f"Each item that collides was compared with one other of its raw SID, {pairs:,} pairs in "
+        f"all{few}: {share:.1%} have a cosine below {found.harmful['threshold']:g}. The least "
+        "alike:"
+    )
 
 
 class _Items:
@@ -225,36 +244,3 @@ class _Items:
             titles[place] if titles else None,
             figure,
         )
-
-
-def _two(known: Known, found: Found) -> str:
-    if known.against is None:
-        return note("Another table side by side: name it by --against.")
-    other = Subject(known.against)
-    summary = other.table.diff(known.subject.table).summary()
-    texts = found.held.texts
-    titles = dict(zip(texts["ids"], texts.get("titles", ()), strict=False))
-    for example in (one for move in summary["moves"] for one in move["examples"]):
-        example["title"] = titles.get(str(example["item_id"]))
-    pairs = zip(_facts(other).items(), _facts(known.subject).values(), strict=False)
-    facts = [(name, before, after) for (name, before), after in pairs]
-    beside = [
-        Plot(f"Codes by use: {name}", "Both on one scale.", code_usage(subject.counts))
-        for name, subject in ((known.against_name, other), (known.name, known.subject))
-    ]
-    top = max(max(trace.y) for plot in beside for trace in plot.figure.data)
-    for plot in beside:
-        plot.figure.update_yaxes(range=[0, 1.05 * top])
-    return two_tables(summary, (known.against_name, known.name), facts) + plots(beside)
-
-
-def _facts(subject: Subject) -> Mapping[str, str]:
-    size_g = subject.groups.size_g
-    return {
-        "items": f"{len(subject):,}",
-        "raw uniqueness": f"{subject.uniqueness:.2%}",
-        "items in collisions": f"{subject.in_collisions:.2%}",
-        "largest group": f"{int(size_g.max()):,}",
-        "used codes": " / ".join(f"{use.used:,}" for use in subject.used),
-        "perplexity": " / ".join(f"{use.perplexity:.1f}" for use in subject.used),
-    }

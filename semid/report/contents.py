@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,15 @@ MOST_PREFIXES = 150_000
 """Of one depth; the tree ends before the first depth with more."""
 MOST_BYTES = 9_000_000
 """Of what is packed, as text; the script of the plots takes 5 MB beside it."""
+LEAST_ITEMS = 20_000
+"""Items that the page holds before anything but the longest prefixes is left out for them."""
+LEAST_DEPTHS = 3
+"""Codes of the prefixes that are left out only when items and colours are."""
 MOST_LABELS = 60
 NOBODY = 0xFFFFFFFF
 
 Rows = npt.NDArray[np.int64]
+TreeArrays = dict[tuple[int, int], dict[str, npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Held:
     near_mk : the items nearest to each, as places among the m, `NOBODY` where there are no more
     alike_mk : the cosine with each of these, in hundredths
     place_m2 : where they stand on the map, in the unit square
+    is_approximate : whether some of the nearest may be others
     """
 
     row_m: Rows
@@ -61,6 +67,7 @@ class Held:
     near_mk: npt.NDArray[np.uint32] | None = None
     alike_mk: npt.NDArray[np.uint8] | None = None
     place_m2: npt.NDArray[np.float32] | None = None
+    is_approximate: bool = False
 
     def kept(self, keep_m: npt.NDArray[np.bool_]) -> Held:
         """Return some of the items; neighbours that are not among them are left out."""
@@ -89,6 +96,56 @@ def held_rows(n: int, most: int, wanted: Rows) -> Rows:
     return np.union1d(spread, wanted)
 
 
+class Contents(NamedTuple):
+    """What is packed, what was left out of it, a sentence each, and how many items it has."""
+
+    text: str
+    left_out: list[str]
+    items: int
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is to be packed, and what of it can be left out."""
+
+    sids_ns: npt.NDArray[np.int32]
+    tree: TreeArrays
+    depth: int
+    columns: Sequence[Column]
+    held: Held
+    wanted: Rows
+
+    def thinned(self, share: float) -> _Content | None:
+        """Leave out what is missed least; None when there is nothing left but what is wanted.
+
+        Prefixes longer than three codes, the longest first; items, down to `LEAST_ITEMS`; columns
+        to colour by, the last first; prefixes longer than one code; items, down to those wanted.
+
+        Parameters
+        ----------
+        share : what may be kept of what there is, by its size
+        """
+        items = len(self.held.row_m)
+        if self.depth > LEAST_DEPTHS:
+            return replace(self, depth=self.depth - 1)
+        if items > max(LEAST_ITEMS, len(self.wanted)):
+            return self._of(max(int(items * min(0.9, 0.9 * share)), LEAST_ITEMS))
+        if self.columns:
+            return replace(self, columns=self.columns[:-1])
+        if self.depth > 1:
+            return replace(self, depth=self.depth - 1)
+        return self._of(items // 2) if items > len(self.wanted) else None
+
+    def _of(self, items: int) -> _Content:
+        """Keep so many items, evenly spread, with those that are wanted."""
+        row_m = self.held.row_m
+        keep_m = np.isin(row_m, self.wanted)
+        free = np.flatnonzero(~keep_m)
+        spread = np.linspace(0, len(free) - 1, max(items - int(keep_m.sum()), 0))
+        keep_m[free[spread.round().astype(np.int64)]] = True
+        return replace(self, held=self.held.kept(keep_m))
+
+
 def contents(
     sids_ns: npt.NDArray[np.int32],
     tree: Sequence[Prefixes],
@@ -97,8 +154,8 @@ def contents(
     wanted: Rows,
     *,
     most_bytes: int = MOST_BYTES,
-) -> tuple[str, list[str]]:
-    """Pack what the explorer holds; returns it and what was left out, a sentence each.
+) -> Contents:
+    """Pack what the explorer holds.
 
     Parameters
     ----------
@@ -107,45 +164,50 @@ def contents(
     columns : what they may be coloured by; the first is shown
     held : the items that the page is to hold
     wanted : rows that it must hold
-    most_bytes : what it may take; items are thinned until it does
+    most_bytes : what it may take; prefixes, items and columns are left out until it does
     """
-    n, notes = len(sids_ns), []
     depths = [p for p in tree if len(p) <= MOST_PREFIXES] or list(tree[:1])
-    if len(depths) < len(tree):
+    arrays = _tree_arrays(depths, columns)
+    content = _Content(sids_ns, arrays, len(depths), columns, held, wanted)
+    text = _packed(content)
+    while len(text) > most_bytes:
+        fewer = content.thinned(most_bytes / len(text))
+        if fewer is None:
+            break
+        content, text = fewer, _packed(fewer)
+    return Contents(text, _left_out(content, tree, columns), len(content.held.row_m))
+
+
+def _left_out(content: _Content, tree: Sequence[Prefixes], columns: Sequence[Column]) -> list[str]:
+    n, notes, depth = len(content.sids_ns), [], content.depth
+    if depth < len(tree):
         notes.append(
-            f"The tree ends after {len(depths)} of {len(tree)} codes: there are "
-            f"{len(tree[len(depths)]):,} prefixes of {len(depths) + 1}."
+            f"The tree ends after {depth} of {len(tree)} codes: there are {len(tree[depth]):,} "
+            f"prefixes of {depth + 1}."
         )
-    fixed = _tree_arrays(depths, columns)
-    text = _packed(sids_ns, depths, columns, held, fixed)
-    while len(text) > most_bytes and len(held.row_m) > 2 * len(wanted) + 1_000:
-        m = len(held.row_m)
-        keep = max(int(m * min(0.9, 0.9 * most_bytes / len(text))), 1)
-        keep_m = np.isin(held.row_m, wanted)
-        keep_m[np.linspace(0, m - 1, keep).round().astype(np.int64)] = True
-        held = held.kept(keep_m)
-        text = _packed(sids_ns, depths, columns, held, fixed)
-    if len(held.row_m) < n:
+    if len(content.columns) < len(columns):
+        names = ", ".join(column.name for column in columns[len(content.columns) :])
+        notes.append(f"There was no room to colour by {names}.")
+    if (held := len(content.held.row_m)) < n:
         notes.append(
-            f"Of {n:,} items the page holds {len(held.row_m):,}, spread evenly over the semantic "
+            f"Of {n:,} items the page holds {held:,}, spread evenly over the semantic "
             "IDs, with all that its tables name. Sizes and colours of prefixes are of all items; "
             "lists, search, neighbours and the map are of those it holds."
         )
-    return text, notes
+    return notes
 
 
-def _packed(
-    sids_ns: npt.NDArray[np.int32],
-    depths: Sequence[Prefixes],
-    columns: Sequence[Column],
-    held: Held,
-    fixed: dict[str, npt.NDArray[Any]],
-) -> str:
-    arrays = fixed | {
+def _packed(content: _Content) -> str:
+    sids_ns, held, depth = content.sids_ns, content.held, content.depth
+    arrays = {
         "row": held.row_m.astype(np.uint32),
         "sid": smallest(sids_ns[held.row_m].reshape(-1)),
     }
-    for place, column in enumerate(columns):
+    for (at, place), found in content.tree.items():
+        if at <= depth and place < len(content.columns):
+            arrays |= found
+    del arrays[f"children_{depth}"]
+    for place, column in enumerate(content.columns):
         arrays[f"item_{place}"] = _values(column, column.value_n[held.row_m])
     if held.near_mk is not None and held.alike_mk is not None:
         arrays |= {"near": held.near_mk.reshape(-1), "alike": held.alike_mk.reshape(-1)}
@@ -154,38 +216,50 @@ def _packed(
             arrays[name] = (65_535 * place_m).astype(np.uint16)
     facts = {
         "items": len(sids_ns),
-        "depths": len(depths),
+        "depths": depth,
         "sid_length": sids_ns.shape[1],
         "neighbours": 0 if held.near_mk is None else held.near_mk.shape[1],
+        "neighbours_said": _of_neighbours(len(sids_ns), held),
         "columns": [
             {"name": c.name, "kind": "number"}
             if c.labels is None
             else {"name": c.name, "kind": "label", "labels": c.labels}
-            for c in columns
+            for c in content.columns
         ],
     }
     return pack(arrays, held.texts, facts)
 
 
-def _tree_arrays(
-    depths: Sequence[Prefixes], columns: Sequence[Column]
-) -> dict[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for depth, prefixes in enumerate(depths, start=1):
-        arrays[f"code_{depth}"] = smallest(prefixes.code_p)
-        arrays[f"size_{depth}"] = smallest(prefixes.size_p)
-        last = depth == len(depths)
-        children_p = np.zeros_like(prefixes.size_p) if last else prefixes.children_p
-        arrays[f"children_{depth}"] = smallest(children_p)
+def _of_neighbours(n: int, held: Held) -> str:
+    """Say what the neighbours are not: of all items, or exact; empty when they are both."""
+    said = []
+    if len(held.row_m) < n:
+        said.append("among the items that the page holds")
+    if held.is_approximate:
+        said.append("approximate: about one of four is another one")
+    return ", ".join(said)
+
+
+def _tree_arrays(tree: Sequence[Prefixes], columns: Sequence[Column]) -> TreeArrays:
+    """Return the arrays of every depth, and of every column at it; those of codes at place -1."""
+    found: TreeArrays = {}
+    for depth, prefixes in enumerate(tree, start=1):
+        found[depth, -1] = {
+            f"code_{depth}": smallest(prefixes.code_p),
+            f"size_{depth}": smallest(prefixes.size_p),
+            f"children_{depth}": smallest(prefixes.children_p),
+        }
         for place, column in enumerate(columns):
             name = f"{place}_{depth}"
             if column.labels is None:
-                arrays[f"value_{name}"] = rounded(means(column.value_n, prefixes))
+                found[depth, place] = {f"value_{name}": rounded(means(column.value_n, prefixes))}
             else:
                 label_p, share_p = most_frequent(column.value_n, prefixes)
-                arrays[f"value_{name}"] = _values(column, label_p)
-                arrays[f"share_{name}"] = (255 * share_p).round().astype(np.uint8)
-    return arrays
+                found[depth, place] = {
+                    f"value_{name}": _values(column, label_p),
+                    f"share_{name}": (255 * share_p).round().astype(np.uint8),
+                }
+    return found
 
 
 def _values(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

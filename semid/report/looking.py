@@ -1,36 +1,60 @@
 """What a report finds out: errors, worst items and groups, neighbours, places on a map.
 
-Two passes over the embeddings: one measures all items, one gathers those that the page holds.
-Shapes: n items sorted by SID, m that the page holds, l levels, d dims, k neighbours of each.
+What `semid evaluate` measures is taken from its figures, or by its functions. Shapes: n items
+sorted by SID, m that the page holds, s of these that have an embedding, d dims, k neighbours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from semid.arrays import to_arrow
-from semid.id_table import IdTable
+from semid.coded_items import CodedItems, Embedded
+from semid.errors import SemidError
+from semid.evaluation.passing import Decoder
+from semid.evaluation.passing import look as pass_over
+from semid.evaluation.structure import collisions, harm
+from semid.ids import group_ids
 from semid.report.contents import MOST_ITEMS, NOBODY, Column, Held, held_rows
-from semid.report.measuring import Decode, Measuring
 from semid.report.projection import place
-from semid.report.subject import Subject, texts_of
+from semid.report.subject import Subject, shortened, texts_of, whole_or_none
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-Embedded = Callable[[], Iterator[tuple[pa.Array, Floats]]]
 
 NEIGHBOURS = 6
 WORST = 12
 # Items of a group of the worst that are named.
 EXAMPLES = 6
-MOST_CHARACTERS = 160
 _PAIRS_AT_ONCE = 8_192
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The embeddings of items.
+
+    Attributes
+    ----------
+    items : the items, in the order that `semid evaluate` takes them
+    embeddings : of these, by their places
+    place_n : the place of every row of the subject
+    """
+
+    items: CodedItems
+    embeddings: Embedded
+    place_n: Rows
+
+    @property
+    def there_n(self) -> npt.NDArray[np.bool_]:
+        """Which rows of the subject have an embedding."""
+        there_n: npt.NDArray[np.bool_] = np.isin(self.place_n, self.embeddings.items)
+        return there_n
 
 
 @dataclass(frozen=True)
@@ -42,32 +66,45 @@ class Known:
     subject : the items, sorted by SID
     name : what the table is called
     facts : what is noted of it: ``quantizer``, ``policy``
-    width : d; 0 without embeddings
-    embeddings : streams item ids and embeddings ``(b, d)``, in any order, as often as it is called
-    decode : codes to embeddings, of the model
-    holdout : the share of items that the model did not see
+    vectors : their embeddings
+    model : what gave them their codes
     history : of the model's training
     columns : what to colour by
     texts : streams item ids and the columns with text
     text_names : what these are of: ``titles``, ``images``, ``urls``
-    metrics : of `semid evaluate`
-    against, against_name : another table
+    metrics : of `semid evaluate`; there with embeddings and a model
+    against : another table, with its name
+    on_rows : hears of every batch of embeddings how many there were
     """
 
     subject: Subject
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    width: int = 0
-    embeddings: Embedded = lambda: iter(())
-    decode: Decode | None = None
-    holdout: float = 0.0
+    vectors: Vectors | None = None
+    model: Decoder | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     columns: tuple[Column, ...] = ()
     texts: Callable[[], Iterator[pa.RecordBatch]] = lambda: iter(())
     text_names: tuple[str, ...] = ()
     metrics: Mapping[str, Any] | None = None
-    against: IdTable | None = None
-    against_name: str = ""
+    against: Against | None = None
+    on_rows: Callable[[int], object] = lambda _: None
+
+
+class Against(NamedTuple):
+    """Another table: its name, its items, and its errors where the model is the same."""
+
+    name: str
+    subject: Subject
+    errors: Mapping[str, Any]
+
+
+class Shared(NamedTuple):
+    """Items that share a raw SID: how many in all, some of them as rows, and how alike two are."""
+
+    items: int
+    rows: list[int]
+    cosine: float | None
 
 
 @dataclass(frozen=True)
@@ -76,112 +113,143 @@ class Found:
 
     Attributes
     ----------
-    errors : relative error after each level, of training and of held-out items; {} without a model
     error_n : relative squared error of every item, or None
     missing : items without an embedding; None without embeddings
-    worst_groups : groups of one raw SID that are least alike, with their mean cosine
-    worst_rows : the items with the largest errors, that first
+    shared : items of one raw SID: pairs that are least alike, or else the largest groups
+    harmful : what `semid.evaluation.structure.harm` says of the pairs that were looked at
+    worst : the rows with the largest errors, and these
     held : what the page holds
+    wanted : the rows that it must hold
     placed : how items are placed on the map; None without
     """
 
-    errors: dict[str, list[float | None]]
     error_n: Floats | None
     missing: int | None
-    worst_groups: list[tuple[int, float]]
-    worst_rows: list[int]
+    shared: list[Shared]
+    harmful: Mapping[str, Any]
+    worst: list[tuple[int, float]]
     held: Held
     wanted: Rows
     placed: str | None
 
 
 def look(known: Known, *, projection: str) -> Found:
-    """Find out all that can be from what is known."""
-    subject = known.subject
-    errors: dict[str, list[float | None]] = {}
-    error_n, missing, groups = None, None, _largest_groups(subject)
-    if known.width:
-        measuring, held_out_n = _measured(known)
-        errors = measuring.errors_by_level(held_out_n)
-        error_nl = measuring.relative_errors()
-        error_n = None if error_nl is None else error_nl[:, -1]
-        missing = int((~measuring.embedded_n).sum())
-        groups = _least_alike(measuring)
-    worst_rows = [] if error_n is None else _worst(error_n)
-    examples = [subject.groups.members(group)[:EXAMPLES] for group, _ in groups]
-    wanted = np.unique(np.concatenate([np.array(worst_rows, np.int64), *examples]))
+    """Find out all that can be from what is known.
+
+    Raises
+    ------
+    SemidError
+        When the metrics name an item that is not there.
+    """
+    subject, vectors = known.subject, known.vectors
+    harmful = _harmful(known)
+    shared = _largest_groups(subject) if harmful is None else _pairs(subject, harmful)
+    worst = _worst(known)
+    named = [row for one in shared for row in one.rows] + [row for row, _ in worst]
+    wanted = np.unique(np.array(named, np.int64))
     held, placed = _held(known, held_rows(len(subject), MOST_ITEMS, wanted), projection)
-    return Found(errors, error_n, missing, groups, worst_rows, held, wanted, placed)
+    missing = None if vectors is None else int((~vectors.there_n).sum())
+    return Found(_errors(known), missing, shared, harmful or {}, worst, held, wanted, placed)
 
 
-def _worst(error_n: Floats) -> list[int]:
-    order_n = np.argsort(-np.nan_to_num(error_n), kind="stable")
-    return [int(row) for row in order_n[:WORST]]
+def _errors(known: Known) -> Floats | None:
+    """Return every item's error in the unit of the metrics: their mean is the training error."""
+    if known.vectors is None or known.model is None or known.metrics is None:
+        return None
+    items = known.vectors.items
+    watch = [lambda x_bd, _: known.on_rows(len(x_bd))]
+    found = pass_over(items, known.vectors.embeddings, known.model, watchers=watch)
+    error, train_n = known.metrics.get("train_error"), found.error_n[~items.held_out_n]
+    mean = float(np.nanmean(train_n, dtype=np.float64)) if not np.isnan(train_n).all() else 0.0
+    if not error or not mean:
+        return None
+    relative_n: Floats = (found.error_n * np.float32(error / mean))[known.vectors.place_n]
+    return relative_n
 
 
-def _measured(known: Known) -> tuple[Measuring, npt.NDArray[np.bool_]]:
-    from semid.training_data import held_out
-
-    subject = known.subject
-    measuring = Measuring(
-        subject.table.codes, subject.groups, width=known.width, decode=known.decode
-    )
-    held_out_n = np.zeros(len(subject), np.bool_)
-    for ids, x_bd in known.embeddings():
-        place_b, row_b = subject.rows_of(ids)
-        if len(row_b):
-            held_out_n[row_b] = held_out(ids.take(to_arrow(place_b)), known.holdout)
-            measuring.add(row_b, x_bd[place_b], held_out_n[row_b])
-    return measuring, held_out_n
+def _worst(known: Known) -> list[tuple[int, float]]:
+    worst = (known.metrics or {}).get("fidelity", {}).get("worst", [])[:WORST]
+    rows = _rows_of(known.subject, [one["item"] for one in worst])
+    return [(row, one["error"]) for row, one in zip(rows, worst, strict=True)]
 
 
-def _least_alike(measuring: Measuring) -> list[tuple[int, float]]:
-    group_g, cosine_g = measuring.alike()
-    first = np.argsort(cosine_g, kind="stable")[:WORST]
-    return [(int(group_g[place]), float(cosine_g[place])) for place in first]
+def _harmful(known: Known) -> dict[str, Any] | None:
+    """Return pairs that collide and are not alike, by rows; None where nothing is known."""
+    subject, vectors = known.subject, known.vectors
+    if known.metrics is not None:
+        found = known.metrics.get("collisions", {}).get("harmful")
+        if found is None:
+            return None
+        pairs = [
+            {**one, "items": _rows_of(subject, one["items"])} for one in found["examples"][:WORST]
+        ]
+        return {**found, "examples": pairs}
+    if vectors is None:
+        return None
+    there = vectors.embeddings.items
+    pairs_m2 = collisions(vectors.items.codes_nl[there])
+    found = harm(pairs_m2, lambda place_m: vectors.embeddings.take(there[place_m]))
+    row_n = np.argsort(vectors.place_n)
+    pairs = [
+        {**one, "items": row_n[there[one["items"]]].tolist()} for one in found["examples"][:WORST]
+    ]
+    return {**found, "examples": pairs}
 
 
-def _largest_groups(subject: Subject) -> list[tuple[int, float]]:
+def _rows_of(subject: Subject, items: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the rows of items that metrics name."""
+    kind = subject.table.item_ids.type
+    names = [one["item_id"] for one in items]
+    rows: list[int] = subject.table.rows_of(pa.array(names).cast(kind)).tolist() if names else []
+    if -1 in rows:
+        raise SemidError(
+            f"the metrics name the item {names[rows.index(-1)]!r}, which the ids table has not: "
+            "they are of another table; measure this one by semid evaluate"
+        )
+    return rows
+
+
+def _pairs(subject: Subject, harmful: Mapping[str, Any]) -> list[Shared]:
+    return [
+        Shared(int(subject.sharing_n[one["items"][0]]), one["items"], one["cosine"])
+        for one in harmful["examples"]
+    ]
+
+
+def _largest_groups(subject: Subject) -> list[Shared]:
     """Return the largest groups of one raw SID, of which nothing says how alike they are."""
-    size_g = subject.groups.size_g
-    first = np.argsort(-size_g, kind="stable")[:WORST]
-    return [(int(group), float("nan")) for group in first if size_g[group] > 1]
+    group_n, size_n = group_ids(subject.table.codes)
+    # The first row of every group, the largest groups first.
+    row_g = np.unique(group_n, return_index=True)[1]
+    most = row_g[np.argsort(-size_n[row_g], kind="stable")[:WORST]]
+    return [
+        Shared(int(size_n[row]), np.flatnonzero(group_n == group_n[row])[:EXAMPLES].tolist(), None)
+        for row in most.tolist()
+        if size_n[row] > 1
+    ]
 
 
 def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]:
-    subject = known.subject
+    from semid.neighbours import EXACT_ROWS
+
+    subject, vectors = known.subject, known.vectors
     ids = subject.table.item_ids.take(to_arrow(row_m)).cast(pa.string()).to_pylist()
-    lines = texts_of(subject, row_m, known.texts(), MOST_CHARACTERS)
+    cuts = [shortened if name == "titles" else whole_or_none for name in known.text_names]
+    lines = texts_of(subject, row_m, known.texts(), cuts)
     texts = {"ids": ids, **dict(zip(known.text_names, lines, strict=False))}
-    if not known.width:
+    some = np.flatnonzero(vectors.there_n[row_m]) if vectors is not None else np.empty(0, np.int64)
+    if vectors is None or len(some) < 2:
         return Held(row_m, texts), None
-    x_md, there_m = _gathered(known, row_m)
-    some = np.flatnonzero(there_m)
-    if len(some) < 2:
-        return Held(row_m, texts), None
-    near_sk, alike_sk = neighbours(x_md[some])
+    x_sd = vectors.embeddings.take(vectors.place_n[row_m[some]])
+    near_sk, alike_sk = neighbours(x_sd)
     near_mk = np.full((len(row_m), near_sk.shape[1]), NOBODY, np.uint32)
     near_mk[some] = np.where(near_sk < 0, NOBODY, some[near_sk]).astype(np.uint32)
     alike_mk = np.zeros(near_mk.shape, np.uint8)
     alike_mk[some] = alike_sk
-    place_s2, placed = place(x_md[some], projection)
+    place_s2, placed = place(x_sd, projection)
     place_m2 = np.full((len(row_m), 2), 0.5, np.float32)
     place_m2[some] = place_s2
-    return Held(row_m, texts, near_mk, alike_mk, place_m2), placed
-
-
-def _gathered(known: Known, row_m: Rows) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return the embeddings of some rows, ``(m, d)``, and which of them there are."""
-    subject = known.subject
-    x_md, there_m = np.zeros((len(row_m), known.width), np.float32), np.zeros(len(row_m), np.bool_)
-    place_n = np.full(len(subject), -1)
-    place_n[row_m] = np.arange(len(row_m))
-    for ids, x_bd in known.embeddings():
-        place_b, row_b = subject.rows_of(ids)
-        spot_b = place_n[row_b]
-        x_md[spot_b[spot_b >= 0]] = x_bd[place_b[spot_b >= 0]]
-        there_m[spot_b[spot_b >= 0]] = True
-    return x_md, there_m
+    return Held(row_m, texts, near_mk, alike_mk, place_m2, len(some) > EXACT_ROWS), placed
 
 
 def neighbours(x_md: Floats) -> tuple[Rows, npt.NDArray[np.uint8]]:

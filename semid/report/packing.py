@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 # What JavaScript has typed arrays of.
 _KINDS = {"u1", "u2", "u4", "i4", "f4"}
 _ALIGNED = 8
+_BREAKS = re.compile("[\n\r\u2028\u2029]")
 
 
 def pack(
@@ -72,4 +74,4 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()) if any(c in text for c in "\n\r\u2028\u2029") else text
+    return " ".join(text.split()) if _BREAKS.search(text) else text

@@ -1,15 +1,17 @@
 """The page of a report: sections, plots, the explorer and its data in one HTML file.
 
-It makes no request: its policy forbids all but images, and those are loaded only when the reader
-asks for them.
+It makes no request: its policy forbids all but images from where those of the items are, and these
+are loaded only when the reader asks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from semid.pages import html_page
 
@@ -18,12 +20,11 @@ if TYPE_CHECKING:
 
 _SCRIPTS = (
     *("unpack.js", "catalog.js", "colours.js", "treemap.js"),
-    *("map.js", "explorer.js", "page.js"),
+    *("map.js", "elements.js", "search.js", "explorer.js", "page.js"),
 )
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src http: https: data: blob:"
-)
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src {}"
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+_MOST_HOSTS = 100
 
 
 class Plot(NamedTuple):
@@ -34,7 +35,24 @@ class Plot(NamedTuple):
     figure: Figure
 
 
-def page(title: str, sections: Sequence[str], packed: str | None) -> str:
+def image_sources(images: Iterable[str]) -> list[str]:
+    """Return where images come from: ``https://host`` and ``data:``; beyond 100 hosts, schemes.
+
+    Those of other schemes, or of hosts that a policy cannot spell, are not loaded.
+    """
+    found = set()
+    for image in images:
+        parts = urlsplit(image)
+        if parts.scheme == "data" and parts.path.startswith("image/"):
+            found.add("data:")
+        elif parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.netloc):
+            found.add(f"{parts.scheme}://{parts.netloc}")
+    if len(found) > _MOST_HOSTS:
+        found = {f"{source.partition(':')[0]}:" for source in found}
+    return sorted(found)
+
+
+def page(title: str, sections: Sequence[str], packed: str | None, images: Sequence[str]) -> str:
     """Assemble the page.
 
     Parameters
@@ -42,10 +60,12 @@ def page(title: str, sections: Sequence[str], packed: str | None) -> str:
     title : what the report is of
     sections : HTML, each a ``<section>`` with an id and a heading
     packed : what the explorer holds, if it is among the sections
+    images : of `image_sources`: all that the page may load
     """
+    policy = _POLICY.format(" ".join(images) or "'none'")
     style = _asset("report.css")
     head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="referrer" content="no-referrer"><style>{style}</style>'
     )
     data = "" if packed is None else f'<script type="text/plain" id="packed">{packed}</script>'
@@ -75,19 +95,21 @@ def _plot(plot: Plot) -> str:
     )
 
 
-def explorer(*, images: str | None, placed: str | None) -> tuple[str, str]:
+def explorer(*, images: Sequence[str], placed: str | None) -> tuple[str, str]:
     """Return the frames of the tree and of the map, which scripts fill.
 
     Parameters
     ----------
-    images : where images come from, if there are any
+    images : of `image_sources`
     placed : how items are placed on the map; None without one
     """
     choice = ""
-    if images is not None:
+    if images:
+        hosts = [source.partition("://")[2] or source for source in images]
+        asks = ", ".join(hosts[:3]) + (" and others" if len(hosts) > 3 else "")
         choice = (
             '<label><input type="checkbox" data-part="images"> load images '
-            f"(asks {escape(images)})</label>"
+            f"(asks {escape(asks)})</label>"
         )
     tree = _TREE.format(images=choice)
     return tree, "" if placed is None else _MAP.format(placed=escape(placed))

@@ -26,11 +26,11 @@ class Item(NamedTuple):
 
 
 class Collision(NamedTuple):
-    """A group of items with one raw SID: its codes, items, mean cosine of pairs, and examples."""
+    """Items with one raw SID: its codes, how many, the cosine of a pair if known, and examples."""
 
     codes: str
     items: int
-    cosine: float
+    cosine: float | None
     examples: list[Item]
 
 
@@ -57,14 +57,17 @@ def note(text: str) -> str:
 
 
 def worst_collisions(groups: Sequence[Collision]) -> str:
-    """Lay out groups of items with one raw SID that are least alike."""
+    """Lay out items with one raw SID.
+
+    The raw codes lead nowhere: a policy may have moved the items, so each is a link of its own.
+    """
     rows = "".join(
-        f'<tr><td><a href="#p={escape(group.codes)}">{escape(group.codes)}</a></td>'
-        f"<td>{group.items:,}</td><td>{group.cosine:.2f}</td>"
+        f"<tr><td>{escape(group.codes)}</td><td>{group.items:,}</td>"
+        f"<td>{'–' if group.cosine is None else f'{group.cosine:.2f}'}</td>"
         f'<td class="text">{_listed(group.examples, group.items)}</td></tr>\n'
         for group in groups
     )
-    head = '<th>raw codes</th><th>items</th><th>mean cosine</th><th class="text">such as</th>'
+    head = '<th>raw codes</th><th>items</th><th>cosine</th><th class="text">such as</th>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 

@@ -5,7 +5,7 @@ Knows arrays and batches, not paths. Shapes: n items sorted by SID, l levels, b 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.arrays import to_arrow
+from semid.evaluation.codes import code_figures
 from semid.id_table import IdTable
-from semid.ids import pack_keys
-from semid.metrics.codes import Utilization, utilization
+from semid.ids import group_ids, pack_keys, prefixes
 from semid.report.contents import MOST_LABELS, Column
-from semid.report.measuring import Groups
 from semid.report.tree import Prefixes, prefix_tree
 
 Rows = npt.NDArray[np.int64]
@@ -33,11 +32,15 @@ class Subject:
     ----------
     table : of any order, at least one row
     levels : codewords per level; those that occur if not given
+
+    Attributes
+    ----------
+    table_row_n : where each row stood in the table
     """
 
     def __init__(self, table: IdTable, levels: Sequence[int] | None = None) -> None:
         keys_nm = pack_keys(table.sids, [int(most) + 1 for most in table.sids.max(axis=0)])
-        order_n = np.lexsort(keys_nm.T[::-1])
+        self.table_row_n = order_n = np.lexsort(keys_nm.T[::-1])
         self.table = replace(
             table,
             item_ids=table.item_ids.take(to_arrow(order_n)),
@@ -57,31 +60,25 @@ class Subject:
         return prefix_tree(self.table.sids[:, : self.table.codes.shape[1]])
 
     @cached_property
-    def groups(self) -> Groups:
-        """The items by their raw codes."""
-        return Groups.of(self.table.codes)
+    def figures(self) -> dict[str, Any]:
+        """What `semid evaluate` says of the codes alone."""
+        return code_figures(self.table.codes, self.levels)
+
+    @cached_property
+    def sharing_n(self) -> Rows:
+        """How many items have the raw SID of each row, itself included."""
+        return group_ids(self.table.codes)[1]
+
+    @property
+    def group_sizes(self) -> Rows:
+        """How many items each raw SID has, ``(g,)``, in the order of the raw SIDs."""
+        return prefixes(self.table.codes, self.table.codes.shape[1])[1]
 
     @cached_property
     def counts(self) -> list[npt.NDArray[np.int64]]:
         """How often each codeword of a level is used by raw codes, ``(k,)`` for each level."""
         columns = zip(self.table.codes.T, self.levels, strict=True)
         return [np.bincount(code_n, minlength=size) for code_n, size in columns]
-
-    @property
-    def used(self) -> list[Utilization]:
-        """How each level is used."""
-        return [utilization(count_k) for count_k in self.counts]
-
-    @property
-    def uniqueness(self) -> float:
-        """Distinct raw SIDs over items."""
-        return len(self.groups.size_g) / len(self)
-
-    @property
-    def in_collisions(self) -> float:
-        """The share of items whose raw SID another one has, too."""
-        size_g = self.groups.size_g
-        return float(size_g[size_g > 1].sum()) / len(self)
 
     def spelled(self, row: int) -> str:
         """Spell the SID of a row: ``41,7,203``."""
@@ -102,7 +99,7 @@ def column_of(
     Parameters
     ----------
     subject : the items
-    name, kind : the column's, for lists the first element counts
+    name, kind : the column's; of lists the first element counts, and the name says so
     batches : item ids and the column
     """
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -119,7 +116,7 @@ def column_of(
         known = [labels.setdefault(text, len(labels)) for text in coded.dictionary.to_pylist()]
         index_b = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         label_n[row_b] = np.array([*known, -1])[index_b][place_b]
-    return _most_common(name, label_n, list(labels))
+    return _most_common(f"{name}, the first" if _is_list(kind) else name, label_n, list(labels))
 
 
 def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
@@ -133,16 +130,23 @@ def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
 
 
 def _texts(column: pa.Array) -> pa.Array:
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if _is_list(kind := column.type):
         empty = pc.equal(pc.list_value_length(column), 0)
         column = pc.list_element(pc.if_else(empty, pa.scalar(None, kind), column), 0)
     texts = column.cast(pa.string())
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_one(kind) for is_one in lists)
+
+
 def texts_of(
-    subject: Subject, row_m: Rows, batches: Iterable[pa.RecordBatch], most: int
+    subject: Subject,
+    row_m: Rows,
+    batches: Iterable[pa.RecordBatch],
+    cuts: Sequence[Callable[[str], str]],
 ) -> list[list[str]]:
     """Gather text of some rows, ``(m,)`` for every column after the item ids; "" where unknown.
 
@@ -151,7 +155,7 @@ def texts_of(
     subject : the items
     row_m : which of them, ascending
     batches : item ids and columns
-    most : characters, beyond which text ends in …
+    cuts : for every column what makes its text short enough: `shortened` or `whole_or_none`
     """
     place_n = np.full(len(subject), -1)
     place_n[row_m] = np.arange(len(row_m))
@@ -161,12 +165,17 @@ def texts_of(
         place_b, row_b = subject.rows_of(batch.column(0))
         held_b = place_n[row_b] >= 0
         wanted, spot_b = to_arrow(place_b[held_b]), place_n[row_b[held_b]].tolist()
-        for lines, column in zip(found, batch.columns[1:], strict=True):
+        for lines, column, cut in zip(found, batch.columns[1:], cuts, strict=True):
             for spot, value in zip(spot_b, column.take(wanted).to_pylist(), strict=True):
-                lines[spot] = _short(value, most)
+                lines[spot] = "" if value is None else cut(str(value))
     return found or []
 
 
-def _short(value: Any, most: int) -> str:
-    text = "" if value is None else str(value)
+def shortened(text: str, most: int = 160) -> str:
+    """Return text of at most so many characters, ending in … where there were more."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def whole_or_none(text: str, most: int = 1_000) -> str:
+    """Return an address, or nothing for one of more characters: a part of it leads nowhere."""
+    return text if len(text) <= most else ""

@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from semid.evaluation.findings import Finding
-
-# Below these, a figure is worth a sentence where nobody else judged it.
-LEAST_PERPLEXITY_RATIO = 0.5
-LEAST_UNIQUENESS = 0.9
-_BAD_RATIO, _BAD_UNIQUENESS = 0.25, 0.7
+from semid.evaluation.findings import OFTEN_SHARED, RUINED, SHARED, Finding
+from semid.fit_config import TrainingConfig
 
 # Findings that are seen without asking for more.
 _AT_ONCE = 4
@@ -25,38 +21,35 @@ def findings_of(metrics: Mapping[str, Any]) -> list[Finding]:
     return [Finding(*(str(one.get(f, "")) for f in fields)) for one in metrics.get("findings", ())]
 
 
-def own_findings(
-    levels: Sequence[Mapping[str, Any]],
-    uniqueness: float,
-    largest_group: int,
-) -> list[Finding]:
-    """Judge codes alone, of a table without its model, the worst first; empty when all is well.
+def own_findings(figures: Mapping[str, Any]) -> list[Finding]:
+    """Judge codes alone, of a table without its model, by the limits of `semid evaluate`.
 
     Parameters
     ----------
-    levels : ``used``, ``size`` and ``perplexity`` of each
-    uniqueness : distinct raw SIDs over items
-    largest_group : the most items of one raw SID
+    figures : of `semid.evaluation.codes.code_figures`
+
+    Returns
+    -------
+    found : the worst first; empty when all is well
     """
     found: list[tuple[float, Finding]] = []
-    for level, used in enumerate(levels):
-        ratio = used["perplexity"] / used["size"]
-        if ratio < LEAST_PERPLEXITY_RATIO:
+    floor = TrainingConfig().utilization_floor
+    for level, use in enumerate(figures["levels"]):
+        ratio = use["perplexity_ratio"]
+        if ratio < floor:
             says = (
-                f"level {level} uses {used['perplexity']:.0f} of {used['size']:,} codes effectively"
-                f" ({used['size'] - used['used']:,} are never used)"
+                f"level {level} uses {use['perplexity']:.0f} of {use['size']:,} codes effectively"
+                f" ({use['dead']:,} are never used)"
             )
             advice = "take fewer codewords there, or semid compare other quantizers"
-            severity = "bad" if ratio < _BAD_RATIO else "warning"
-            finding = Finding(severity, f"level {level}", says, advice)
-            found.append((ratio / LEAST_PERPLEXITY_RATIO, finding))
-    if uniqueness < LEAST_UNIQUENESS:
-        says = (
-            f"raw codes tell {uniqueness:.1%} of the items apart; up to {largest_group:,} share one"
-        )
+            severity = "bad" if ratio < RUINED else "warning"
+            found.append((ratio / floor, Finding(severity, f"level {level}", says, advice)))
+    unique, largest = figures["uniqueness"], figures["collisions"]["largest_group"]
+    if 1 - unique > SHARED:
+        says = f"raw codes tell {unique:.1%} of the items apart; up to {largest:,} share one"
         advice = "look at the worst collisions below; another level or more codewords separate more"
-        severity = "bad" if uniqueness < _BAD_UNIQUENESS else "warning"
-        found.append((uniqueness, Finding(severity, "uniqueness", says, advice)))
+        severity = "bad" if 1 - unique > OFTEN_SHARED else "warning"
+        found.append((unique, Finding(severity, "uniqueness", says, advice)))
     return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -19,9 +19,10 @@ class Catalog {
   }
 
   depth(d) {
-    const code = this.packed.array(`code_${d}`), size = this.packed.array(`size_${d}`);
+    const code = this.packed.array(`code_${d}`),
+      size = this.packed.array(`size_${d}`);
     const children = this.packed.array(`children_${d}`);
-    return { code, size, start: sums(size), first: sums(children) };
+    return { code, size, start: sums(size), first: children && sums(children) };
   }
 
   column(column, c) {
@@ -31,9 +32,13 @@ class Catalog {
   }
 
   // A node is { depth, place, path }; the root has depth 0.
-  get root() { return { depth: 0, place: 0, path: [] }; }
+  get root() {
+    return { depth: 0, place: 0, path: [] };
+  }
 
-  size(node) { return node.depth ? this.depths[node.depth - 1].size[node.place] : this.facts.items; }
+  size(node) {
+    return node.depth ? this.depths[node.depth - 1].size[node.place] : this.facts.items;
+  }
 
   children(node) {
     if (node.depth >= this.depths.length) return [0, 0];
@@ -71,10 +76,13 @@ class Catalog {
     return Array.from(this.sid.subarray(item * width, (item + 1) * width));
   }
 
-  nodeOf(item) { return this.find(this.sidOf(item)); }
+  nodeOf(item) {
+    return this.find(this.sidOf(item));
+  }
 
   neighbours(item) {
-    const width = this.facts.neighbours, found = [];
+    const width = this.facts.neighbours,
+      found = [];
     for (let k = 0; width && k < width; k++) {
       const other = this.near[item * width + k];
       if (other !== 0xffffffff) found.push([other, this.alike[item * width + k] / 100]);
@@ -82,7 +90,9 @@ class Catalog {
     return found;
   }
 
-  title(item) { return (this.titles && this.titles[item]) || ""; }
+  title(item) {
+    return (this.titles && this.titles[item]) || "";
+  }
 
   itemNamed(id) {
     if (!this.byId) this.byId = new Map(this.ids.map((name, item) => [name, item]));
@@ -91,19 +101,26 @@ class Catalog {
 
   // Items whose id begins with the text, then those whose id or title holds all its words.
   search(text, limit) {
-    const wanted = text.trim().toLowerCase(), words = wanted.split(/\s+/).filter(Boolean);
+    const wanted = text.trim().toLowerCase(),
+      words = wanted.split(/\s+/).filter(Boolean);
     if (!words.length) return [];
-    if (!this.texts) this.texts = this.ids.map((id, item) => `${id} ${this.title(item)}`.toLowerCase());
-    const first = [], others = [];
+    if (!this.texts)
+      this.texts = this.ids.map((id, item) => `${id} ${this.title(item)}`.toLowerCase());
+    const first = [],
+      others = [];
     for (let item = 0; item < this.texts.length && first.length < limit; item++) {
       if (this.texts[item].startsWith(wanted)) first.push(item);
-      else if (others.length < limit && words.every((word) => this.texts[item].includes(word))) others.push(item);
+      else if (others.length < limit && words.every((word) => this.texts[item].includes(word)))
+        others.push(item);
     }
     return first.concat(others).slice(0, limit);
   }
 }
 
-function counted(count, name) { return `${count.toLocaleString("en")} ${name}${count === 1 ? "" : name.endsWith("x") ? "es" : "s"}`; }
+function counted(count, name) {
+  const ending = count === 1 ? "" : name.endsWith("x") ? "es" : "s";
+  return `${count.toLocaleString("en")} ${name}${ending}`;
+}
 
 function sums(values) {
   const found = new Uint32Array(values.length + 1);
@@ -114,7 +131,8 @@ function sums(values) {
 function lowerBound(values, wanted, start = 0, stop = values.length) {
   while (start < stop) {
     const middle = (start + stop) >> 1;
-    if (values[middle] < wanted) start = middle + 1; else stop = middle;
+    if (values[middle] < wanted) start = middle + 1;
+    else stop = middle;
   }
   return start;
 }

@@ -1,7 +1,8 @@
 // The explorer: tree, search, breadcrumb, and what is in a prefix or known of an item. What is
 // shown stands in the address, so that the back button works: #p=41,7 or #i=<item id>.
 
-const AT_ONCE = 40, MOST_FOUND = 30, WORTH_ZOOMING = 9;
+const AT_ONCE = 40,
+  WORTH_ZOOMING = 9;
 
 class Explorer {
   constructor(catalog, page) {
@@ -9,12 +10,24 @@ class Explorer {
     this.page = page;
     this.part = (name) => page.querySelector(`[data-part="${name}"]`);
     this.tree = new Treemap(catalog, this.part("tree"), (path) => go(path));
-    if (catalog.packed.array("map_x")) this.map = new ItemMap(catalog, this.part("map"), (item) => goTo(catalog, item));
+    if (catalog.packed.array("map_x"))
+      this.map = new ItemMap(catalog, this.part("map"), (item) => goTo(catalog, item));
     this.search = new Search(catalog, this.part("search"), this.part("found"));
     this.images = this.part("images");
     if (this.images) this.images.addEventListener("change", () => this.show());
-    this.choices(this.part("colours"), () => { this.colours = null; this.show(); });
-    if (this.map) this.choices(this.part("map-colours"), () => { this.mapColours = null; this.show(); }, -1);
+    this.choices(this.part("colours"), () => {
+      this.colours = null;
+      this.show();
+    });
+    if (this.map)
+      this.choices(
+        this.part("map-colours"),
+        () => {
+          this.mapColours = null;
+          this.show();
+        },
+        -1,
+      );
     window.addEventListener("hashchange", () => {
       if (location.hash && !/^#[pi]=/.test(location.hash)) return; // a section of the page
       this.show();
@@ -31,13 +44,23 @@ class Explorer {
   }
 
   show() {
-    const { catalog } = this, said = decoded(location.hash.slice(1));
+    const { catalog } = this,
+      said = decoded(location.hash.slice(1));
     const item = said.startsWith("i=") ? catalog.itemNamed(said.slice(2)) : undefined;
-    const path = item !== undefined ? catalog.sidOf(item) : said.startsWith("p=") ? said.slice(2).split(",").filter(Boolean).map(Number) : [];
+    const path =
+      item !== undefined
+        ? catalog.sidOf(item)
+        : said.startsWith("p=")
+          ? said.slice(2).split(",").filter(Boolean).map(Number)
+          : [];
     const node = catalog.find(path);
     // A prefix of few items, or without longer ones, is shown among its siblings.
     let shown = node;
-    while (shown.depth && (catalog.size(shown) < WORTH_ZOOMING || catalog.children(shown)[0] === catalog.children(shown)[1])) {
+    while (
+      shown.depth &&
+      (catalog.size(shown) < WORTH_ZOOMING ||
+        catalog.children(shown)[0] === catalog.children(shown)[1])
+    ) {
       shown = catalog.find(shown.path.slice(0, -1));
     }
     if (!this.colours) {
@@ -58,70 +81,127 @@ class Explorer {
 
   crumbs(node) {
     const links = [link("all items", "#p=")];
-    node.path.forEach((code, d) => links.push(" › ", link(String(code), `#p=${spelled(node.path.slice(0, d + 1))}`)));
+    node.path.forEach((code, d) =>
+      links.push(" › ", link(String(code), `#p=${spelled(node.path.slice(0, d + 1))}`)),
+    );
     this.part("crumbs").replaceChildren(...links);
   }
 
   panel(node, item) {
-    const { catalog } = this, panel = this.part("panel"), [start, stop] = catalog.itemsOf(node);
+    const { catalog } = this,
+      panel = this.part("panel"),
+      [start, stop] = catalog.itemsOf(node);
     const parts = item === undefined ? [] : [this.item(item), ...this.beside(item, node)];
-    parts.push(heading(node.depth ? `Prefix ${spelled(node.path)}` : "All items"), this.facts(node));
-    const held = stop - start, all = catalog.size(node);
-    if (held < all) parts.push(note(`${held.toLocaleString("en")} of the ${all.toLocaleString("en")} items here are listed; the page holds a part of the catalog.`));
+    parts.push(
+      heading(node.depth ? `Prefix ${spelled(node.path)}` : "All items"),
+      this.facts(node),
+    );
+    const held = stop - start,
+      all = catalog.size(node);
+    if (held < all)
+      parts.push(
+        note(
+          `${held.toLocaleString("en")} of the ${all.toLocaleString("en")} items here are ` +
+            "listed; the page holds a part of the catalog.",
+        ),
+      );
     parts.push(this.list(Array.from({ length: held }, (_, i) => start + i)));
     panel.replaceChildren(...parts);
-    this.part("said").textContent = item === undefined ? `${node.depth ? `Prefix ${spelled(node.path)}` : "All items"}, ${counted(all, "item")}` : `Item ${catalog.ids[item]}`;
+    this.part("said").textContent =
+      item === undefined
+        ? `${node.depth ? `Prefix ${spelled(node.path)}` : "All items"}, ${counted(all, "item")}`
+        : `Item ${catalog.ids[item]}`;
   }
 
   facts(node) {
-    const { catalog } = this, [start, stop] = catalog.children(node), said = [counted(catalog.size(node), "item")];
+    const { catalog } = this,
+      [start, stop] = catalog.children(node),
+      said = [counted(catalog.size(node), "item")];
     if (node.depth) said.push(`${short((100 * catalog.size(node)) / catalog.facts.items)}% of all`);
     if (stop > start) said.push(counted(stop - start, "next code"));
     for (const column of node.depth ? catalog.columns : []) {
       const value = column.values[node.depth - 1][node.place];
-      if (column.kind === "number") { if (!Number.isNaN(value)) said.push(`mean ${column.name} ${short(value)}`); continue; }
+      if (column.kind === "number") {
+        if (!Number.isNaN(value)) said.push(`mean ${column.name} ${short(value)}`);
+        continue;
+      }
       const share = column.shares[node.depth - 1][node.place] / 255;
       if (share) said.push(`${Math.round(100 * share)}% ${column.labels[value]}`);
     }
-    return Object.assign(document.createElement("p"), { className: "facts", textContent: said.join(" · ") });
+    return Object.assign(document.createElement("p"), {
+      className: "facts",
+      textContent: said.join(" · "),
+    });
   }
 
   item(item) {
-    const { catalog } = this, card = document.createElement("div");
+    const { catalog } = this,
+      card = document.createElement("div");
     card.className = "card";
     card.append(this.picture(item), heading(catalog.title(item) || catalog.ids[item]));
-    const rows = [["id", catalog.ids[item]], ["semantic ID", spelled(catalog.sidOf(item))]];
+    const rows = [
+      ["id", catalog.ids[item]],
+      ["semantic ID", spelled(catalog.sidOf(item))],
+    ];
     for (const column of catalog.columns) {
       const value = column.items[item];
       const known = column.kind === "number" ? !Number.isNaN(value) : value < column.labels.length;
-      if (known) rows.push([column.name, column.kind === "number" ? short(value) : column.labels[value]]);
+      if (known)
+        rows.push([column.name, column.kind === "number" ? short(value) : column.labels[value]]);
     }
     const list = document.createElement("dl");
     for (const [name, value] of rows) {
-      list.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value }));
+      list.append(
+        Object.assign(document.createElement("dt"), { textContent: name }),
+        Object.assign(document.createElement("dd"), { textContent: value }),
+      );
     }
     const url = catalog.urls && catalog.urls[item];
-    if (url && isWeb(url)) list.append(document.createElement("dt"), Object.assign(document.createElement("dd"), {}));
-    if (url && isWeb(url)) list.lastChild.append(Object.assign(link("open its page", url), { rel: "noopener noreferrer", target: "_blank" }));
+    if (url && isWeb(url))
+      list.append(document.createElement("dt"), Object.assign(document.createElement("dd"), {}));
+    if (url && isWeb(url))
+      list.lastChild.append(
+        Object.assign(link("open its page", url), { rel: "noopener noreferrer", target: "_blank" }),
+      );
     card.append(list);
     return card;
   }
 
   // The nearest by embedding beside those that share the longest prefix with others.
   beside(item, node) {
-    const { catalog } = this, near = catalog.neighbours(item);
-    let parent = node, [start, stop] = catalog.itemsOf(node);
-    while (stop - start < 2 && parent.depth) { parent = catalog.find(parent.path.slice(0, -1)); [start, stop] = catalog.itemsOf(parent); }
+    const { catalog } = this,
+      near = catalog.neighbours(item);
+    let parent = node,
+      [start, stop] = catalog.itemsOf(node);
+    while (stop - start < 2 && parent.depth) {
+      parent = catalog.find(parent.path.slice(0, -1));
+      [start, stop] = catalog.itemsOf(parent);
+    }
     const siblings = [];
-    for (let other = start; other < stop && siblings.length < 8; other++) if (other !== item) siblings.push([other]);
+    for (let other = start; other < stop && siblings.length < 8; other++)
+      if (other !== item) siblings.push([other]);
     const sides = document.createElement("div");
     sides.className = "sides";
     const side = (title, found, missing) => {
       const box = document.createElement("div");
-      box.append(heading(title, "h4"), found.length ? this.list(found.map(([other]) => other), item, new Map(found)) : note(missing));
+      box.append(
+        heading(title, "h4"),
+        found.length
+          ? this.list(
+              found.map(([other]) => other),
+              item,
+              new Map(found),
+            )
+          : note(missing),
+      );
       sides.append(box);
     };
-    side("Nearest by embedding", near, "Not known: give --embeddings.");
+    const { neighbours_said: nearSaid } = catalog.facts;
+    side(
+      `Nearest by embedding${nearSaid && ` (${nearSaid})`}`,
+      near,
+      "Not known: give --embeddings.",
+    );
     side(`With the prefix ${spelled(parent.path) || "(none)"}`, siblings, "No other item.");
     return [sides];
   }
@@ -130,13 +210,20 @@ class Explorer {
     const list = document.createElement("ul");
     list.className = "items";
     const more = () => {
-      const from = list.querySelectorAll("li[data-item]").length, next = items.slice(from, from + AT_ONCE).map((item) => this.row(item, of, alike));
+      const from = list.querySelectorAll("li[data-item]").length,
+        next = items.slice(from, from + AT_ONCE).map((item) => this.row(item, of, alike));
       if (list.lastChild) list.lastChild.remove();
       list.append(...next);
       const left = items.length - from - next.length;
       if (left <= 0) return next;
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: `Show more (${left.toLocaleString("en")} left)` });
-      button.addEventListener("click", () => { const added = more(); added[0].querySelector("a").focus(); });
+      const button = Object.assign(document.createElement("button"), {
+        type: "button",
+        textContent: `Show more (${left.toLocaleString("en")} left)`,
+      });
+      button.addEventListener("click", () => {
+        const added = more();
+        added[0].querySelector("a").focus();
+      });
       list.append(document.createElement("li"));
       list.lastChild.append(button);
       return next;
@@ -146,96 +233,47 @@ class Explorer {
   }
 
   row(item, of, alike) {
-    const { catalog } = this, row = document.createElement("li"), sid = document.createElement("code");
+    const { catalog } = this,
+      row = document.createElement("li"),
+      sid = document.createElement("code");
     row.dataset.item = item;
-    const codes = catalog.sidOf(item), theirs = of === undefined ? [] : catalog.sidOf(of);
+    const codes = catalog.sidOf(item),
+      theirs = of === undefined ? [] : catalog.sidOf(of);
     let same = 0;
     while (same < theirs.length && codes[same] === theirs[same]) same++;
-    if (same) sid.append(Object.assign(document.createElement("mark"), { textContent: spelled(codes.slice(0, same)) }), same < codes.length ? "," : "");
+    if (same)
+      sid.append(
+        Object.assign(document.createElement("mark"), {
+          textContent: spelled(codes.slice(0, same)),
+        }),
+        same < codes.length ? "," : "",
+      );
     sid.append(spelled(codes.slice(same)));
-    const name = link(catalog.title(item) || catalog.ids[item], `#i=${encodeURIComponent(catalog.ids[item])}`);
+    const name = link(
+      catalog.title(item) || catalog.ids[item],
+      `#i=${encodeURIComponent(catalog.ids[item])}`,
+    );
     name.dir = "auto";
     row.append(this.picture(item), sid, name);
-    if (alike && alike.get(item) !== undefined) row.append(Object.assign(document.createElement("small"), { textContent: ` cosine ${alike.get(item).toFixed(2)}` }));
+    if (alike && alike.get(item) !== undefined)
+      row.append(
+        Object.assign(document.createElement("small"), {
+          textContent: ` cosine ${alike.get(item).toFixed(2)}`,
+        }),
+      );
     return row;
   }
 
   // Images are the one thing that comes from elsewhere, and only when they are asked for.
   picture(item) {
     const url = this.images && this.images.checked && this.catalog.images[item];
-    if (!url || !isWeb(url)) return document.createDocumentFragment();
-    return Object.assign(new Image(), { referrerPolicy: "no-referrer", loading: "lazy", alt: "", src: url });
-  }
-}
-
-class Search {
-  constructor(catalog, input, list) {
-    Object.assign(this, { catalog, input, list });
-    input.addEventListener("input", () => this.find());
-    input.addEventListener("keydown", (event) => this.onKey(event));
-    input.addEventListener("blur", () => { this.closing = setTimeout(() => this.close(), 150); });
-  }
-
-  find() {
-    clearTimeout(this.closing);
-    const text = this.input.value, codes = /^\s*\d+([,\s]+\d+)*\s*$/.test(text) ? text.split(/[,\s]+/).filter(Boolean).map(Number) : [];
-    const node = this.catalog.find(codes), found = [];
-    if (codes.length && node.depth >= Math.min(codes.length, this.catalog.depths.length)) found.push([`prefix ${spelled(node.path)}`, counted(this.catalog.size(node), "item"), () => go(node.path)]);
-    for (const item of this.catalog.search(text, MOST_FOUND)) {
-      found.push([this.catalog.title(item) || this.catalog.ids[item], this.catalog.ids[item], () => goTo(this.catalog, item)]);
-    }
-    this.options = found.map(([name, about, act], place) => {
-      const option = document.createElement("li");
-      option.id = `found-${place}`;
-      option.setAttribute("role", "option");
-      option.dir = "auto";
-      option.append(name, Object.assign(document.createElement("small"), { textContent: ` ${about}` }));
-      option.addEventListener("pointerdown", (event) => { event.preventDefault(); this.take(place); });
-      return { option, act };
+    if (!url || !(isWeb(url) || url.startsWith("data:image/")))
+      return document.createDocumentFragment();
+    return Object.assign(new Image(), {
+      referrerPolicy: "no-referrer",
+      loading: "lazy",
+      alt: "",
+      src: url,
     });
-    this.list.replaceChildren(...(this.options.length || !text.trim() ? this.options.map(({ option }) => option) : [note("nothing found among the items that the page holds", "li")]));
-    this.list.hidden = !text.trim();
-    this.input.setAttribute("aria-expanded", String(!this.list.hidden));
-    this.mark(this.options.length ? 0 : -1);
-  }
-
-  mark(place) {
-    this.at = place;
-    this.options.forEach(({ option }, other) => option.setAttribute("aria-selected", String(other === place)));
-    if (place >= 0) {
-      this.input.setAttribute("aria-activedescendant", `found-${place}`);
-      this.options[place].option.scrollIntoView({ block: "nearest" });
-    } else this.input.removeAttribute("aria-activedescendant");
-  }
-
-  take(place) {
-    this.options[place].act();
-    this.close();
-  }
-
-  close() {
-    this.list.hidden = true;
-    this.input.setAttribute("aria-expanded", "false");
-  }
-
-  onKey(event) {
-    if (event.key === "Escape") return this.close();
-    if (this.list.hidden || !this.options.length) return undefined;
-    if (event.key === "Enter") this.take(this.at);
-    else if (event.key === "ArrowDown") this.mark((this.at + 1) % this.options.length);
-    else if (event.key === "ArrowUp") this.mark((this.at + this.options.length - 1) % this.options.length);
-    else return undefined;
-    return event.preventDefault();
   }
 }
-
-function go(path) { location.hash = `p=${spelled(path)}`; }
-function goTo(catalog, item) { location.hash = `i=${encodeURIComponent(catalog.ids[item])}`; }
-// An address may have been typed by hand.
-function decoded(text) {
-  try { return decodeURIComponent(text); } catch { return ""; }
-}
-function isWeb(url) { return /^https?:\/\//i.test(url); }
-function link(text, href) { return Object.assign(document.createElement("a"), { textContent: text, href }); }
-function heading(text, name = "h3") { return Object.assign(document.createElement(name), { textContent: text, dir: "auto" }); }
-function note(text, name = "p") { return Object.assign(document.createElement(name), { className: "note", textContent: text }); }

@@ -10,11 +10,15 @@ class ItemMap {
     this.tip = box.querySelector(".tip");
     this.view = { x: 0.5, y: 0.5, zoom: 1 };
     this.range = [0, 0];
-    box.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => this.zoom(+button.dataset.zoom)));
+    box
+      .querySelectorAll("[data-zoom]")
+      .forEach((button) => button.addEventListener("click", () => this.zoom(+button.dataset.zoom)));
     this.canvas.addEventListener("pointerdown", (event) => this.onDown(event));
     this.canvas.addEventListener("pointermove", (event) => this.onMove(event));
     this.canvas.addEventListener("pointerup", (event) => this.onUp(event));
-    this.canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    this.canvas.addEventListener("pointerleave", () => {
+      this.tip.hidden = true;
+    });
     this.canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     this.canvas.addEventListener("keydown", (event) => this.onKey(event));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -34,7 +38,10 @@ class ItemMap {
   draw() {
     if (!this.colours || this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.paint(); });
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.paint();
+    });
   }
 
   at(item) {
@@ -46,7 +53,8 @@ class ItemMap {
 
   // Pixel by pixel: a hundred thousand rectangles would take too long for a frame.
   paint() {
-    const ratio = window.devicePixelRatio || 1, { canvas } = this;
+    const ratio = window.devicePixelRatio || 1,
+      { canvas } = this;
     this.width = canvas.clientWidth;
     this.height = canvas.clientHeight;
     this.high = 0.94 * this.height;
@@ -54,10 +62,14 @@ class ItemMap {
     canvas.width = this.width * ratio;
     canvas.height = this.height * ratio;
     if (!canvas.width || !canvas.height) return;
-    const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
-    const [start, stop] = this.range, some = stop - start < this.x.length;
+    const context = canvas.getContext("2d"),
+      image = context.createImageData(canvas.width, canvas.height);
+    const [start, stop] = this.range,
+      some = stop - start < this.x.length;
     const room = Math.sqrt((0.1 * this.width * this.height) / this.x.length);
-    const size = Math.round(ratio * Math.min(Math.max(1.5 * Math.sqrt(this.view.zoom), room, 2.6), 6));
+    const size = Math.round(
+      ratio * Math.min(Math.max(1.5 * Math.sqrt(this.view.zoom), room, 2.6), 6),
+    );
     const dots = new Dots(image, this, ratio);
     dots.draw(0, this.x.length, size, some ? 0x2b : 0xcc);
     if (some) dots.draw(start, stop, size + Math.round(2 * ratio), 0xff);
@@ -73,7 +85,8 @@ class ItemMap {
   }
 
   zoom(factor, px = this.width / 2, py = this.height / 2) {
-    const zoom = Math.min(Math.max(this.view.zoom * factor, 1), 60), gain = 1 / this.view.zoom - 1 / zoom;
+    const zoom = Math.min(Math.max(this.view.zoom * factor, 1), 60),
+      gain = 1 / this.view.zoom - 1 / zoom;
     this.view.x += ((px - this.width / 2) / this.wide) * gain;
     this.view.y += ((py - this.height / 2) / this.high) * gain;
     this.view.zoom = zoom;
@@ -82,13 +95,20 @@ class ItemMap {
   }
 
   nearest(event) {
-    const wide = (this.wide * this.view.zoom) / 65535, high = (this.high * this.view.zoom) / 65535;
+    const wide = (this.wide * this.view.zoom) / 65535,
+      high = (this.high * this.view.zoom) / 65535;
     const x = (event.offsetX - this.width / 2) / wide + 65535 * this.view.x;
     const y = (event.offsetY - this.height / 2) / high + 65535 * this.view.y;
-    let best = -1, least = 144;
+    let best = -1,
+      least = 144;
     for (let item = 0; item < this.x.length; item++) {
-      const dx = (this.x[item] - x) * wide, dy = (this.y[item] - y) * high, apart = dx * dx + dy * dy;
-      if (apart < least) { least = apart; best = item; }
+      const dx = (this.x[item] - x) * wide,
+        dy = (this.y[item] - y) * high,
+        apart = dx * dx + dy * dy;
+      if (apart < least) {
+        least = apart;
+        best = item;
+      }
     }
     return best;
   }
@@ -100,8 +120,13 @@ class ItemMap {
 
   onMove(event) {
     if (this.held && event.buttons) {
-      const dx = event.offsetX - this.held.x, dy = event.offsetY - this.held.y;
-      this.held = { x: event.offsetX, y: event.offsetY, moved: this.held.moved + Math.abs(dx) + Math.abs(dy) };
+      const dx = event.offsetX - this.held.x,
+        dy = event.offsetY - this.held.y;
+      this.held = {
+        x: event.offsetX,
+        y: event.offsetY,
+        moved: this.held.moved + Math.abs(dx) + Math.abs(dy),
+      };
       this.view.x -= dx / (this.wide * this.view.zoom);
       this.view.y -= dy / (this.high * this.view.zoom);
       this.draw();
@@ -111,7 +136,8 @@ class ItemMap {
     this.tip.hidden = item < 0;
     this.canvas.style.cursor = item < 0 ? "grab" : "pointer";
     if (item < 0) return;
-    this.tip.textContent = `${spelled(this.catalog.sidOf(item))}  ${this.catalog.title(item) || this.catalog.ids[item]}`;
+    const name = this.catalog.title(item) || this.catalog.ids[item];
+    this.tip.textContent = `${spelled(this.catalog.sidOf(item))}  ${name}`;
     this.tip.style.left = `${Math.min(event.offsetX + 12, Math.max(this.width - 260, 0))}px`;
     this.tip.style.top = `${event.offsetY + 14}px`;
   }
@@ -132,9 +158,17 @@ class ItemMap {
 
   onKey(event) {
     const step = 0.1 / this.view.zoom;
-    const way = { ArrowRight: [step, 0], ArrowLeft: [-step, 0], ArrowDown: [0, step], ArrowUp: [0, -step] }[event.key];
-    if (way) { this.view.x += way[0]; this.view.y += way[1]; this.draw(); }
-    else if (event.key === "+" || event.key === "=") this.zoom(1.5);
+    const way = {
+      ArrowRight: [step, 0],
+      ArrowLeft: [-step, 0],
+      ArrowDown: [0, step],
+      ArrowUp: [0, -step],
+    }[event.key];
+    if (way) {
+      this.view.x += way[0];
+      this.view.y += way[1];
+      this.draw();
+    } else if (event.key === "+" || event.key === "=") this.zoom(1.5);
     else if (event.key === "-") this.zoom(1 / 1.5);
     else return;
     event.preventDefault();
@@ -153,14 +187,19 @@ class Dots {
   }
 
   draw(start, stop, size, alpha) {
-    const { image, width, height, map } = this, half = size >> 1;
+    const { image, width, height, map } = this,
+      half = size >> 1;
     for (let item = start; item < stop; item++) {
-      const x = Math.round(this.left + map.x[item] * this.wide) - half, y = Math.round(this.top + map.y[item] * this.high) - half;
+      const x = Math.round(this.left + map.x[item] * this.wide) - half,
+        y = Math.round(this.top + map.y[item] * this.high) - half;
       if (x < 0 || y < 0 || x + size > width || y + size > height) continue;
       const colour = ((alpha << 24) | map.pixels[item]) >>> 0;
-      for (let row = y; row < y + size; row++) image.fill(colour, row * width + x, row * width + x + size);
+      for (let row = y; row < y + size; row++)
+        image.fill(colour, row * width + x, row * width + x + size);
     }
   }
 }
 
-function pixel([red, green, blue]) { return (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red); }
+function pixel([red, green, blue]) {
+  return (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red);
+}

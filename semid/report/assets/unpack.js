@@ -10,7 +10,13 @@ class Packed {
   }
 
   array(name) {
-    const kinds = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i4: Int32Array, f4: Float32Array };
+    const kinds = {
+      u1: Uint8Array,
+      u2: Uint16Array,
+      u4: Uint32Array,
+      i4: Int32Array,
+      f4: Float32Array,
+    };
     const found = this.header.arrays[name];
     return found ? new kinds[found[0]](this.buffer, this.base + found[1], found[2]) : null;
   }
@@ -19,7 +25,9 @@ class Packed {
     const found = this.header.texts[name];
     if (!found) return null;
     if (found[2] === 0) return [];
-    return new TextDecoder().decode(new Uint8Array(this.buffer, this.base + found[0], found[1])).split("\n");
+    return new TextDecoder()
+      .decode(new Uint8Array(this.buffer, this.base + found[0], found[1]))
+      .split("\n");
   }
 
   static async from(base64) {
