@@ -111,7 +111,7 @@ class Embedded:
     ----------
     widths : of the embedding columns
     item_e : the item of every embedding, -1 for one that is not there
-    stream : yields embeddings ``(b, d)`` with their items ``(b,)``, some at a time
+    stream : yields embeddings ``(b, d)`` with their items ``(b,)``, some at a time, b above 0
     take : embeddings of items ``(m,)`` that have one, m above 0, in that order, ``(m, d)``; reads
         the table once
     """
@@ -147,7 +147,9 @@ def embedded(
             x_bd = side_by_side(batch, widths, where=table, first_row=row)
             item_b = item_e[row : row + len(x_bd)]
             there_b = item_b >= 0
-            yield (x_bd, item_b) if there_b.all() else (x_bd[there_b], item_b[there_b])
+            # Of a batch of other items nothing is left, and nothing can be measured of it.
+            if there_b.any():
+                yield (x_bd, item_b) if there_b.all() else (x_bd[there_b], item_b[there_b])
             row += batch.num_rows
 
     def take(item_m: Rows) -> Matrix:

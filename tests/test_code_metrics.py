@@ -323,6 +323,22 @@ def test_steps_by_hand() -> None:
     assert sorted(dealt[:, 1]) == sorted(STEPS[:, 1])
 
 
+def test_dealt_steps_lead_to_another_item_as_users_steps_do() -> None:
+    # The only other deal of two items' steps is the one there is.
+    there_and_back = np.array([[0, 1], [1, 0]])
+    for seed in range(20):
+        assert dealt_anew(there_and_back, seed=seed).tolist() == [[0, 1], [1, 0]]
+    # Item 0 is at half of the steps; every item has a code of its own, which no step keeps.
+    random = np.random.default_rng(0)
+    steps = random.integers(1, 40, (400, 2))
+    steps[:100, 0] = steps[100:200, 1] = 0
+    steps = steps[steps[:, 0] != steps[:, 1]]
+    dealt = dealt_anew(steps, seed=1)
+    assert len(dealt) == len(steps)
+    assert sorted(dealt[:, 1]) == sorted(steps[:, 1])
+    assert prefix_recall(np.arange(40)[:, None], dealt).tolist() == [0]
+
+
 def test_hits_by_hand() -> None:
     assert hits(np.array([[1, 2], [3, 4]]), np.array([2, 9])).tolist() == [1, 0]
     size = np.array([1, 3, 4])

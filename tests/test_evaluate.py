@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, WIDTH, make_embeddings, run_here
 
+from semid import coded_items
 from semid.data_facts import examine
 from semid.evaluation.findings import Fit, findings
 from semid.fit_config import FitConfig
@@ -143,6 +144,20 @@ def test_items_without_embeddings_are_counted_and_said(world: Path, place: Path)
     said = {one["about"]: one for one in found["findings"]}
     assert said["items"]["severity"] == "note"
     assert said["items"]["says"].startswith(f"50 of {ROWS} items have no embedding")
+
+
+def test_embeddings_may_be_of_many_other_items(
+    world: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coded_items, "BATCH_ROWS", 64)
+    # Batches before the first item, between items, and after the last have none of them.
+    ids = pq.read_table(world / "ids.parquet")
+    pq.write_table(pa.concat_tables([ids.slice(200, 10), ids.slice(300, 10)]), "ids.parquet")
+    found = evaluate(world, "--no-baseline", ids="ids.parquet")
+    assert found["items"] == found["embedded"] == 20
+    x = np.array(pq.read_table(world / "embeddings.parquet")["embedding"].to_pylist(), np.float32)
+    facts = examine(x[np.r_[200:210, 300:310]], 8, seed=0).as_plain()
+    assert found["data"]["tail_share"] == pytest.approx(facts["tail_share"])
 
 
 def test_a_store_that_lived_is_measured(world: Path, place: Path) -> None:

@@ -18,6 +18,8 @@ Figures = npt.NDArray[np.float64]
 
 # Shares of the items, the most popular first: the head, then the torso; the others are the tail.
 HEAD, TORSO = 0.1, 0.4
+# How often steps are dealt again that lead back to their own item.
+_DEALS = 100
 
 
 def prefix_recall(codes_nl: Codes, steps_m2: Rows) -> Figures:
@@ -47,9 +49,22 @@ def next_prefix_entropy(codes_nl: Codes, steps_m2: Rows) -> Figures:
 
 
 def dealt_anew(steps_m2: Rows, *, seed: int) -> Rows:
-    """Return steps from the same items to the same items, dealt at random: the null."""
+    """Return steps from the same items to the same items, dealt at random: the null.
+
+    Users' steps lead from an item to another one, and so do these: what was dealt back to its own
+    item is dealt again, together with as many others, until nothing is. A step that no deal can
+    place, when one item is at nearly all of the steps, is left out.
+    """
     random = np.random.default_rng(seed)
-    return np.stack([steps_m2[:, 0], random.permutation(steps_m2[:, 1])], 1)
+    first_m, second_m = steps_m2[:, 0], random.permutation(steps_m2[:, 1])
+    for _ in range(_DEALS):
+        back = np.flatnonzero(first_m == second_m)
+        if not len(back):
+            break
+        again = np.union1d(back, random.integers(0, len(first_m), 1 + len(back)))
+        second_m[again] = random.permutation(second_m[again])
+    there_m = first_m != second_m
+    return np.stack([first_m[there_m], second_m[there_m]], 1)
 
 
 def hits(found_qk: Rows, wanted_q: Rows) -> Figures:
