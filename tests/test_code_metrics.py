@@ -14,6 +14,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from semid.evaluation.codes import code_figures
 from semid.ids import group_ids
+from semid.metrics import structure
 from semid.metrics.behaviour import (
     dealt_anew,
     expected_hits,
@@ -224,6 +225,29 @@ def test_sid_neighbours_are_those_of_a_direct_search(codes: Any, k: int) -> None
         )
         expected = [i for *_, i in key][:k]
         assert found[q][found[q] >= 0].tolist() == expected
+
+
+def test_no_more_sids_are_decoded_than_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure, "MOST_SIDS", 4)
+    asked: list[int] = []
+
+    def counted(codes_nl: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        asked.append(len(codes_nl))
+        return decode(codes_nl)
+
+    # All share the first code; 0 to 29 one more with two others each, 30 to 99 none.
+    code_n = np.arange(100)
+    codes = np.stack([0 * code_n, np.where(code_n < 30, code_n // 3, code_n), code_n], 1)
+    tie_n = np.argsort(np.random.default_rng(0).permutation(100))
+    first = [*np.argsort(tie_n)[:4]]
+    # Two neighbours are within the prefix of three: nobody else is decoded.
+    found = sid_neighbours(codes, np.array([1, 4]), 2, decode=counted, tie_n=tie_n)
+    assert (found.tolist(), asked) == ([[0, 2], [3, 5]], [3, 3])
+    # Three are not: its own prefix, whole, and of the others those that come first by `tie_n`.
+    others = sorted((i for i in first if i > 2), key=lambda i: (abs(i - 1), i))
+    found = sid_neighbours(codes, np.array([1]), 4, decode=counted, tie_n=tie_n)
+    assert found.tolist() == [[0, 2, *others[:2]]]
+    assert max(asked) <= 4 + 3
 
 
 def test_mates_of_a_prefix() -> None:
