@@ -19,6 +19,7 @@ from semid.fit_config import FitConfig
 from semid.gates import figure_names
 from semid.metrics.neighbours import prefix_purity
 from semid.neighbours import Nearest, nearest_neighbours
+from semid.printing import metrics_table
 
 
 def evaluate(world: Path, *more: Any, ids: Any = None, embeddings: Any = None) -> Any:
@@ -146,6 +147,28 @@ def test_items_without_embeddings_are_counted_and_said(world: Path, place: Path)
     assert said["items"]["says"].startswith(f"50 of {ROWS} items have no embedding")
 
 
+def test_the_baseline_and_the_ceiling_are_of_the_same_items(world: Path, place: Path) -> None:
+    # Twins of every item, without embeddings: each shares its ID with one that is not measured.
+    model, source = world / "model", pq.read_table(world / "embeddings.parquet")
+    twins = source.set_column(0, "item_id", pa.array([f"T{row}" for row in range(ROWS)]))
+    pq.write_table(pa.concat_tables([source, twins.cast(source.schema)]), "e.parquet")
+    done = run_here("assign", "e.parquet", "--model", model, "--output", "ids.parquet")
+    assert done.code == 0, done.err
+    alone, both = evaluate(world), evaluate(world, ids="ids.parquet")
+    assert (both["items"], both["embedded"]) == (2 * ROWS, ROWS)
+    assert both["uniqueness"] == pytest.approx(alone["uniqueness"] / 2)
+    for name in ("uniqueness", "perplexity_ratio"):
+        assert both["of_embedded"][name] == alone["of_embedded"][name] == alone[name]
+        assert both["baseline"][name] == alone["baseline"][name]
+    said = [next(f for f in one["findings"] if f["about"] == "uniqueness") for one in (alone, both)]
+    assert said[0]["severity"] == said[1]["severity"]
+    assert f"uniqueness is {alone['uniqueness']:.3f} where" in said[1]["says"]
+    table = metrics_table(both)
+    assert "items with embeddings" in table
+    for value in (alone["uniqueness"], alone["baseline"]["uniqueness"]):
+        assert f"{value:.4f}" in table
+
+
 def test_embeddings_may_be_of_many_other_items(
     world: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +271,7 @@ def test_the_worst_finding_comes_first(world: Path, place: Path) -> None:
 def figures(**more: Any) -> dict[str, Any]:
     """Figures with which nothing is wrong."""
     level = {"size": 8, "perplexity": 7.0}
-    return {
+    found = {
         "items": 1000,
         "embedded": 1000,
         "uniqueness": 0.97,
@@ -267,6 +290,8 @@ def figures(**more: Any) -> dict[str, Any]:
         "change": {"added_error": 0.0, "moved_share": 0.0, "suffixes": 3},
         "nulls": {"uniqueness": {"random": 0.999}},
     } | more
+    like = {"collisions": {"share_in_groups": found["collisions"]["share_in_groups"]}}
+    return {"of_embedded": {"uniqueness": found["uniqueness"], **like}, **found}
 
 
 def said(**more: Any) -> list[tuple[str, str]]:
@@ -314,15 +339,34 @@ def test_what_is_found_and_how_bad_it_is() -> None:
 @pytest.mark.parametrize("parts", [1, 3, 50])
 def test_nearest_of_a_stream_are_those_of_all(parts: int) -> None:
     x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
-    nearest = Nearest(x[:40], 7)
+    nearest = Nearest(x[:40], 7, np.arange(300))
     for rows in np.array_split(np.random.default_rng(1).permutation(300), parts):
         nearest.add(x[rows], rows)
-    found = nearest.result(np.arange(40), np.arange(300))
+    found = nearest.result(np.arange(40))
     np.testing.assert_array_equal(found, nearest_neighbours(x, np.arange(40), 7))
 
 
 def test_nearest_of_few_rows_and_of_twins() -> None:
     x = np.array([[0], [1], [1], [3]], np.float32)
-    nearest = Nearest(x[:1], 5)
+    nearest = Nearest(x[:1], 5, np.array([0, 2, 1, 3]))
     nearest.add(x, np.arange(4))
-    assert nearest.result(np.array([0]), np.array([0, 2, 1, 3])).tolist() == [[2, 1, 3, -1, -1]]
+    assert nearest.result(np.array([0])).tolist() == [[2, 1, 3, -1, -1]]
+
+
+@pytest.mark.parametrize("kind", ["copies", "equidistant"])
+@pytest.mark.parametrize("parts", [1, 7])
+def test_ties_go_by_the_given_order_however_many_they_are(kind: str, parts: int) -> None:
+    random = np.random.default_rng(0)
+    if kind == "copies":
+        x = random.standard_normal((12, 5)).astype(np.float32)[random.integers(0, 12, 900)]
+    else:  # all corners of a cube: 7 at distance 1, 21 at 2, 35 at 3
+        x = ((np.arange(128)[:, None] >> np.arange(7)) & 1).astype(np.float32)
+    n = len(x)
+    tie_n = random.permutation(n)
+    nearest = Nearest(x[:30], 20, tie_n)
+    for rows in np.array_split(random.permutation(n), parts):
+        nearest.add(x[rows], rows)
+    apart_qn = np.square(x[:30, None] - x).sum(2)
+    apart_qn[np.arange(30), np.arange(30)] = np.inf
+    expected = [np.lexsort((tie_n, apart_n))[:20].tolist() for apart_n in apart_qn]
+    assert nearest.result(np.arange(30)).tolist() == expected

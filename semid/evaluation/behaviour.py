@@ -61,11 +61,11 @@ def hit_rate(
     group_n = group_ids(codes_nl)[0]
     sid_ul, size_u = prefixes(codes_nl, codes_nl.shape[1])
     own_q, wanted_q = group_n[steps_q2].T
-    nearest = Nearest(decode(sid_ul[own_q]), k + 1)
+    nearest = Nearest(decode(sid_ul[own_q]), k + 1, np.arange(len(sid_ul)))
     for start in range(0, len(sid_ul), _SIDS_AT_ONCE):
         sids = np.arange(start, min(start + _SIDS_AT_ONCE, len(sid_ul)))
         nearest.add(decode(sid_ul[sids]), sids)
-    found_qk = nearest.result(np.full(len(own_q), -1), np.arange(len(sid_ul)))
+    found_qk = nearest.result(np.full(len(own_q), -1))
     return {
         "k": k,
         "steps": len(steps_q2),

@@ -103,12 +103,14 @@ def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[
 
 def _of_collisions(figures: Mapping[str, Any]) -> Iterator[Finding]:
     collisions = figures["collisions"]
-    unique, ceiling = figures["uniqueness"], collisions["uniqueness_ceiling"]
+    # The ceiling is of the items with embeddings, and so must be what it is held against.
+    like = figures["of_embedded"]
+    unique, ceiling = like["uniqueness"], collisions["uniqueness_ceiling"]
     if ceiling - unique > SHARED:
         yield Finding(
             "bad" if ceiling - unique > OFTEN_SHARED else "warning",
             "uniqueness",
-            f"{collisions['share_in_groups']:.1%} of the items share their raw ID, one ID "
+            f"{like['collisions']['share_in_groups']:.1%} of the items share their raw ID, one ID "
             f"{collisions['largest_group']:,}; uniqueness is {unique:.3f} where the embeddings "
             f"allow {ceiling:.3f}",
             _room(figures),
@@ -159,12 +161,12 @@ def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[Finding]:
             f"RQ-KMeans {theirs:.3g}",
             "use quantizer rqkmeans, or see semid compare for one that is better",
         )
-    if WORSE * figures["uniqueness"] < baseline["uniqueness"]:
+    unique = figures["of_embedded"]["uniqueness"]
+    if WORSE * unique < baseline["uniqueness"]:
         yield Finding(
             "warning",
             "uniqueness",
-            f"uniqueness is {figures['uniqueness']:.3f}, that of RQ-KMeans "
-            f"{baseline['uniqueness']:.3f}",
+            f"uniqueness is {unique:.3f}, that of RQ-KMeans {baseline['uniqueness']:.3f}",
             "use quantizer rqkmeans, or see semid compare for one that is better",
         )
 

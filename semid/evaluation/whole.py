@@ -6,7 +6,7 @@ n items, l levels, d dims, q queries, k neighbours of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from semid.metrics.structure import prefix_support
 from semid.metrics.uniqueness import identical_rows
 from semid.metrics.utilization import quantiles
 
+Codes = npt.NDArray[np.int32]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
@@ -81,7 +82,9 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     first = there[:QUERIES]
     steps_q2 = _known_steps(given, there)
     own_q = np.concatenate([first, steps_q2[:, 0]])
-    nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1))
+    # Items are numbered by the hashes of their ids, which break ties.
+    tie_n = np.arange(len(items.codes_nl))
+    nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1), tie_n)
     beside = None if given.baseline is None else _Baseline(given)
     codes_nl = items.codes_nl[there]
     mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl)
@@ -90,7 +93,7 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     watchers: list[Any] = [nearest.add, kept.add, lambda x_bd, _: given.on_rows(len(x_bd))]
     watchers += [] if beside is None else [beside.add]
     found = look(items, embeddings, given.model, watchers=watchers)
-    near_qk = nearest.result(own_q, np.arange(len(items.codes_nl)))
+    near_qk = nearest.result(own_q)
     # From here on by their places among the items that have an embedding.
     sample = _Sample(
         np.searchsorted(there, near_qk[: len(first)]),
@@ -102,6 +105,7 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures = code_figures(items.codes_nl, given.model.levels)
     nulls = code_nulls(items.codes_nl, given.model.levels, seed=given.seed)
     figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
+    figures["of_embedded"] = _of_embedded(codes_nl, given.model.levels)
     figures["collisions"] |= identical_rows(found.digest_n[there])
     figures["collisions"]["harmful"] = _harm(pairs_m2, there, sample.take)
     figures["fidelity"] = _fidelity(given, found)
@@ -117,6 +121,15 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
         figures["baseline"] = beside.figures(there, sample)
     facts = _facts(given, found, there, sample.take)
     return figures | {"data": facts.as_plain()}, facts
+
+
+def _of_embedded(codes_nl: Codes, levels: Sequence[int]) -> dict[str, Any]:
+    """Return what is held against figures that only items with embeddings have: of these alone."""
+    found = code_figures(codes_nl, levels)
+    return {
+        **{name: found[name] for name in ("uniqueness", "perplexity_ratio", "levels")},
+        "collisions": {"share_in_groups": found["collisions"]["share_in_groups"]},
+    }
 
 
 @dataclass(frozen=True)
