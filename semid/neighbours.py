@@ -87,7 +87,10 @@ class Nearest:
             # Rounding may have mixed up, or a tie cut off, what is this near to the last wanted.
             last_q = near.values[:, min(self._count, most - 1)]
             slack_q = _ROUNDING * (self._half_q[query_q] + half_u.max())
-            within_q = (score_qu <= (last_q + slack_q)[:, None]).sum(1)
+            bound_q1 = (last_q + slack_q)[:, None]
+            within_q = (near.values <= bound_q1).sum(1)
+            if (more_q := within_q == most).any():
+                within_q[more_q] = (score_qu[more_q] <= bound_q1[more_q]).sum(1)
             wide, left_q = most, torch.ones(len(query_q), dtype=torch.bool)
             while left_q.any():
                 here_q = left_q & (within_q <= wide)
