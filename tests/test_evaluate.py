@@ -13,10 +13,12 @@ import pytest
 from conftest import ROWS, WIDTH, make_embeddings, run_here
 
 from semid import coded_items
+from semid.artifact import read_header
 from semid.data_facts import examine
 from semid.evaluation.findings import Fit, findings
+from semid.evaluation.names import expected_figures
 from semid.fit_config import FitConfig
-from semid.gates import figure_names
+from semid.gates import figure_names, parse_gates, require_names
 from semid.metrics.neighbours import prefix_purity
 from semid.neighbours import Nearest, nearest_neighbours
 from semid.printing import metrics_table
@@ -219,6 +221,13 @@ def test_items_that_a_policy_moved_cost_what_their_ids_say(world: Path, place: P
 def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
     figures = evaluate(world, *known(world))
     names = figure_names(figures)
+    header = read_header(world / "model")
+    several = {"met": True, "categories": True, "baseline": True}
+    schema = expected_figures(header["levels"], header["columns"], **several)
+    of_fit = {"baseline": schema["baseline"] | dict.fromkeys(("train_rows", "fitted_rows"))}
+    of_fit["baseline"] |= {"held_out_rows": None, "verdicts": None}
+    schema = {**schema, **of_fit, "format_version": 1}
+    require_names(schema, parse_gates([f"{name} > 0" for name in names]))
     for name in ("uniqueness", "perplexity_ratio.min", "levels.1.branching.effective"):
         assert name in names
     done = run_here(

@@ -97,6 +97,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("coded_items", "evaluation", "evaluation.codes", "evaluation.findings"),
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
+    ("evaluation.names",),
     # the report, from arrays to the page
     ("report.figures", "report.tree", "report.packing", "report.projection", "report.measuring"),
     ("report", "report.contents", "report.verdict", "report.page"),
@@ -108,12 +109,13 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
-    ("jobs.encoding", "jobs.publishing", "jobs.gating", "jobs.context"),
-    ("jobs.continuing",),
+    ("jobs.encoding", "jobs.publishing", "jobs.context"),
+    ("jobs.continuing", "jobs.evaluate"),
+    ("jobs.gating",),
     ("jobs.building",),
     ("jobs.assign",),
     (
-        *("jobs.compare", "jobs.embed", "jobs.evaluate", "jobs.export"),
+        *("jobs.compare", "jobs.embed", "jobs.export"),
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
         *("jobs.verify", "jobs.drift", "jobs.plan"),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.findings import findings, fit_of
-from semid.gates import Gate, judge, parse_gates, sentence
+from semid.gates import Gate, judge, parse_gates, require_names, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
 from semid.jobs.context import Context
@@ -97,6 +97,9 @@ def evaluate(
         subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
     )
     target = output_path(output)
+    if asked:
+        require_package("torch", extra="cpu", purpose="evaluating")
+        require_names(expected(subject.header, context, baseline=baseline), asked)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
@@ -114,6 +117,24 @@ def evaluate(
         owner=owner,
     )
     return judged(result, asked)
+
+
+def expected(
+    header: Mapping[str, Any], context: Context | None = None, *, baseline: bool = False
+) -> dict[str, Any]:
+    """Return what names the figures of a model will have, of nothing that was measured."""
+    from semid.evaluation.names import expected_figures
+
+    found = expected_figures(
+        header["levels"],
+        header["columns"],
+        met=context is not None and context.interactions is not None,
+        categories=context is not None and context.categories is not None,
+        baseline=baseline,
+    )
+    if baseline:
+        found["baseline"] |= dict.fromkeys(_OF_FIT)
+    return {"format_version": FORMAT_VERSION, **found}
 
 
 def judged(result: Result, asked: Sequence[Gate]) -> Result:
@@ -164,8 +185,12 @@ def measured(
     *,
     baseline: bool,
     show: bool,
+    just_assigned: bool = False,
 ) -> dict[str, Any]:
     """Return what stands in ``metrics.json``; `stage` is a folder for what does not fit in memory.
+
+    Of a table that was `just_assigned` by the model from these embeddings nobody asks whether it
+    was: what it keeps from a table before may differ from what the model would say today.
 
     Raises
     ------
@@ -178,9 +203,10 @@ def measured(
 
     ids, table, item_id = subject.ids, subject.table, subject.item_id
     model = load(subject.folder)
-    _refuse_other_model(ids, subject.folder)
-    for each in (ids, table):
-        require_unique_ids(each, item_id, show=show)
+    if not just_assigned:
+        _refuse_other_model(ids, subject.folder)
+        for each in (ids, table):
+            require_unique_ids(each, item_id, show=show)
     items = read_items(
         ids, model.levels, item_id=item_id, holdout=float(model.config.get("holdout", 0.0))
     )
@@ -188,7 +214,8 @@ def measured(
     beside = embedded(
         items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
     )
-    _refuse_other_embeddings(subject, items, beside, model)
+    if not just_assigned:
+        _refuse_other_embeddings(subject, items, beside, model)
     fitted = _baseline(subject, show=show) if baseline else None
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
         given = Given(
