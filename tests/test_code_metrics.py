@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score
 
+from semid.evaluation import structure as evaluation
 from semid.evaluation.codes import code_figures
 from semid.ids import group_ids
 from semid.metrics import structure
+from semid.metrics.alike import centred_cosine, mean_cosine, unlike
 from semid.metrics.behaviour import (
     dealt_anew,
     expected_hits,
@@ -45,6 +47,7 @@ from semid.metrics.uniqueness import (
     weighted_uniqueness,
 )
 from semid.metrics.utilization import branching, gini, level_use, quantiles, sid_use
+from semid.metrics.vectors import cosine_similarity
 
 # Six items on two levels: prefix 0 goes on as 0, 0, 1 and 2; prefix 1 as 0 and 0.
 CODES = np.array([[0, 0], [0, 0], [0, 1], [0, 2], [1, 0], [1, 0]], np.int32)
@@ -170,6 +173,30 @@ def test_pairs_that_collide() -> None:
     # In the order of the hashes: 2 then 1, once; 4, 5, 3 in a circle.
     assert pairs.tolist() == [[2, 1], [4, 5], [5, 3], [3, 4]]
     assert colliding_pairs(np.arange(3), np.ones(3, int), np.arange(3)).shape == (0, 2)
+
+
+def test_unlike_pairs_by_hand() -> None:
+    # All share a mean of (10, 0): without it the first pair is at a right angle, the last is one.
+    one = np.array([[11, 0], [11, 0], [10, 0]], np.float32)
+    other = np.array([[10, 1], [13, 0], [10, 0]], np.float32)
+    assert cosine_similarity(one, other).min() > 0.99
+    cosine = centred_cosine(one, other, np.array([10, 0], np.float32))
+    assert cosine.tolist() == [0, 1, 1]
+    assert unlike(cosine, 0.5) == {"share": 1 / 3, "cosine": pytest.approx(2 / 3)}
+    assert unlike(np.empty(0), 0.5) == {"share": None, "cosine": None}
+    assert mean_cosine(np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32)) == pytest.approx(
+        sqrt(0.5)
+    )
+
+
+def test_pairs_that_collide_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "PAIRS", 2_000)
+    # 2,000 groups of two and 500 of four: as many pairs of each.
+    group_n = np.r_[np.repeat(np.arange(2_000), 2), np.repeat(np.arange(2_000, 2_500), 4)]
+    group_n = np.random.default_rng(0).permutation(group_n)
+    pairs = evaluation.collisions(group_n[:, None].astype(np.int32), seed=0)
+    assert len(np.unique(pairs, axis=0)) == 2_000
+    assert abs((group_n[pairs[:, 0]] < 2_000).mean() - 0.5) < 0.04
 
 
 # structure

@@ -171,6 +171,33 @@ def test_the_baseline_and_the_ceiling_are_of_the_same_items(world: Path, place: 
         assert f"{value:.4f}" in table
 
 
+def test_unlike_items_collide_however_large_the_mean_is(world: Path, place: Path) -> None:
+    # Codes that say nothing of the embeddings, whose mean is a hundred times their spread.
+    table = make_embeddings(ROWS, WIDTH)
+    x = np.array(table["embedding"].to_pylist()) + 100
+    table = table.set_column(1, "embedding", pa.array(x.tolist(), pa.list_(pa.float32(), WIDTH)))
+    pq.write_table(table, "e.parquet")
+    options = ("--levels", "2,2", "--quantizer", "rqkmeans", "--output", "model")
+    assert run_here("train", "e.parquet", *options).code == 0
+    done = run_here("assign", "e.parquet", "--model", "model", "--output", "ids.parquet")
+    assert done.code == 0, done.err
+    found = []
+    for more in ((), ("--unlike-below", "-0.9"), ("--seed", "1")):
+        done = run_here(
+            *("evaluate", "ids.parquet", "--embeddings", "e.parquet", "--model", "model"),
+            *("--output", "metrics.json", "--no-baseline", "--overwrite", *more),
+        )
+        assert done.code == 0, done.err
+        found.append(json.loads((place / "metrics.json").read_text()))
+    harmful, null = (one["collisions"]["harmful"] for one in (found[0], found[0]["nulls"]))
+    assert 0.1 < harmful["share"] < null["share"]
+    assert null["cosine"] < harmful["cosine"] < 0.9
+    assert abs(null["cosine"]) < 0.1
+    assert found[1]["collisions"]["harmful"]["share"] < 0.05
+    assert found[2]["uniqueness"] == found[0]["uniqueness"]
+    assert found[2]["nulls"]["levels"] != found[0]["nulls"]["levels"]
+
+
 def test_embeddings_may_be_of_many_other_items(
     world: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

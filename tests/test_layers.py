@@ -41,7 +41,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("metrics.utilization", "metrics.uniqueness", "metrics.structure"),
-        *("metrics.information", "metrics.behaviour"),
+        *("metrics.information", "metrics.behaviour", "metrics.alike"),
     ),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
     ("mlp", "quantised", "locality", "neighbours", "training_on"),

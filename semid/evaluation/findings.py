@@ -122,7 +122,7 @@ def _of_collisions(figures: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "collisions",
             f"{harmful['share']:.1%} of the pairs that collide are unlike (cosine below "
-            f"{harmful['threshold']:g}), as are {one} and {other}",
+            f"{harmful['threshold']:g}, less the mean), as are {one} and {other}",
             f"look at collisions.harmful.examples; {_room(figures)}",
         )
 

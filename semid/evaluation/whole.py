@@ -32,6 +32,7 @@ from semid.evaluation.structure import (
     neighbourhoods,
 )
 from semid.met_items import Met
+from semid.metrics.alike import HARMFUL_COSINE
 from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.structure import prefix_support
 from semid.metrics.uniqueness import identical_rows
@@ -57,6 +58,7 @@ class Given:
     met : what users did with the items, if that is known
     categories : of the items, if there are some
     seed : of the nulls
+    unlike_below : cosine, less the catalog's mean, below which items that collide are unlike
     on_rows : hears of every batch of embeddings how many there were
     """
 
@@ -67,6 +69,7 @@ class Given:
     met: Met | None = None
     categories: Categories | None = None
     seed: int = 0
+    unlike_below: float = HARMFUL_COSINE
     on_rows: Callable[[int], object] = lambda _: None
 
 
@@ -87,10 +90,16 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1), tie_n)
     beside = None if given.baseline is None else _Baseline(given)
     codes_nl = items.codes_nl[there]
-    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl)
+    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl, seed=given.seed)
     wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs_m2.T])
     kept = Kept(there[wanted[wanted >= 0]], sum(embeddings.widths.values()))
-    watchers: list[Any] = [nearest.add, kept.add, lambda x_bd, _: given.on_rows(len(x_bd))]
+    total_d = np.zeros(sum(embeddings.widths.values()))
+
+    def add_up(x_bd: Matrix, _: Rows) -> None:
+        total_d[:] += x_bd.sum(0, dtype=np.float64)
+        given.on_rows(len(x_bd))
+
+    watchers: list[Any] = [nearest.add, kept.add, add_up]
     watchers += [] if beside is None else [beside.add]
     found = look(items, embeddings, given.model, watchers=watchers)
     near_qk = nearest.result(own_q)
@@ -107,7 +116,9 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
     figures["of_embedded"] = _of_embedded(codes_nl, given.model.levels)
     figures["collisions"] |= identical_rows(found.digest_n[there])
-    figures["collisions"]["harmful"] = _harm(pairs_m2, there, sample.take)
+    mean_d = (total_d / len(there)).astype(np.float32)
+    harmful, nulls["collisions"] = _harm(given, pairs_m2, there, sample.take, mean_d)
+    figures["collisions"]["harmful"] = harmful
     figures["fidelity"] = _fidelity(given, found)
     whole = figures["fidelity"]["depths"][-1]
     figures |= {
@@ -188,11 +199,16 @@ def _facts(given: Given, found: Pass, there: Rows, take: Take) -> DataFacts:
     return replace(facts, copies_m=np.unique(found.digest_n[there], return_counts=True)[1])
 
 
-def _harm(pairs_m2: Rows, there: Rows, take: Take) -> dict[str, Any]:
-    found = harm(pairs_m2, take)
+def _harm(
+    given: Given, pairs_m2: Rows, there: Rows, take: Take, mean_d: Matrix
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    # By the hashes of their ids one item and the next are a random pair.
+    place_r = np.arange(min(PROBED_ROWS, len(there)) - 1)
+    random_r2 = np.stack([place_r, place_r + 1], 1)
+    found, nulls = harm(pairs_m2, random_r2, take, mean_d, threshold=given.unlike_below)
     for example in found["examples"]:
         example["items"] = there[example["items"]].tolist()
-    return found
+    return found, {"harmful": nulls}
 
 
 def _unit(given: Given, found: Pass) -> float | None:

@@ -26,6 +26,7 @@ from semid.jobs.job import (
 )
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
+from semid.metrics.alike import HARMFUL_COSINE
 from semid.row_checks import require_types
 from semid.tables import ParquetTable, open_table
 
@@ -55,6 +56,8 @@ def evaluate(
     interactions: str | None = None,
     gates: Sequence[str] = (),
     baseline: bool = True,
+    seed: int = 0,
+    unlike_below: float = HARMFUL_COSINE,
     item_id: str = "item_id",
     memory_gib: float = 1.0,
     overwrite: bool = False,
@@ -75,6 +78,8 @@ def evaluate(
     interactions : table of who met which item, in order
     gates : what the figures must be, such as ``uniqueness >= 0.9``; see `semid.gates`
     baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it
+    seed : of the nulls and the samples
+    unlike_below : cosine, less the catalog's mean, below which items that collide are unlike
     item_id : name of the id column
     memory_gib : budget for joining tables of other orders; what does not fit spills to disk
     overwrite : replace a file made by other settings
@@ -103,7 +108,13 @@ def evaluate(
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
-        summary = measured(subject, context, stage, memory_gib, baseline=baseline, show=show)
+        summary = measured(
+            *(subject, context, stage, memory_gib),
+            baseline=baseline,
+            show=show,
+            seed=seed,
+            unlike_below=unlike_below,
+        )
         write_json(stage / "metrics.json", summary)
         return stage / "metrics.json", summary
 
@@ -111,7 +122,11 @@ def evaluate(
         "evaluate",
         target,
         inputs=subject.inputs() | context.inputs(),
-        settings={"baseline": baseline, "item_id": item_id} | context.columns(),
+        settings={
+            **{"baseline": baseline, "item_id": item_id},
+            **{"seed": seed, "unlike_below": unlike_below},
+            **context.columns(),
+        },
         build=build,
         overwrite=overwrite,
         owner=owner,
@@ -186,6 +201,8 @@ def measured(
     baseline: bool,
     show: bool,
     just_assigned: bool = False,
+    seed: int = 0,
+    unlike_below: float = HARMFUL_COSINE,
 ) -> dict[str, Any]:
     """Return what stands in ``metrics.json``; `stage` is a folder for what does not fit in memory.
 
@@ -207,9 +224,8 @@ def measured(
         _refuse_other_model(ids, subject.folder)
         for each in (ids, table):
             require_unique_ids(each, item_id, show=show)
-    items = read_items(
-        ids, model.levels, item_id=item_id, holdout=float(model.config.get("holdout", 0.0))
-    )
+    holdout = float(model.config.get("holdout", 0.0))
+    items = read_items(ids, model.levels, item_id=item_id, holdout=holdout, seed=seed)
     bytes_ = int(memory_gib * 2**30)
     beside = embedded(
         items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
@@ -223,8 +239,10 @@ def measured(
             beside,
             model,
             baseline=fitted,
-            met=context.met(items, model, stage),
-            categories=context.category_of(items),
+            met=context.met(items, model, stage, memory_bytes=bytes_),
+            categories=context.category_of(items, stage=stage, memory_bytes=bytes_),
+            seed=seed,
+            unlike_below=unlike_below,
             on_rows=shown.update,
         )
         found, facts = measure(given)

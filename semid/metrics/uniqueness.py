@@ -17,8 +17,6 @@ from semid.ids import group_ids
 Codes = npt.NDArray[np.integer[Any]]
 Integers = npt.NDArray[np.int64]
 
-# Colliding items whose embeddings have a cosine below it are different things to most encoders.
-HARMFUL_COSINE = 0.8
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
