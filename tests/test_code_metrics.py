@@ -22,11 +22,14 @@ from semid.metrics.behaviour import (
     expected_hits,
     hits,
     next_prefix_entropy,
+    popularity,
     popularity_bands,
     prefix_recall,
 )
+from semid.metrics.change import change
 from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.information import adjusted_mutual_information, category_purity
+from semid.metrics.sampling import standard_error
 from semid.metrics.structure import (
     chance_of_prefix,
     common_prefix,
@@ -403,6 +406,35 @@ def test_hits_by_hand() -> None:
 def test_bands_of_popularity() -> None:
     met = np.array([0, 9, 5, 5, 1, 0, 0, 0, 2, 3])
     assert popularity_bands(met, np.arange(10)).tolist() == [2, 0, 1, 1, 2, 2, 2, 2, 1, 1]
+
+
+def test_popularity_by_hand() -> None:
+    # Ten items, of which the first is head, the next four torso; items 0 and 1 collide.
+    codes = np.array([[0], [0], *([n] for n in range(2, 10))])
+    met = np.array([8, 4, 2, 1, 1, 0, 0, 0, 0, 0])
+    error = np.array([1, 2, 2, 2, np.nan, 3, 3, 3, 3, 3])
+    found = popularity(codes, met, error, 2.0)
+    assert found["uniqueness"] == 12 / 16
+    assert found["share_in_groups"] == 12 / 16
+    assert found["popularity"]["head"] == {
+        **{"items": 1, "interactions": 0.5, "error": 0.5, "share_in_groups": 1.0},
+    }
+    assert found["popularity"]["torso"] == {
+        **{"items": 4, "interactions": 0.5, "error": 1.0, "share_in_groups": 0.25},
+    }
+    assert found["popularity"]["tail"]["error"] == 1.5
+
+
+def test_change_by_hand() -> None:
+    error = np.array([1, 2, np.nan, 1], np.float32)
+    found = change(error, np.array([1, 2]), np.array([3, 9], np.float32), np.array([0, 2, 1, 0]))
+    assert found == {"moved": 2, "moved_share": 0.5, "added_error": 0.25, "suffixes": 3}
+    assert change(error * 0, np.array([], int), error[:0], None)["added_error"] is None
+
+
+def test_the_standard_error_by_hand() -> None:
+    assert standard_error(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(sqrt(2.5 / 5))
+    assert standard_error(np.array([1.0])) is None
 
 
 # what must not matter

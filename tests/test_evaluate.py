@@ -123,6 +123,16 @@ def test_figures_agree_with_the_table(world: Path, place: Path) -> None:
     baseline = found["baseline"]
     assert baseline["items"] == ROWS
     assert {"uniqueness", "levels", "structure", "held_out_error"} <= set(baseline)
+    brands = found["fidelity"]["categories"]
+    assert sum(one["items"] for one in brands) == ROWS
+    for side in ("train", "held_out"):
+        assert all(one[f"{side}_r2"] == 1 - one[f"{side}_error"] for one in brands)
+        low, high = (pick(one[f"{side}_cosine"] for one in brands) for pick in (min, max))
+        assert low <= found["fidelity"]["depths"][-1][f"{side}_cosine"] <= high
+    whole = sum(one["items"] * one["cosine"] for one in brands) / ROWS
+    assert min(one["error"] for one in brands) <= found["train_error"] * 1.05
+    assert whole == pytest.approx(np.mean([one["cosine"] for one in brands]), abs=0.05)
+    assert 0 < found["structure"]["standard_errors"]["jaccard"] < 0.05
     titles = {item["item"]["title"] for item in found["fidelity"]["worst"]}
     assert titles <= set(pq.read_table(world / "items.parquet")["title"].to_pylist())
 
@@ -367,6 +377,17 @@ def test_what_is_found_and_how_bad_it_is() -> None:
     ]
     for more, expected in cases:
         assert said(**more) == expected, more
+
+
+def test_of_one_severity_the_farthest_beyond_its_threshold_comes_first() -> None:
+    # Held-out error 1.04 times as much as may be; or 1.3; suffixes 2, or 1.1 times.
+    for suffixes, first in ((16, "change"), (8, "error")):
+        change = {"added_error": 0.0, "moved_share": 0.0, "suffixes": suffixes + 1}
+        held = 0.4 * 1.5 * (1.04 if first == "change" else 1.3)
+        assert said(held_out_error=held, change=change)[0] == ("warning", first)
+    bad, worse = ({"size": 8, "perplexity": 8 * ratio} for ratio in (0.2, 0.15))
+    found = said(perplexity_ratio=[0.2, 0.15], levels=[bad, worse], uniqueness=0.2)
+    assert found == [("bad", "uniqueness"), ("bad", "level 1"), ("bad", "level 0")]
 
 
 # neighbours in a stream

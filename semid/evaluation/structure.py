@@ -16,6 +16,7 @@ from semid.ids import group_ids
 from semid.metrics.alike import centred_cosine, mean_cosine, unlike
 from semid.metrics.information import adjusted_mutual_information, category_purity
 from semid.metrics.neighbours import prefix_purity
+from semid.metrics.sampling import standard_error
 from semid.metrics.structure import (
     chance_of_prefix,
     common_prefix,
@@ -55,21 +56,28 @@ def neighbourhoods(
     figures : means over the queries: ``jaccard`` and ``rank_biased_overlap`` of embedding and SID
         neighbours; ``common_prefix``, first codes that a query shares with its neighbours, 0 to l,
         and ``common_prefix_ratio``, over that of random pairs, 1 for codes by chance; for each
-        depth ``prefix_purity``, the share of neighbours with the same first codes
+        depth ``prefix_purity``, the share of neighbours with the same first codes;
+        ``standard_errors`` of the first three, over the queries
     nulls : the same of codes dealt anew: against the SID neighbours of another item, or exactly
     """
     q, k = near_qk.shape
     query_q = np.arange(q)
     sid_qk = sid_neighbours(codes_nl, query_q, k, decode=decode, tie_n=np.arange(len(codes_nl)))
     chance_l = chance_of_prefix(codes_nl)
-    shared = float(common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean())
+    shared_q = common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean(1)
     other_qk = np.roll(sid_qk, 1, axis=0)
+    kept_q, overlap_q = jaccard(near_qk, sid_qk), rank_biased_overlap(near_qk, sid_qk)
     figures = {
-        "jaccard": float(jaccard(near_qk, sid_qk).mean()),
-        "rank_biased_overlap": float(rank_biased_overlap(near_qk, sid_qk).mean()),
-        "common_prefix": shared,
-        "common_prefix_ratio": shared / chance_l.sum() if chance_l.any() else None,
+        "jaccard": float(kept_q.mean()),
+        "rank_biased_overlap": float(overlap_q.mean()),
+        "common_prefix": float(shared_q.mean()),
+        "common_prefix_ratio": float(shared_q.mean()) / chance_l.sum() if chance_l.any() else None,
         "prefix_purity": prefix_purity(codes_nl, query_q, near_qk).tolist(),
+        "standard_errors": {
+            "jaccard": standard_error(kept_q),
+            "rank_biased_overlap": standard_error(overlap_q),
+            "common_prefix": standard_error(shared_q),
+        },
     }
     nulls = {
         "jaccard": float(jaccard(near_qk, other_qk).mean()),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from semid.coded_items import Categories, CodedItems, Embedded
 from semid.data_facts import PROBED_ROWS, DataFacts, examine
 from semid.embedding_columns import spans
-from semid.evaluation.behaviour import hit_rate, popularity, steps_taken
+from semid.evaluation.behaviour import hit_rate, steps_taken
 from semid.evaluation.codes import code_figures, code_nulls
 from semid.evaluation.passing import Decoder, Kept, Pass, look
 from semid.evaluation.structure import (
@@ -33,6 +33,8 @@ from semid.evaluation.structure import (
 )
 from semid.met_items import Met
 from semid.metrics.alike import HARMFUL_COSINE
+from semid.metrics.behaviour import popularity
+from semid.metrics.change import change
 from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.structure import prefix_support
 from semid.metrics.uniqueness import identical_rows
@@ -127,7 +129,8 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures["structure"], nulls["structure"] = _structure(given, there, sample)
     if given.met is not None:
         figures["behaviour"], nulls["behaviour"] = _behaviour(given, found, there, sample)
-    figures |= {"change": _change(items, found), "nulls": nulls}
+    suffix_n, cost = items.suffix_n, (found.error_n, items.moved_m, found.moved_error_m)
+    figures |= {"change": change(*cost, suffix_n), "nulls": nulls}
     if beside is not None:
         figures["baseline"] = beside.figures(there, sample)
     facts = _facts(given, found, there, sample.take)
@@ -233,22 +236,38 @@ def _fidelity(given: Given, found: Pass) -> dict[str, Any]:
     worst = known[np.argsort(-error_n[known], kind="stable")[:EXAMPLES]]
     figures["worst"] = [{"item": int(item), "error": float(error_n[item] / unit)} for item in worst]
     if given.categories is not None:
-        figures["categories"] = _by_category(given.categories, error_n, known, unit)
+        figures["categories"] = _by_category(
+            given.categories, found, given.items.held_out_n, known, unit
+        )
     return figures
 
 
 def _by_category(
-    given: Categories, error_n: npt.NDArray[np.float32], known: Rows, unit: float
+    given: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows, unit: float
 ) -> list[dict[str, Any]]:
-    """Return items and relative error of the categories with the most items."""
+    """Return items, relative error, R² and cosine of the categories with the most items.
+
+    Of all their items, of those of training, and of those held out; None where there are none.
+    """
     there = known[given.category_n[known] >= 0]
     category_m = given.category_n[there]
-    error_c, count_c = by_group(error_n[there], category_m, unit), np.bincount(category_m)
+    count_c = np.bincount(category_m)
     most = np.argsort(-count_c, kind="stable")[:CATEGORIES]
-    return [
-        {"category": given.names[c], "items": int(count_c[c]), "error": float(error_c[c])}
-        for c in most[count_c[most] > 0]
+    most = most[count_c[most] > 0]
+    rows: list[dict[str, Any]] = [
+        {"category": given.names[c], "items": int(count_c[c])} for c in most
     ]
+    held_m = held_n[there]
+    for side, some_m in (("", held_m | True), ("train_", ~held_m), ("held_out_", held_m)):
+        of_m = there[some_m], category_m[some_m]
+        error_c = by_group(found.error_n[of_m[0]], of_m[1], unit, len(count_c))
+        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], 1.0, len(count_c))
+        for row, error, cosine in zip(rows, error_c[most], cosine_c[most], strict=True):
+            is_known = bool(np.isfinite(error))
+            row[f"{side}error"] = float(error) if is_known else None
+            row[f"{side}r2"] = 1 - float(error) if is_known else None
+            row[f"{side}cosine"] = float(cosine) if is_known else None
+    return rows
 
 
 def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -288,24 +307,3 @@ def _behaviour(
         )
         nulls["hit_rate"] = figures["hit_rate"]["k"] / (len(there) - 1)
     return figures, nulls
-
-
-def _change(items: CodedItems, found: Pass) -> dict[str, Any]:
-    """Measure what a collision policy moved, and what that cost.
-
-    Returns
-    -------
-    figures : ``moved`` items, whose SID does not begin with their raw codes, and ``moved_share``;
-        ``added_error``, the squared error that their SIDs add over that of all items, as their
-        codes decode, good is near 0; ``suffixes``, the most that one raw SID has, None of SIDs
-        without
-    """
-    n, error_n = len(items.codes_nl), found.error_n
-    added_m = found.moved_error_m.astype(np.float64) - error_n[items.moved_m]
-    total = float(np.nansum(error_n, dtype=np.float64))
-    return {
-        "moved": len(items.moved_m),
-        "moved_share": len(items.moved_m) / n,
-        "added_error": float(np.nansum(added_m)) / total if total else None,
-        "suffixes": None if items.suffix_n is None else int(items.suffix_n.max()) + 1,
-    }

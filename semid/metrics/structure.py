@@ -171,6 +171,9 @@ def prefix_mates(codes_nl: Codes, query_q: Rows, hash_n: npt.NDArray[Any], depth
 def prefix_support(codes_nl: Codes, held_out_n: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Measure how many held-out items begin with codes that others have: support of cold items.
 
+    As the coverage of unseen items by seen ones in cold-start recommendation (Schein et al.,
+    "Methods and metrics for cold-start recommendations", 2002), of prefixes.
+
     Returns
     -------
     depths : for each, ``support``, the share of held-out items whose first codes some other item
