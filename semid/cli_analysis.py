@@ -87,6 +87,10 @@ def evaluate(
     baseline: Annotated[
         bool, typer.Option(help="Fit and measure FAISS residual k-means beside it.")
     ] = True,
+    seed: Annotated[int, typer.Option(help="Of nulls and samples.")] = 0,
+    unlike_below: Annotated[
+        float, typer.Option(help="Cosine, less the mean, of colliding items that are unlike.")
+    ] = 0.5,
     memory: Annotated[float, typer.Option(help="GiB for joining tables of other orders.")] = 1.0,
     item_id: ItemId = "item_id",
     overwrite: Overwrite = False,
@@ -110,6 +114,8 @@ def evaluate(
         interactions=interactions,
         gates=gate or [],
         baseline=baseline,
+        seed=seed,
+        unlike_below=unlike_below,
         memory_gib=memory,
         item_id=item_id,
         overwrite=overwrite,

@@ -65,9 +65,14 @@ class CodedItems:
 
 
 def read_items(
-    table: ParquetTable, levels: tuple[int, ...], *, item_id: str = "item_id", holdout: float = 0.0
+    table: ParquetTable,
+    levels: tuple[int, ...],
+    *,
+    item_id: str = "item_id",
+    holdout: float = 0.0,
+    seed: int = 0,
 ) -> CodedItems:
-    """Read the codes of an ids table.
+    """Read the codes of an ids table; every `seed` puts the items into another order.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def read_items(
     row, depth = 0, len(levels)
     for part in id_batches(table, item_id=item_id):
         validate_codes(part.codes, levels, at=table.locator(row))
-        hashes.append(hash_ids(part.item_ids))
+        hashes.append(_salted(hash_ids(part.item_ids), seed))
         held.append(held_out(part.item_ids, holdout))
         codes.append(part.codes.astype(np.int32, copy=False))
         moved = np.flatnonzero((part.sids[:, :depth] != part.codes).any(1))
@@ -103,6 +108,15 @@ def read_items(
     )
 
 
+def _salted(hash_n: npt.NDArray[np.uint32], seed: int) -> npt.NDArray[np.uint32]:
+    """Return other hashes for every seed but 0, as different as they were."""
+    if not seed:
+        return hash_n
+    number = int(np.random.default_rng(seed).integers(1 << 31))
+    salted_n = (hash_n ^ np.uint32(number)) * np.uint32(number * 2 + 1)
+    return np.asarray((salted_n ^ (salted_n >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Embeddings of some of the items, of any number, streamed from their table.
@@ -111,7 +125,7 @@ class Embedded:
     ----------
     widths : of the embedding columns
     item_e : the item of every embedding, -1 for one that is not there
-    stream : yields embeddings ``(b, d)`` with their items ``(b,)``, some at a time
+    stream : yields embeddings ``(b, d)`` with their items ``(b,)``, some at a time, b above 0
     take : embeddings of items ``(m,)`` that have one, m above 0, in that order, ``(m, d)``; reads
         the table once
     """
@@ -147,7 +161,9 @@ def embedded(
             x_bd = side_by_side(batch, widths, where=table, first_row=row)
             item_b = item_e[row : row + len(x_bd)]
             there_b = item_b >= 0
-            yield (x_bd, item_b) if there_b.all() else (x_bd[there_b], item_b[there_b])
+            # Of a batch of other items nothing is left, and nothing can be measured of it.
+            if there_b.any():
+                yield (x_bd, item_b) if there_b.all() else (x_bd[there_b], item_b[there_b])
             row += batch.num_rows
 
     def take(item_m: Rows) -> Matrix:
@@ -181,7 +197,14 @@ class Categories(NamedTuple):
 
 
 def category_of(
-    items: CodedItems, ids: ParquetTable, table: ParquetTable, column: str, *, item_id: str
+    items: CodedItems,
+    ids: ParquetTable,
+    table: ParquetTable,
+    column: str,
+    *,
+    item_id: str,
+    temp_dir: Path | None = None,
+    memory_bytes: int = 1 << 30,
 ) -> Categories:
     """Return the category of every item.
 
@@ -192,7 +215,8 @@ def category_of(
     SemidError
         When the table cannot be read.
     """
-    place_e = items.placed(match_rows(ids, table, item_id))
+    row_e = match_rows(ids, table, item_id, temp_dir=temp_dir, memory_bytes=memory_bytes)
+    place_e = items.placed(row_e)
     category_n = np.full(len(items.codes_nl), -1)
     names: dict[str, int] = {}
     row = 0

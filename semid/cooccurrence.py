@@ -140,7 +140,12 @@ def left_out(
 
 @contextmanager
 def opened(
-    table: ParquetTable, ids: pa.Array, config: ContrastConfig, item_id: str, folder: Path | None
+    table: ParquetTable,
+    ids: pa.Array,
+    config: ContrastConfig,
+    item_id: str,
+    folder: Path | None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database with the interactions, ``met``, and the items' rows, ``catalog``."""
     names = _columns(table, item_id, config)
@@ -149,7 +154,7 @@ def opened(
         out_of_core(
             f"counting {display_path(table.name)}",
             Path(own),
-            memory_bytes=MEMORY_BYTES,
+            memory_bytes=memory_bytes,
             relief="give fewer interactions",
             file="pairs.duckdb",
         ) as connection,

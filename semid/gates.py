@@ -88,6 +88,27 @@ def judge(figures: Mapping[str, Any], gates: Sequence[Gate]) -> list[Judged]:
     return found
 
 
+def require_names(schema: Mapping[str, Any], gates: Sequence[Gate]) -> None:
+    """Raise `SemidError` for a gate that names no figure, before there are any.
+
+    Parameters
+    ----------
+    schema : figures of anything that have the names of those to come; a tuple stands for a list of
+        any length, its first for all
+    """
+    for gate in gates:
+        value: Any = schema
+        for name in gate.path.split("."):
+            if isinstance(value, tuple) and name.isdigit():
+                value = value[0] if value else None
+            else:
+                value = _step(value, name, gate, schema)
+            if value is None:
+                break
+        if value is not None and not _is_figure(value):
+            raise _unknown(gate, schema)
+
+
 def sentence(judged: Sequence[Judged]) -> str | None:
     """Say which gates failed, with their values, and which held; None when all did."""
     failed = [one for one in judged if not one.passed]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.cooccurrence import left_out, opened
+from semid.cooccurrence import MEMORY_BYTES, left_out, opened
 from semid.fit_config import ContrastConfig
 from semid.tables import ParquetTable
 
@@ -47,6 +47,7 @@ def count_met(
     learnt: ContrastConfig | None = None,
     item_id: str = "item_id",
     folder: Path | None = None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Met:
     """Count who met which items, and list the steps that a model did not learn from.
 
@@ -57,6 +58,7 @@ def count_met(
     learnt : how the model learnt from the interactions; None when it did not: all steps count
     item_id : name of the id column
     folder : where the disk has room; the system's when not given
+    memory_bytes : DuckDB's budget
 
     Raises
     ------
@@ -64,7 +66,7 @@ def count_met(
         When a column is missing, of another type or holds a null, or the disk is full.
     """
     config = ALL if learnt is None else learnt
-    with opened(table, ids, config, item_id, folder) as connection:
+    with opened(table, ids, config, item_id, folder, memory_bytes) as connection:
         counted = connection.sql(
             "SELECT row, count(*) AS times FROM met JOIN catalog USING (id) GROUP BY row"
         ).to_arrow_table()

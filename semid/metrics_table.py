@@ -32,6 +32,10 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     columns = [metrics] + ([metrics["baseline"]] if "baseline" in metrics else [])
     found = [("", *(str(column["quantizer"]) for column in columns), "by chance")]
     found.append(("items", *(f"{column['items']:,}" for column in columns), ""))
+    if len(columns) > 1 and metrics["embedded"] < metrics["items"]:
+        # The baseline knows the items with embeddings alone: what stands beside it is of these.
+        columns[0] = _of_embedded(metrics)
+        found[1] = ("items with embeddings", *(f"{metrics['embedded']:,}" for _ in columns), "")
     for level, chance in enumerate(metrics["nulls"]["levels"]):
         used = [column["levels"][level] for column in columns]
         name, usual = f"level {level}", chance["perplexity_ratio"] * used[0]["size"]
@@ -52,6 +56,11 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
         figures = ("" if v is None else f"{v:,.{places}f}" for v in (*values, chance))
         found.append((name, *figures))
     return found
+
+
+def _of_embedded(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    like = metrics["of_embedded"]
+    return {**metrics, **like, "collisions": {**metrics["collisions"], **like["collisions"]}}
 
 
 def _at(figures: Any, path: str) -> float | None:

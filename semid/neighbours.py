@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from semid.kmeans import kmeans
+from semid.metrics.uniqueness import row_digests
 from semid.quantization import Level, nearest, product
 
 Matrix = npt.NDArray[np.float32]
@@ -26,6 +27,10 @@ CELL_SAMPLE = 64
 QUERIES_AT_ONCE = 512
 # Candidates beyond those that are wanted, whose order rounding may have mixed up.
 SPARE = 8
+# Of the candidates that are compared at once.
+_FLOATS_AT_ONCE = 1 << 23
+# What a score may be off by, of the squared lengths that it is made of.
+_ROUNDING = 1e-6
 
 
 def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
@@ -51,47 +56,101 @@ def nearest_neighbours(x_nd: Matrix, query_q: Rows, count: int) -> Rows:
 class Nearest:
     """The rows of a stream that are nearest to some queries in squared distance, exactly.
 
-    Of rows at one distance, those with the least `tie` come first; where more of them than
-    `SPARE` stand at the border, which are kept is left to the order of the stream.
+    Of rows at one distance, however many, those with the least `tie_n` come first, whatever the
+    order of the stream.
 
     Parameters
     ----------
     query_qd : queries
     count : k
+    tie_n : what orders rows at one distance, such as a hash of their item ids; by row
     """
 
-    def __init__(self, query_qd: Matrix, count: int) -> None:
-        self._query_qd, self._most = _tensor(query_qd), count + 1 + SPARE
-        self._count = count
-        shape = (len(query_qd), self._most)
-        self._apart_qc = torch.full(shape, torch.inf)
-        self._row_qc = torch.full(shape, -1, dtype=torch.int64)
+    def __init__(self, query_qd: Matrix, count: int, tie_n: npt.NDArray[Any]) -> None:
+        self._query_qd, self._count, self._tie_n = _tensor(query_qd), count, tie_n
+        self._half_q = 0.5 * self._query_qd.square().sum(1)
+        # One more, for the query itself may be among them.
+        shape = (len(query_qd), count + 1)
+        self._apart_qc = np.full(shape, np.inf, np.float32)
+        self._row_qc = np.full(shape, -1)
 
     def add(self, x_bd: Matrix, row_b: Rows) -> None:
         """Look at a batch of rows, which are called `row_b`."""
-        x, most = _tensor(x_bd), min(self._most, len(x_bd))
-        row, half_b = torch.from_numpy(np.ascontiguousarray(row_b)), 0.5 * x.square().sum(1)
+        copies = _Copies(x_bd, row_b, self._tie_n, self._count + 1)
+        x = _tensor(x_bd[copies.first_u])
+        half_u = 0.5 * x.square().sum(1)
         for start in range(0, len(self._query_qd), QUERIES_AT_ONCE):
-            cut = slice(start, start + QUERIES_AT_ONCE)
-            query = self._query_qd[cut]
-            near_qc = product(half_b, query, x, alpha=-1).topk(most, largest=False).indices
-            apart_qc = (x[near_qc] - query[:, None]).square().sum(2)
-            apart_qc = torch.cat([self._apart_qc[cut], apart_qc], 1)
-            row_qc = torch.cat([self._row_qc[cut], row[near_qc]], 1)
-            kept = apart_qc.topk(self._most, dim=1, largest=False)
-            self._apart_qc[cut] = kept.values
-            self._row_qc[cut] = row_qc.gather(1, kept.indices)
+            query_q = torch.arange(start, min(start + QUERIES_AT_ONCE, len(self._query_qd)))
+            score_qu = product(half_u, self._query_qd[query_q], x, alpha=-1)
+            most = min(self._count + 1 + SPARE, len(x))
+            near = score_qu.topk(most, largest=False)
+            # Rounding may have mixed up, or a tie cut off, what is this near to the last wanted.
+            last_q = near.values[:, min(self._count, most - 1)]
+            slack_q = _ROUNDING * (self._half_q[query_q] + half_u.max())
+            bound_q1 = (last_q + slack_q)[:, None]
+            within_q = (near.values <= bound_q1).sum(1)
+            if (more_q := within_q == most).any():
+                within_q[more_q] = (score_qu[more_q] <= bound_q1[more_q]).sum(1)
+            wide, left_q = most, torch.ones(len(query_q), dtype=torch.bool)
+            while left_q.any():
+                here_q = left_q & (within_q <= wide)
+                pieces = max(1, _FLOATS_AT_ONCE // (wide * x.shape[1]))
+                for part in torch.split(torch.nonzero(here_q)[:, 0], pieces):
+                    near_pu = (
+                        near.indices[part]
+                        if wide == most
+                        else score_qu[part].topk(wide, largest=False).indices
+                    )
+                    self._keep(query_q[part].numpy(), near_pu, x, copies)
+                left_q, wide = left_q & ~here_q, min(2 * wide, len(x))
 
-    def result(self, own_q: Rows, tie_n: npt.NDArray[Any]) -> Rows:
-        """Return the nearest rows of every query, without the row `own_q`: ``(q, k)``, -1 for none.
+    def _keep(self, query_q: Rows, near_qu: torch.Tensor, x: torch.Tensor, copies: _Copies) -> None:
+        """Keep the nearest of candidates, with their copies, and of what is kept."""
+        apart_qu = (x[near_qu] - self._query_qd[query_q][:, None]).square().sum(2).numpy()
+        row_qc, apart_qc = copies.of(near_qu.numpy(), apart_qu)
+        row_qc = np.concatenate([self._row_qc[query_q], row_qc], 1)
+        apart_qc = np.concatenate([self._apart_qc[query_q], apart_qc], 1)
+        order_qc = self._order(row_qc, apart_qc)[:, : self._count + 1]
+        self._row_qc[query_q] = np.take_along_axis(row_qc, order_qc, 1)
+        self._apart_qc[query_q] = np.take_along_axis(apart_qc, order_qc, 1)
 
-        `tie_n` orders rows at one distance, such as a hash of their item ids.
-        """
-        row_qc, apart_qc = self._row_qc.numpy(), self._apart_qc.numpy()
-        apart_qc = np.where(row_qc == own_q[:, None], np.inf, apart_qc)
-        row_qc = np.where(row_qc == own_q[:, None], -1, row_qc)
-        order_qc = np.lexsort((np.where(row_qc >= 0, tie_n[row_qc], 0), apart_qc))
+    def _order(self, row_qc: Rows, apart_qc: Matrix) -> Rows:
+        return np.lexsort((np.where(row_qc >= 0, self._tie_n[row_qc], 0), apart_qc))
+
+    def result(self, own_q: Rows) -> Rows:
+        """Return the nearest rows of every query, without the row `own_q`: ``(q, k)``, -1: none."""
+        own_qc = self._row_qc == own_q[:, None]
+        row_qc = np.where(own_qc, -1, self._row_qc)
+        order_qc = self._order(row_qc, np.where(own_qc, np.inf, self._apart_qc))
         return np.take_along_axis(row_qc, order_qc, 1)[:, : self._count]
+
+
+class _Copies:
+    """The distinct rows of a batch, each with the first of its copies in the order of ties.
+
+    Attributes
+    ----------
+    first_u : a place in the batch of every distinct row
+    """
+
+    def __init__(self, x_bd: Matrix, row_b: Rows, tie_n: npt.NDArray[Any], most: int) -> None:
+        digest_b = row_digests(x_bd)
+        order_b = np.lexsort((tie_n[row_b], digest_b))
+        new_b = np.r_[True, digest_b[order_b][1:] != digest_b[order_b][:-1]]
+        start_u = np.flatnonzero(new_b)
+        self.first_u = order_b[start_u]
+        self._row_b, self._start_u = row_b[order_b], start_u
+        self._copies_u = np.minimum(np.diff(start_u, append=len(row_b)), most)
+
+    def of(self, near_qu: Rows, apart_qu: Matrix) -> tuple[Rows, Matrix]:
+        """Return candidates with their copies, -1 and infinitely far where there are no more."""
+        copies_qu = self._copies_u[near_qu]
+        nth_c = np.arange(copies_qu.max())
+        row_quc = self._start_u[near_qu][:, :, None] + np.minimum(nth_c, copies_qu[:, :, None] - 1)
+        there_quc = nth_c < copies_qu[:, :, None]
+        row_quc = np.where(there_quc, self._row_b[row_quc], -1)
+        apart_quc = np.where(there_quc, apart_qu[:, :, None], np.float32(np.inf))
+        return row_quc.reshape(len(near_qu), -1), apart_quc.reshape(len(near_qu), -1)
 
 
 def nearest_centroids(x_nd: Matrix, centroid_kd: Matrix) -> Rows:

@@ -12,18 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score
 
+from semid.evaluation import structure as evaluation
 from semid.evaluation.codes import code_figures
 from semid.ids import group_ids
+from semid.metrics import structure
+from semid.metrics.alike import centred_cosine, mean_cosine, unlike
 from semid.metrics.behaviour import (
     dealt_anew,
     expected_hits,
     hits,
     next_prefix_entropy,
+    popularity,
     popularity_bands,
     prefix_recall,
 )
+from semid.metrics.change import change
 from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.information import adjusted_mutual_information, category_purity
+from semid.metrics.sampling import standard_error
 from semid.metrics.structure import (
     chance_of_prefix,
     common_prefix,
@@ -44,6 +50,7 @@ from semid.metrics.uniqueness import (
     weighted_uniqueness,
 )
 from semid.metrics.utilization import branching, gini, level_use, quantiles, sid_use
+from semid.metrics.vectors import cosine_similarity
 
 # Six items on two levels: prefix 0 goes on as 0, 0, 1 and 2; prefix 1 as 0 and 0.
 CODES = np.array([[0, 0], [0, 0], [0, 1], [0, 2], [1, 0], [1, 0]], np.int32)
@@ -171,6 +178,30 @@ def test_pairs_that_collide() -> None:
     assert colliding_pairs(np.arange(3), np.ones(3, int), np.arange(3)).shape == (0, 2)
 
 
+def test_unlike_pairs_by_hand() -> None:
+    # All share a mean of (10, 0): without it the first pair is at a right angle, the last is one.
+    one = np.array([[11, 0], [11, 0], [10, 0]], np.float32)
+    other = np.array([[10, 1], [13, 0], [10, 0]], np.float32)
+    assert cosine_similarity(one, other).min() > 0.99
+    cosine = centred_cosine(one, other, np.array([10, 0], np.float32))
+    assert cosine.tolist() == [0, 1, 1]
+    assert unlike(cosine, 0.5) == {"share": 1 / 3, "cosine": pytest.approx(2 / 3)}
+    assert unlike(np.empty(0), 0.5) == {"share": None, "cosine": None}
+    assert mean_cosine(np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32)) == pytest.approx(
+        sqrt(0.5)
+    )
+
+
+def test_pairs_that_collide_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "PAIRS", 2_000)
+    # 2,000 groups of two and 500 of four: as many pairs of each.
+    group_n = np.r_[np.repeat(np.arange(2_000), 2), np.repeat(np.arange(2_000, 2_500), 4)]
+    group_n = np.random.default_rng(0).permutation(group_n)
+    pairs = evaluation.collisions(group_n[:, None].astype(np.int32), seed=0)
+    assert len(np.unique(pairs, axis=0)) == 2_000
+    assert abs((group_n[pairs[:, 0]] < 2_000).mean() - 0.5) < 0.04
+
+
 # structure
 
 
@@ -224,6 +255,29 @@ def test_sid_neighbours_are_those_of_a_direct_search(codes: Any, k: int) -> None
         )
         expected = [i for *_, i in key][:k]
         assert found[q][found[q] >= 0].tolist() == expected
+
+
+def test_no_more_sids_are_decoded_than_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure, "MOST_SIDS", 4)
+    asked: list[int] = []
+
+    def counted(codes_nl: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        asked.append(len(codes_nl))
+        return decode(codes_nl)
+
+    # All share the first code; 0 to 29 one more with two others each, 30 to 99 none.
+    code_n = np.arange(100)
+    codes = np.stack([0 * code_n, np.where(code_n < 30, code_n // 3, code_n), code_n], 1)
+    tie_n = np.argsort(np.random.default_rng(0).permutation(100))
+    first = [*np.argsort(tie_n)[:4]]
+    # Two neighbours are within the prefix of three: nobody else is decoded.
+    found = sid_neighbours(codes, np.array([1, 4]), 2, decode=counted, tie_n=tie_n)
+    assert (found.tolist(), asked) == ([[0, 2], [3, 5]], [3, 3])
+    # Three are not: its own prefix, whole, and of the others those that come first by `tie_n`.
+    others = sorted((i for i in first if i > 2), key=lambda i: (abs(i - 1), i))
+    found = sid_neighbours(codes, np.array([1]), 4, decode=counted, tie_n=tie_n)
+    assert found.tolist() == [[0, 2, *others[:2]]]
+    assert max(asked) <= 4 + 3
 
 
 def test_mates_of_a_prefix() -> None:
@@ -323,6 +377,22 @@ def test_steps_by_hand() -> None:
     assert sorted(dealt[:, 1]) == sorted(STEPS[:, 1])
 
 
+def test_dealt_steps_lead_to_another_item_as_users_steps_do() -> None:
+    # The only other deal of two items' steps is the one there is.
+    there_and_back = np.array([[0, 1], [1, 0]])
+    for seed in range(20):
+        assert dealt_anew(there_and_back, seed=seed).tolist() == [[0, 1], [1, 0]]
+    # Item 0 is at half of the steps; every item has a code of its own, which no step keeps.
+    random = np.random.default_rng(0)
+    steps = random.integers(1, 40, (400, 2))
+    steps[:100, 0] = steps[100:200, 1] = 0
+    steps = steps[steps[:, 0] != steps[:, 1]]
+    dealt = dealt_anew(steps, seed=1)
+    assert len(dealt) == len(steps)
+    assert sorted(dealt[:, 1]) == sorted(steps[:, 1])
+    assert prefix_recall(np.arange(40)[:, None], dealt).tolist() == [0]
+
+
 def test_hits_by_hand() -> None:
     assert hits(np.array([[1, 2], [3, 4]]), np.array([2, 9])).tolist() == [1, 0]
     size = np.array([1, 3, 4])
@@ -336,6 +406,35 @@ def test_hits_by_hand() -> None:
 def test_bands_of_popularity() -> None:
     met = np.array([0, 9, 5, 5, 1, 0, 0, 0, 2, 3])
     assert popularity_bands(met, np.arange(10)).tolist() == [2, 0, 1, 1, 2, 2, 2, 2, 1, 1]
+
+
+def test_popularity_by_hand() -> None:
+    # Ten items, of which the first is head, the next four torso; items 0 and 1 collide.
+    codes = np.array([[0], [0], *([n] for n in range(2, 10))])
+    met = np.array([8, 4, 2, 1, 1, 0, 0, 0, 0, 0])
+    error = np.array([1, 2, 2, 2, np.nan, 3, 3, 3, 3, 3])
+    found = popularity(codes, met, error, 2.0)
+    assert found["uniqueness"] == 12 / 16
+    assert found["share_in_groups"] == 12 / 16
+    assert found["popularity"]["head"] == {
+        **{"items": 1, "interactions": 0.5, "error": 0.5, "share_in_groups": 1.0},
+    }
+    assert found["popularity"]["torso"] == {
+        **{"items": 4, "interactions": 0.5, "error": 1.0, "share_in_groups": 0.25},
+    }
+    assert found["popularity"]["tail"]["error"] == 1.5
+
+
+def test_change_by_hand() -> None:
+    error = np.array([1, 2, np.nan, 1], np.float32)
+    found = change(error, np.array([1, 2]), np.array([3, 9], np.float32), np.array([0, 2, 1, 0]))
+    assert found == {"moved": 2, "moved_share": 0.5, "added_error": 0.25, "suffixes": 3}
+    assert change(error * 0, np.array([], int), error[:0], None)["added_error"] is None
+
+
+def test_the_standard_error_by_hand() -> None:
+    assert standard_error(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(sqrt(2.5 / 5))
+    assert standard_error(np.array([1.0])) is None
 
 
 # what must not matter

@@ -12,12 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, WIDTH, make_embeddings, run_here
 
+from semid import coded_items
+from semid.artifact import read_header
 from semid.data_facts import examine
 from semid.evaluation.findings import Fit, findings
+from semid.evaluation.names import expected_figures
 from semid.fit_config import FitConfig
-from semid.gates import figure_names
+from semid.gates import figure_names, parse_gates, require_names
 from semid.metrics.neighbours import prefix_purity
 from semid.neighbours import Nearest, nearest_neighbours
+from semid.printing import metrics_table
 
 
 def evaluate(world: Path, *more: Any, ids: Any = None, embeddings: Any = None) -> Any:
@@ -119,6 +123,16 @@ def test_figures_agree_with_the_table(world: Path, place: Path) -> None:
     baseline = found["baseline"]
     assert baseline["items"] == ROWS
     assert {"uniqueness", "levels", "structure", "held_out_error"} <= set(baseline)
+    brands = found["fidelity"]["categories"]
+    assert sum(one["items"] for one in brands) == ROWS
+    for side in ("train", "held_out"):
+        assert all(one[f"{side}_r2"] == 1 - one[f"{side}_error"] for one in brands)
+        low, high = (pick(one[f"{side}_cosine"] for one in brands) for pick in (min, max))
+        assert low <= found["fidelity"]["depths"][-1][f"{side}_cosine"] <= high
+    whole = sum(one["items"] * one["cosine"] for one in brands) / ROWS
+    assert min(one["error"] for one in brands) <= found["train_error"] * 1.05
+    assert whole == pytest.approx(np.mean([one["cosine"] for one in brands]), abs=0.05)
+    assert 0 < found["structure"]["standard_errors"]["jaccard"] < 0.05
     titles = {item["item"]["title"] for item in found["fidelity"]["worst"]}
     assert titles <= set(pq.read_table(world / "items.parquet")["title"].to_pylist())
 
@@ -143,6 +157,69 @@ def test_items_without_embeddings_are_counted_and_said(world: Path, place: Path)
     said = {one["about"]: one for one in found["findings"]}
     assert said["items"]["severity"] == "note"
     assert said["items"]["says"].startswith(f"50 of {ROWS} items have no embedding")
+
+
+def test_the_baseline_and_the_ceiling_are_of_the_same_items(world: Path, place: Path) -> None:
+    # Twins of every item, without embeddings: each shares its ID with one that is not measured.
+    model, source = world / "model", pq.read_table(world / "embeddings.parquet")
+    twins = source.set_column(0, "item_id", pa.array([f"T{row}" for row in range(ROWS)]))
+    pq.write_table(pa.concat_tables([source, twins.cast(source.schema)]), "e.parquet")
+    done = run_here("assign", "e.parquet", "--model", model, "--output", "ids.parquet")
+    assert done.code == 0, done.err
+    alone, both = evaluate(world), evaluate(world, ids="ids.parquet")
+    assert (both["items"], both["embedded"]) == (2 * ROWS, ROWS)
+    assert both["uniqueness"] == pytest.approx(alone["uniqueness"] / 2)
+    for name in ("uniqueness", "perplexity_ratio"):
+        assert both["of_embedded"][name] == alone["of_embedded"][name] == alone[name]
+        assert both["baseline"][name] == alone["baseline"][name]
+    said = [next(f for f in one["findings"] if f["about"] == "uniqueness") for one in (alone, both)]
+    assert said[0]["severity"] == said[1]["severity"]
+    assert f"uniqueness is {alone['uniqueness']:.3f} where" in said[1]["says"]
+    table = metrics_table(both)
+    assert "items with embeddings" in table
+    for value in (alone["uniqueness"], alone["baseline"]["uniqueness"]):
+        assert f"{value:.4f}" in table
+
+
+def test_unlike_items_collide_however_large_the_mean_is(world: Path, place: Path) -> None:
+    # Codes that say nothing of the embeddings, whose mean is a hundred times their spread.
+    table = make_embeddings(ROWS, WIDTH)
+    x = np.array(table["embedding"].to_pylist()) + 100
+    table = table.set_column(1, "embedding", pa.array(x.tolist(), pa.list_(pa.float32(), WIDTH)))
+    pq.write_table(table, "e.parquet")
+    options = ("--levels", "2,2", "--quantizer", "rqkmeans", "--output", "model")
+    assert run_here("train", "e.parquet", *options).code == 0
+    done = run_here("assign", "e.parquet", "--model", "model", "--output", "ids.parquet")
+    assert done.code == 0, done.err
+    found = []
+    for more in ((), ("--unlike-below", "-0.9"), ("--seed", "1")):
+        done = run_here(
+            *("evaluate", "ids.parquet", "--embeddings", "e.parquet", "--model", "model"),
+            *("--output", "metrics.json", "--no-baseline", "--overwrite", *more),
+        )
+        assert done.code == 0, done.err
+        found.append(json.loads((place / "metrics.json").read_text()))
+    harmful, null = (one["collisions"]["harmful"] for one in (found[0], found[0]["nulls"]))
+    assert 0.1 < harmful["share"] < null["share"]
+    assert null["cosine"] < harmful["cosine"] < 0.9
+    assert abs(null["cosine"]) < 0.1
+    assert found[1]["collisions"]["harmful"]["share"] < 0.05
+    assert found[2]["uniqueness"] == found[0]["uniqueness"]
+    assert found[2]["nulls"]["levels"] != found[0]["nulls"]["levels"]
+
+
+def test_embeddings_may_be_of_many_other_items(
+    world: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coded_items, "BATCH_ROWS", 64)
+    # Batches before the first item, between items, and after the last have none of them.
+    ids = pq.read_table(world / "ids.parquet")
+    pq.write_table(pa.concat_tables([ids.slice(200, 10), ids.slice(300, 10)]), "ids.parquet")
+    found = evaluate(world, "--no-baseline", ids="ids.parquet")
+    assert found["items"] == found["embedded"] == 20
+    x = np.array(pq.read_table(world / "embeddings.parquet")["embedding"].to_pylist(), np.float32)
+    facts = examine(x[np.r_[200:210, 300:310]], 8, seed=0).as_plain()
+    assert found["data"]["tail_share"] == pytest.approx(facts["tail_share"])
 
 
 def test_a_store_that_lived_is_measured(world: Path, place: Path) -> None:
@@ -181,6 +258,13 @@ def test_items_that_a_policy_moved_cost_what_their_ids_say(world: Path, place: P
 def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
     figures = evaluate(world, *known(world))
     names = figure_names(figures)
+    header = read_header(world / "model")
+    several = {"met": True, "categories": True, "baseline": True}
+    schema = expected_figures(header["levels"], header["columns"], **several)
+    of_fit = {"baseline": schema["baseline"] | dict.fromkeys(("train_rows", "fitted_rows"))}
+    of_fit["baseline"] |= {"held_out_rows": None, "verdicts": None}
+    schema = {**schema, **of_fit, "format_version": 1}
+    require_names(schema, parse_gates([f"{name} > 0" for name in names]))
     for name in ("uniqueness", "perplexity_ratio.min", "levels.1.branching.effective"):
         assert name in names
     done = run_here(
@@ -233,7 +317,7 @@ def test_the_worst_finding_comes_first(world: Path, place: Path) -> None:
 def figures(**more: Any) -> dict[str, Any]:
     """Figures with which nothing is wrong."""
     level = {"size": 8, "perplexity": 7.0}
-    return {
+    found = {
         "items": 1000,
         "embedded": 1000,
         "uniqueness": 0.97,
@@ -252,6 +336,8 @@ def figures(**more: Any) -> dict[str, Any]:
         "change": {"added_error": 0.0, "moved_share": 0.0, "suffixes": 3},
         "nulls": {"uniqueness": {"random": 0.999}},
     } | more
+    like = {"collisions": {"share_in_groups": found["collisions"]["share_in_groups"]}}
+    return {"of_embedded": {"uniqueness": found["uniqueness"], **like}, **found}
 
 
 def said(**more: Any) -> list[tuple[str, str]]:
@@ -293,21 +379,51 @@ def test_what_is_found_and_how_bad_it_is() -> None:
         assert said(**more) == expected, more
 
 
+def test_of_one_severity_the_farthest_beyond_its_threshold_comes_first() -> None:
+    # Held-out error 1.04 times as much as may be; or 1.3; suffixes 2, or 1.1 times.
+    for suffixes, first in ((16, "change"), (8, "error")):
+        change = {"added_error": 0.0, "moved_share": 0.0, "suffixes": suffixes + 1}
+        held = 0.4 * 1.5 * (1.04 if first == "change" else 1.3)
+        assert said(held_out_error=held, change=change)[0] == ("warning", first)
+    bad, worse = ({"size": 8, "perplexity": 8 * ratio} for ratio in (0.2, 0.15))
+    found = said(perplexity_ratio=[0.2, 0.15], levels=[bad, worse], uniqueness=0.2)
+    assert found == [("bad", "uniqueness"), ("bad", "level 1"), ("bad", "level 0")]
+
+
 # neighbours in a stream
 
 
 @pytest.mark.parametrize("parts", [1, 3, 50])
 def test_nearest_of_a_stream_are_those_of_all(parts: int) -> None:
     x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
-    nearest = Nearest(x[:40], 7)
+    nearest = Nearest(x[:40], 7, np.arange(300))
     for rows in np.array_split(np.random.default_rng(1).permutation(300), parts):
         nearest.add(x[rows], rows)
-    found = nearest.result(np.arange(40), np.arange(300))
+    found = nearest.result(np.arange(40))
     np.testing.assert_array_equal(found, nearest_neighbours(x, np.arange(40), 7))
 
 
 def test_nearest_of_few_rows_and_of_twins() -> None:
     x = np.array([[0], [1], [1], [3]], np.float32)
-    nearest = Nearest(x[:1], 5)
+    nearest = Nearest(x[:1], 5, np.array([0, 2, 1, 3]))
     nearest.add(x, np.arange(4))
-    assert nearest.result(np.array([0]), np.array([0, 2, 1, 3])).tolist() == [[2, 1, 3, -1, -1]]
+    assert nearest.result(np.array([0])).tolist() == [[2, 1, 3, -1, -1]]
+
+
+@pytest.mark.parametrize("kind", ["copies", "equidistant"])
+@pytest.mark.parametrize("parts", [1, 7])
+def test_ties_go_by_the_given_order_however_many_they_are(kind: str, parts: int) -> None:
+    random = np.random.default_rng(0)
+    if kind == "copies":
+        x = random.standard_normal((12, 5)).astype(np.float32)[random.integers(0, 12, 900)]
+    else:  # all corners of a cube: 7 at distance 1, 21 at 2, 35 at 3
+        x = ((np.arange(128)[:, None] >> np.arange(7)) & 1).astype(np.float32)
+    n = len(x)
+    tie_n = random.permutation(n)
+    nearest = Nearest(x[:30], 20, tie_n)
+    for rows in np.array_split(random.permutation(n), parts):
+        nearest.add(x[rows], rows)
+    apart_qn = np.square(x[:30, None] - x).sum(2)
+    apart_qn[np.arange(30), np.arange(30)] = np.inf
+    expected = [np.lexsort((tie_n, apart_n))[:20].tolist() for apart_n in apart_qn]
+    assert nearest.result(np.arange(30)).tolist() == expected

@@ -180,8 +180,52 @@ def test_a_failed_gate_leaves_a_single_table_too(world: Path, place: Path) -> No
     assert {p.name: p.read_bytes() for p in (place / "store").iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("figure", "limit"),
+    [
+        ("held_out_error", "<= 0.0001"),
+        ("structure.jaccard", ">= 0.99"),
+        ("collisions.harmful.share", "< 0"),
+        ("fidelity.item_error.p95", "< 0"),
+    ],
+)
+def test_gates_on_embeddings_keep_what_was_there(
+    world: Path, place: Path, figure: str, limit: str
+) -> None:
+    assert assign(world, "--publish").code == 0
+    pq.write_table(make_embeddings(ROWS + 50, WIDTH, seed=1), "more.parquet")
+    night = ("assign", "more.parquet", "--model", world / "model", "--output", "store", "--publish")
+    done = run_here(*night, "--gate", f"{figure} {limit}", "--gate", "uniqueness > 0")
+    assert done.code == 3, done.err
+    assert f"1 of 2 gates failed: {figure} {limit}, but it is " in done.err
+    assert (place / "store" / "CURRENT").read_text() == "v0001\n"
+    assert [p.name for p in (place / "store").glob("v*")] == ["v0001"]
+    held = run_here(*night, "--gate", f"{figure} >= 0", "--json").json
+    assert held["summary"]["gates"][0]["value"] >= 0
+    assert (place / "store" / "CURRENT").read_text() == "v0002\n"
+
+
+def test_a_name_that_is_none_is_found_before_anything_is_measured(world: Path, place: Path) -> None:
+    # A table whose embeddings are of no use: what is asked for is said first.
+    ids = pq.read_table(world / "ids.parquet")
+    pq.write_table(ids.set_column(0, "item_id", [[f"Z{i}" for i in range(ROWS)]]), "ids.parquet")
+    options = (
+        *("evaluate", "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "metrics.json", "--no-baseline"),
+    )
+    assert "has none of the items" in run_here(*options, "--gate", "uniqueness > 0").error
+    for path in ("uniquenes", "levels.2.dead", "baseline.uniqueness", "behaviour.steps", "policy"):
+        assert "names no figure" in run_here(*options, "--gate", f"{path} > 0").error
+    for path in (
+        "collisions.histogram.7.items",
+        "fidelity.worst.9.error",
+        "nulls.structure.jaccard",
+    ):
+        assert "has none of the items" in run_here(*options, "--gate", f"{path} > 0").error
+
+
 def test_assign_refuses_gates_that_it_cannot_judge(world: Path, place: Path) -> None:
-    said = assign(world, "--gate", "held_out_error <= 0.5").error
+    said = assign(world, "--gate", "behaviour.prefix_recall.0 >= 0.5").error
     assert "gate other figures in semid evaluate" in said
     assert not (place / "store").exists()
 

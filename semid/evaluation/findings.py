@@ -51,6 +51,19 @@ class Finding(NamedTuple):
     advice: str
 
 
+class _Found(NamedTuple):
+    """A finding's parts, and how many times its threshold it has reached; 1 where there is none."""
+
+    severity: str
+    about: str
+    says: str
+    advice: str
+    beyond: float = 1.0
+
+    def as_plain(self) -> dict[str, str]:
+        return Finding(self.severity, self.about, self.says, self.advice)._asdict()
+
+
 def fit_of(model: Any) -> Fit:
     """Return how a `semid.quantizer.Quantizer` came about."""
     config = parse(FitConfig, {**model.config, "quantizer": model.kind}, where="the model")
@@ -69,7 +82,8 @@ def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dic
     Returns
     -------
     found : ``severity`` (``bad``, ``warning`` or ``note``), ``about``, ``says`` and ``advice``;
-        the worst first
+        the worst first: of one severity
+        what is the most times beyond its threshold
     """
     found = [
         *_of_fit(figures, facts, fit),
@@ -79,49 +93,60 @@ def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dic
         *_of_behaviour(figures),
         *_of_table(figures),
     ]
-    return [one._asdict() for one in sorted(found, key=lambda f: _SEVERITIES.index(f.severity))]
+    found.sort(key=lambda one: (_SEVERITIES.index(one.severity), -one.beyond))
+    return [one.as_plain() for one in found]
 
 
-def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[Finding]:
+def _times(value: float, threshold: float) -> float:
+    """Return how many times its threshold a value is."""
+    return value / threshold if threshold else float("inf")
+
+
+def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[_Found]:
     metrics = {**figures, "train_rows": fit.train_rows or figures["items"]}
     said = judge(fit.history, metrics, fit.config, facts)
     levels = {f"level {level}": ratio for level, ratio in enumerate(figures["perplexity_ratio"])}
-    # The level that is used least comes first.
-    for one in sorted(said, key=lambda verdict: levels.get(verdict.about, 0)):
+    for one in said:
         ruined = levels.get(one.about, 1) < RUINED or one.about == "error"
         severity = "bad" if ruined else "note" if one.about == "data" else "warning"
-        yield Finding(severity, *one)
+        floor = RUINED if ruined else fit.config.training.utilization_floor
+        yield _Found(severity, *one, beyond=_times(floor, levels.get(one.about, floor)))
     train, held = figures["train_error"], figures["held_out_error"]
     if train and held and held > OVERFITTED * train:
-        yield Finding(
+        yield _Found(
             "warning",
             "error",
             f"held-out items have an error of {held:.3g}, those of training {train:.3g}",
             "use smaller levels, or more items to train on",
+            _times(held, OVERFITTED * train),
         )
 
 
-def _of_collisions(figures: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_collisions(figures: Mapping[str, Any]) -> Iterator[_Found]:
     collisions = figures["collisions"]
-    unique, ceiling = figures["uniqueness"], collisions["uniqueness_ceiling"]
+    # The ceiling is of the items with embeddings, and so must be what it is held against.
+    like = figures["of_embedded"]
+    unique, ceiling = like["uniqueness"], collisions["uniqueness_ceiling"]
     if ceiling - unique > SHARED:
-        yield Finding(
+        yield _Found(
             "bad" if ceiling - unique > OFTEN_SHARED else "warning",
             "uniqueness",
-            f"{collisions['share_in_groups']:.1%} of the items share their raw ID, one ID "
+            f"{like['collisions']['share_in_groups']:.1%} of the items share their raw ID, one ID "
             f"{collisions['largest_group']:,}; uniqueness is {unique:.3f} where the embeddings "
             f"allow {ceiling:.3f}",
             _room(figures),
+            _times(ceiling - unique, OFTEN_SHARED if ceiling - unique > OFTEN_SHARED else SHARED),
         )
     harmful = collisions["harmful"]
     if collisions["share_in_groups"] * (harmful["share"] or 0) > UNLIKE:
         one, other = (_name(item) for item in harmful["examples"][0]["items"])
-        yield Finding(
+        yield _Found(
             "warning",
             "collisions",
             f"{harmful['share']:.1%} of the pairs that collide are unlike (cosine below "
-            f"{harmful['threshold']:g}), as are {one} and {other}",
+            f"{harmful['threshold']:g}, less the mean), as are {one} and {other}",
             f"look at collisions.harmful.examples; {_room(figures)}",
+            _times(collisions["share_in_groups"] * harmful["share"], UNLIKE),
         )
 
 
@@ -145,100 +170,108 @@ def _name(item: Any) -> str:
     return str(item)
 
 
-def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[Finding]:
+def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[_Found]:
     baseline = figures.get("baseline")
     if baseline is None or fit.config.quantizer == "rqkmeans":
         return
     which = "held_out_error" if figures["held_out_error"] is not None else "train_error"
     ours, theirs = figures[which], baseline[which]
     if ours is not None and theirs is not None and ours > WORSE * theirs:
-        yield Finding(
+        yield _Found(
             "warning",
             "error",
             f"the {which.removesuffix('_error').replace('_', '-')} error is {ours:.3g}, that of "
             f"RQ-KMeans {theirs:.3g}",
             "use quantizer rqkmeans, or see semid compare for one that is better",
+            _times(ours, WORSE * theirs),
         )
-    if WORSE * figures["uniqueness"] < baseline["uniqueness"]:
-        yield Finding(
+    unique = figures["of_embedded"]["uniqueness"]
+    if WORSE * unique < baseline["uniqueness"]:
+        yield _Found(
             "warning",
             "uniqueness",
-            f"uniqueness is {figures['uniqueness']:.3f}, that of RQ-KMeans "
-            f"{baseline['uniqueness']:.3f}",
+            f"uniqueness is {unique:.3f}, that of RQ-KMeans {baseline['uniqueness']:.3f}",
             "use quantizer rqkmeans, or see semid compare for one that is better",
+            _times(baseline["uniqueness"], WORSE * unique),
         )
 
 
-def _of_structure(figures: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_structure(figures: Mapping[str, Any]) -> Iterator[_Found]:
     structure = figures["structure"]
     ratio = structure.get("common_prefix_ratio")
     if ratio is not None and ratio < RELATED and figures["levels"][0]["perplexity"] > RELATED:
-        yield Finding(
+        yield _Found(
             "bad",
             "structure",
             f"nearest neighbours share {ratio:.2g} times as many first codes as random pairs",
             "the codes say little of the embeddings: check that these are what the model was "
             "trained on, or train longer",
+            _times(RELATED, ratio),
         )
     for at in structure["cold_support"][:-1]:
         support, usual = at["support"], at["usual"]
         if support is not None and usual is not None and support < usual - COLD:
             codes = "code" if at["depth"] == 1 else f"{at['depth']} codes"
-            yield Finding(
+            yield _Found(
                 "warning",
                 "cold items",
                 f"{support:.1%} of the held-out items share their first {codes} with an item that "
                 f"is not held out, {usual:.1%} of these with another",
                 "new items will stand on prefixes that nothing was learnt of: use smaller levels "
                 f"up to level {at['depth'] - 1}",
+                _times(usual - support, COLD),
             )
             return
 
 
-def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[_Found]:
     behaviour = figures.get("behaviour", {})
     rates = behaviour.get("hit_rate")
     if rates and rates["embeddings"] and rates["dequantised"] < KEPT * rates["embeddings"]:
-        yield Finding(
+        yield _Found(
             "warning",
             "behaviour",
             f"the next item is among the {rates['k']} nearest embeddings at "
             f"{rates['embeddings']:.1%} of the steps, among what codes decode to at "
             f"{rates['dequantised']:.1%}",
             "use more or larger levels, or train with --interactions",
+            _times(KEPT * rates["embeddings"], rates["dequantised"]),
         )
     if recall := behaviour.get("prefix_recall"):
         chance = figures["nulls"]["behaviour"]["prefix_recall"][0]
         if recall[0] < FOLLOWED * chance:
-            yield Finding(
+            yield _Found(
                 "warning",
                 "behaviour",
                 f"{recall[0]:.1%} of users' steps stay on their first code, {chance:.1%} would by "
                 "chance: codes do not follow what users do",
                 "train with --interactions, or check that they are of these items",
+                _times(FOLLOWED * chance, recall[0]),
             )
 
 
-def _of_table(figures: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_table(figures: Mapping[str, Any]) -> Iterator[_Found]:
     change, left = figures["change"], figures["items"] - figures["embedded"]
     if (change["added_error"] or 0) > MOVED:
-        yield Finding(
+        yield _Found(
             "warning",
             "change",
             f"the collision policy moved {change['moved_share']:.1%} of the items, which adds "
             f"{change['added_error']:.1%} to the squared error of all",
             "use --collisions suffix, or more levels, so that fewer items collide",
+            _times(change["added_error"], MOVED),
         )
     size = max(level["size"] for level in figures["levels"])
     if change["suffixes"] is not None and change["suffixes"] > size:
-        yield Finding(
+        yield _Found(
             "warning",
             "change",
             f"suffixes go up to {change['suffixes'] - 1:,}, beyond the {size} codes of a level",
             "find the items that are there many times, or use --collisions reassign",
+            _times(change["suffixes"], size),
         )
     if left:
-        yield Finding(
+        yield _Found(
             "note",
             "items",
             f"{left:,} of {figures['items']:,} items have no embedding, so that errors and "

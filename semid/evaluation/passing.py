@@ -50,12 +50,14 @@ class Pass:
     ----------
     depths : fidelity of the first code, the first two, …
     error_n : squared error of every item, NaN without an embedding
+    cosine_n : cosine of its embedding and what its codes decode to, NaN without
     digest_n : hashes of the embeddings, 0 without
     moved_error_m : squared error of moved items as their SIDs decode
     """
 
     depths: list[Fidelity]
     error_n: npt.NDArray[np.float32]
+    cosine_n: npt.NDArray[np.float32]
     digest_n: npt.NDArray[np.uint64]
     moved_error_m: npt.NDArray[np.float32]
 
@@ -74,6 +76,7 @@ def look(
     found = Pass(
         [Fidelity(spans(model.widths)) for _ in range(depth)],
         np.full(n, np.nan, np.float32),
+        np.full(n, np.nan, np.float32),
         np.zeros(n, np.uint64),
         np.full(len(items.moved_m), np.nan, np.float32),
     )
@@ -81,7 +84,7 @@ def look(
     for x_bd, item_b in embeddings.stream():
         held_b, codes_bl = items.held_out_n[item_b], items.codes_nl[item_b]
         decoded_bd = model.decode(codes_bl)
-        found.depths[-1].add(x_bd, decoded_bd, held_b)
+        found.cosine_n[item_b] = found.depths[-1].add(x_bd, decoded_bd, held_b)
         found.error_n[item_b] = np.square(x_bd - decoded_bd).sum(1)
         found.digest_n[item_b] = row_digests(x_bd)
         few_b = item_b <= sampled

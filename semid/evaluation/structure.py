@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.ids import group_ids
+from semid.metrics.alike import centred_cosine, mean_cosine, unlike
 from semid.metrics.information import adjusted_mutual_information, category_purity
 from semid.metrics.neighbours import prefix_purity
+from semid.metrics.sampling import standard_error
 from semid.metrics.structure import (
     chance_of_prefix,
     common_prefix,
@@ -23,12 +25,12 @@ from semid.metrics.structure import (
     rank_biased_overlap,
     sid_neighbours,
 )
-from semid.metrics.uniqueness import HARMFUL_COSINE, colliding_pairs
-from semid.metrics.vectors import cosine_similarity
+from semid.metrics.uniqueness import colliding_pairs
 
 Codes = npt.NDArray[np.int32]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Figures = npt.NDArray[np.float64]
 Take = Callable[[Rows], Matrix]
 
 NEIGHBOURS = 10
@@ -54,21 +56,28 @@ def neighbourhoods(
     figures : means over the queries: ``jaccard`` and ``rank_biased_overlap`` of embedding and SID
         neighbours; ``common_prefix``, first codes that a query shares with its neighbours, 0 to l,
         and ``common_prefix_ratio``, over that of random pairs, 1 for codes by chance; for each
-        depth ``prefix_purity``, the share of neighbours with the same first codes
+        depth ``prefix_purity``, the share of neighbours with the same first codes;
+        ``standard_errors`` of the first three, over the queries
     nulls : the same of codes dealt anew: against the SID neighbours of another item, or exactly
     """
     q, k = near_qk.shape
     query_q = np.arange(q)
     sid_qk = sid_neighbours(codes_nl, query_q, k, decode=decode, tie_n=np.arange(len(codes_nl)))
     chance_l = chance_of_prefix(codes_nl)
-    shared = float(common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean())
+    shared_q = common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean(1)
     other_qk = np.roll(sid_qk, 1, axis=0)
+    kept_q, overlap_q = jaccard(near_qk, sid_qk), rank_biased_overlap(near_qk, sid_qk)
     figures = {
-        "jaccard": float(jaccard(near_qk, sid_qk).mean()),
-        "rank_biased_overlap": float(rank_biased_overlap(near_qk, sid_qk).mean()),
-        "common_prefix": shared,
-        "common_prefix_ratio": shared / chance_l.sum() if chance_l.any() else None,
+        "jaccard": float(kept_q.mean()),
+        "rank_biased_overlap": float(overlap_q.mean()),
+        "common_prefix": float(shared_q.mean()),
+        "common_prefix_ratio": float(shared_q.mean()) / chance_l.sum() if chance_l.any() else None,
         "prefix_purity": prefix_purity(codes_nl, query_q, near_qk).tolist(),
+        "standard_errors": {
+            "jaccard": standard_error(kept_q),
+            "rank_biased_overlap": standard_error(overlap_q),
+            "common_prefix": standard_error(shared_q),
+        },
     }
     nulls = {
         "jaccard": float(jaccard(near_qk, other_qk).mean()),
@@ -87,59 +96,66 @@ def mates(codes_nl: Codes, q: int) -> list[Rows]:
 
 
 def cohesion(mates_lq: list[Rows], take: Take) -> tuple[list[float | None], float | None]:
-    """Measure how alike items with the same first codes are.
-
-    Parameters
-    ----------
-    mates_lq : of `mates`
-    take : embeddings of items
+    """Measure how alike items with the same first codes are, by `semid.metrics.alike`.
 
     Returns
     -------
-    cosine_l : for each depth the mean cosine of the first q items and their mates, -1 to 1, good
-        is far above the null; None where all are alone
-    null : the mean cosine of as many random pairs, which codes dealt anew would have
+    figures : for each depth the mean cosine of the first q items and their mates
+    null : that of random pairs
     """
-    query_q = np.arange(len(mates_lq[0]))
 
     def cosine(one_q: Rows, other_q: Rows) -> float | None:
         there = other_q >= 0
-        if not there.any():
-            return None
-        return float(cosine_similarity(take(one_q[there]), take(other_q[there])).mean())
+        return mean_cosine(take(one_q[there]), take(other_q[there])) if there.any() else None
 
+    query_q = np.arange(len(mates_lq[0]))
     return [cosine(query_q, mate_q) for mate_q in mates_lq], cosine(query_q, np.roll(query_q, 1))
 
 
-def collisions(codes_nl: Codes) -> Rows:
-    """Return pairs of items that collide, by `colliding_pairs`: the first `PAIRS`, ``(m, 2)``."""
+def collisions(codes_nl: Codes, *, seed: int) -> Rows:
+    """Return pairs of items that collide, ``(m, 2)``: `PAIRS` of `colliding_pairs`, drawn alike."""
     group_n, size_n = group_ids(codes_nl)
     pairs_m2 = np.sort(colliding_pairs(group_n, size_n, np.arange(len(codes_nl))), axis=1)
-    return pairs_m2[np.lexsort(pairs_m2.T[::-1])[:PAIRS]]
+    pairs_m2 = pairs_m2[np.lexsort(pairs_m2.T[::-1])]
+    if len(pairs_m2) <= PAIRS:
+        return pairs_m2
+    drawn_m = np.random.default_rng(seed).choice(len(pairs_m2), PAIRS, replace=False)
+    return pairs_m2[np.sort(drawn_m)]
 
 
-def harm(pairs_m2: Rows, take: Take, *, threshold: float = HARMFUL_COSINE) -> dict[str, Any]:
-    """Measure whether items that collide are alike, from pairs of them ``(m, 2)``.
+def harm(
+    pairs_m2: Rows, random_r2: Rows, take: Take, mean_d: Matrix, *, threshold: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure whether items that collide are alike, by `semid.metrics.alike.unlike`.
+
+    Parameters
+    ----------
+    pairs_m2 : pairs that collide
+    random_r2 : random pairs
+    take : embeddings of items
+    mean_d : mean of the catalog
+    threshold : cosine below which two are unlike
 
     Returns
     -------
-    figures : ``pairs``, how many were looked at; the ``threshold``; ``share``, of the pairs whose
-        embeddings have a cosine below it, 0 to 1, good is near 0, None without pairs;
-        ``examples``, the worst of these, with the two ``items`` and their ``cosine``
+    figures : ``pairs``, how many were looked at; the ``threshold``; ``share`` and ``cosine``, None
+        without pairs; ``examples``, the worst of the unlike, with the two ``items`` and their
+        ``cosine``
+    nulls : ``share`` and ``cosine`` of random pairs
     """
-    facts = {"pairs": len(pairs_m2), "threshold": threshold}
-    if not len(pairs_m2):
-        return {**facts, "share": None, "examples": []}
-    cosine_m = cosine_similarity(take(pairs_m2[:, 0]), take(pairs_m2[:, 1]))
+
+    def cosines(some_m2: Rows) -> Figures:
+        return centred_cosine(take(some_m2[:, 0]), take(some_m2[:, 1]), mean_d)
+
+    cosine_m = cosines(pairs_m2) if len(pairs_m2) else np.empty(0)
+    nulls = unlike(cosines(random_r2) if len(random_r2) else np.empty(0), threshold)
     worst = np.argsort(cosine_m, kind="stable")[:EXAMPLES]
-    return {
-        **facts,
-        "share": float((cosine_m < threshold).mean()),
-        "examples": [
-            {"items": pairs_m2[place].tolist(), "cosine": float(cosine_m[place])}
-            for place in worst[cosine_m[worst] < threshold]
-        ],
-    }
+    examples = [
+        {"items": pairs_m2[place].tolist(), "cosine": float(cosine_m[place])}
+        for place in worst[cosine_m[worst] < threshold]
+    ]
+    facts = {"pairs": len(pairs_m2), "threshold": threshold, **unlike(cosine_m, threshold)}
+    return facts | {"examples": examples}, nulls
 
 
 def categories(

@@ -6,7 +6,7 @@ n items, l levels, d dims, q queries, k neighbours of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from semid.coded_items import Categories, CodedItems, Embedded
 from semid.data_facts import PROBED_ROWS, DataFacts, examine
 from semid.embedding_columns import spans
-from semid.evaluation.behaviour import hit_rate, popularity, steps_taken
+from semid.evaluation.behaviour import hit_rate, steps_taken
 from semid.evaluation.codes import code_figures, code_nulls
 from semid.evaluation.passing import Decoder, Kept, Pass, look
 from semid.evaluation.structure import (
@@ -32,11 +32,15 @@ from semid.evaluation.structure import (
     neighbourhoods,
 )
 from semid.met_items import Met
+from semid.metrics.alike import HARMFUL_COSINE
+from semid.metrics.behaviour import popularity
+from semid.metrics.change import change
 from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.structure import prefix_support
 from semid.metrics.uniqueness import identical_rows
 from semid.metrics.utilization import quantiles
 
+Codes = npt.NDArray[np.int32]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
@@ -56,6 +60,7 @@ class Given:
     met : what users did with the items, if that is known
     categories : of the items, if there are some
     seed : of the nulls
+    unlike_below : cosine, less the catalog's mean, below which items that collide are unlike
     on_rows : hears of every batch of embeddings how many there were
     """
 
@@ -66,6 +71,7 @@ class Given:
     met: Met | None = None
     categories: Categories | None = None
     seed: int = 0
+    unlike_below: float = HARMFUL_COSINE
     on_rows: Callable[[int], object] = lambda _: None
 
 
@@ -81,16 +87,24 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     first = there[:QUERIES]
     steps_q2 = _known_steps(given, there)
     own_q = np.concatenate([first, steps_q2[:, 0]])
-    nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1))
+    # Items are numbered by the hashes of their ids, which break ties.
+    tie_n = np.arange(len(items.codes_nl))
+    nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1), tie_n)
     beside = None if given.baseline is None else _Baseline(given)
     codes_nl = items.codes_nl[there]
-    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl)
+    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl, seed=given.seed)
     wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs_m2.T])
     kept = Kept(there[wanted[wanted >= 0]], sum(embeddings.widths.values()))
-    watchers: list[Any] = [nearest.add, kept.add, lambda x_bd, _: given.on_rows(len(x_bd))]
+    total_d = np.zeros(sum(embeddings.widths.values()))
+
+    def add_up(x_bd: Matrix, _: Rows) -> None:
+        total_d[:] += x_bd.sum(0, dtype=np.float64)
+        given.on_rows(len(x_bd))
+
+    watchers: list[Any] = [nearest.add, kept.add, add_up]
     watchers += [] if beside is None else [beside.add]
     found = look(items, embeddings, given.model, watchers=watchers)
-    near_qk = nearest.result(own_q, np.arange(len(items.codes_nl)))
+    near_qk = nearest.result(own_q)
     # From here on by their places among the items that have an embedding.
     sample = _Sample(
         np.searchsorted(there, near_qk[: len(first)]),
@@ -102,8 +116,11 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures = code_figures(items.codes_nl, given.model.levels)
     nulls = code_nulls(items.codes_nl, given.model.levels, seed=given.seed)
     figures = {"items": figures.pop("items"), "embedded": len(there)} | figures
+    figures["of_embedded"] = _of_embedded(codes_nl, given.model.levels)
     figures["collisions"] |= identical_rows(found.digest_n[there])
-    figures["collisions"]["harmful"] = _harm(pairs_m2, there, sample.take)
+    mean_d = (total_d / len(there)).astype(np.float32)
+    harmful, nulls["collisions"] = _harm(given, pairs_m2, there, sample.take, mean_d)
+    figures["collisions"]["harmful"] = harmful
     figures["fidelity"] = _fidelity(given, found)
     whole = figures["fidelity"]["depths"][-1]
     figures |= {
@@ -112,11 +129,21 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures["structure"], nulls["structure"] = _structure(given, there, sample)
     if given.met is not None:
         figures["behaviour"], nulls["behaviour"] = _behaviour(given, found, there, sample)
-    figures |= {"change": _change(items, found), "nulls": nulls}
+    suffix_n, cost = items.suffix_n, (found.error_n, items.moved_m, found.moved_error_m)
+    figures |= {"change": change(*cost, suffix_n), "nulls": nulls}
     if beside is not None:
         figures["baseline"] = beside.figures(there, sample)
     facts = _facts(given, found, there, sample.take)
     return figures | {"data": facts.as_plain()}, facts
+
+
+def _of_embedded(codes_nl: Codes, levels: Sequence[int]) -> dict[str, Any]:
+    """Return what is held against figures that only items with embeddings have: of these alone."""
+    found = code_figures(codes_nl, levels)
+    return {
+        **{name: found[name] for name in ("uniqueness", "perplexity_ratio", "levels")},
+        "collisions": {"share_in_groups": found["collisions"]["share_in_groups"]},
+    }
 
 
 @dataclass(frozen=True)
@@ -175,11 +202,16 @@ def _facts(given: Given, found: Pass, there: Rows, take: Take) -> DataFacts:
     return replace(facts, copies_m=np.unique(found.digest_n[there], return_counts=True)[1])
 
 
-def _harm(pairs_m2: Rows, there: Rows, take: Take) -> dict[str, Any]:
-    found = harm(pairs_m2, take)
+def _harm(
+    given: Given, pairs_m2: Rows, there: Rows, take: Take, mean_d: Matrix
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    # By the hashes of their ids one item and the next are a random pair.
+    place_r = np.arange(min(PROBED_ROWS, len(there)) - 1)
+    random_r2 = np.stack([place_r, place_r + 1], 1)
+    found, nulls = harm(pairs_m2, random_r2, take, mean_d, threshold=given.unlike_below)
     for example in found["examples"]:
         example["items"] = there[example["items"]].tolist()
-    return found
+    return found, {"harmful": nulls}
 
 
 def _unit(given: Given, found: Pass) -> float | None:
@@ -204,22 +236,38 @@ def _fidelity(given: Given, found: Pass) -> dict[str, Any]:
     worst = known[np.argsort(-error_n[known], kind="stable")[:EXAMPLES]]
     figures["worst"] = [{"item": int(item), "error": float(error_n[item] / unit)} for item in worst]
     if given.categories is not None:
-        figures["categories"] = _by_category(given.categories, error_n, known, unit)
+        figures["categories"] = _by_category(
+            given.categories, found, given.items.held_out_n, known, unit
+        )
     return figures
 
 
 def _by_category(
-    given: Categories, error_n: npt.NDArray[np.float32], known: Rows, unit: float
+    given: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows, unit: float
 ) -> list[dict[str, Any]]:
-    """Return items and relative error of the categories with the most items."""
+    """Return items, relative error, R² and cosine of the categories with the most items.
+
+    Of all their items, of those of training, and of those held out; None where there are none.
+    """
     there = known[given.category_n[known] >= 0]
     category_m = given.category_n[there]
-    error_c, count_c = by_group(error_n[there], category_m, unit), np.bincount(category_m)
+    count_c = np.bincount(category_m)
     most = np.argsort(-count_c, kind="stable")[:CATEGORIES]
-    return [
-        {"category": given.names[c], "items": int(count_c[c]), "error": float(error_c[c])}
-        for c in most[count_c[most] > 0]
+    most = most[count_c[most] > 0]
+    rows: list[dict[str, Any]] = [
+        {"category": given.names[c], "items": int(count_c[c])} for c in most
     ]
+    held_m = held_n[there]
+    for side, some_m in (("", held_m | True), ("train_", ~held_m), ("held_out_", held_m)):
+        of_m = there[some_m], category_m[some_m]
+        error_c = by_group(found.error_n[of_m[0]], of_m[1], unit, len(count_c))
+        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], 1.0, len(count_c))
+        for row, error, cosine in zip(rows, error_c[most], cosine_c[most], strict=True):
+            is_known = bool(np.isfinite(error))
+            row[f"{side}error"] = float(error) if is_known else None
+            row[f"{side}r2"] = 1 - float(error) if is_known else None
+            row[f"{side}cosine"] = float(cosine) if is_known else None
+    return rows
 
 
 def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -259,24 +307,3 @@ def _behaviour(
         )
         nulls["hit_rate"] = figures["hit_rate"]["k"] / (len(there) - 1)
     return figures, nulls
-
-
-def _change(items: CodedItems, found: Pass) -> dict[str, Any]:
-    """Measure what a collision policy moved, and what that cost.
-
-    Returns
-    -------
-    figures : ``moved`` items, whose SID does not begin with their raw codes, and ``moved_share``;
-        ``added_error``, the squared error that their SIDs add over that of all items, as their
-        codes decode, good is near 0; ``suffixes``, the most that one raw SID has, None of SIDs
-        without
-    """
-    n, error_n = len(items.codes_nl), found.error_n
-    added_m = found.moved_error_m.astype(np.float64) - error_n[items.moved_m]
-    total = float(np.nansum(error_n, dtype=np.float64))
-    return {
-        "moved": len(items.moved_m),
-        "moved_share": len(items.moved_m) / n,
-        "added_error": float(np.nansum(added_m)) / total if total else None,
-        "suffixes": None if items.suffix_n is None else int(items.suffix_n.max()) + 1,
-    }

@@ -20,7 +20,7 @@ from semid.errors import SemidError, display_path
 from semid.jobs.building import Task
 from semid.jobs.continuing import require_trained_on
 from semid.jobs.encoding import encode
-from semid.jobs.gating import code_gates
+from semid.jobs.gating import table_gates
 from semid.jobs.job import (
     Result,
     output_path,
@@ -76,8 +76,8 @@ def assign(
     collisions, suffix_order, max_suffix, overflow : see `semid.collisions.CollisionConfig`
     items : table that has the column of `suffix_order`, if the embeddings do not
     previous : ids table whose rows stay as they are; new items get SIDs that are free in it
-    gates : what the figures of the codes must be, such as ``uniqueness >= 0.9``, or nothing is
-        published; see `semid.gates`
+    gates : what the figures of codes and embeddings must be, such as ``uniqueness >= 0.9`` or
+        ``train_error <= 0.3``, or nothing is published; see `semid.gates`
     move_drifted : drift from which an item of `previous` gets another SID; never when not given
     reclaim_after : days after which a retired SID is free again; never when not given
     publish : write the next version of a store, with its current version as `previous`
@@ -106,7 +106,7 @@ def assign(
     table, header = open_table(embeddings), read_header(folder)
     require_widths(table, header["columns"], folder)
     require_codes(header, folder)
-    asked = code_gates(gates, header["levels"])
+    asked = table_gates(gates, header)
     require_trained_on(folder, table)
     id_type(table, item_id)
     require_id_name(item_id, display_path(table.name))

@@ -26,7 +26,7 @@ from semid.id_columns import SID, code_matrix, ids_schema
 from semid.id_metadata import read_metadata
 from semid.jobs.continuing import require_own_encoder, require_same_origin
 from semid.jobs.encoding import encoder_fingerprint
-from semid.jobs.gating import refuse_failed
+from semid.jobs.gating import Staged, refuse_failed
 from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
 from semid.jobs.progress import Bar, bar, counted
@@ -48,7 +48,7 @@ class Task:
     ----------
     table : embeddings
     header : the model's
-    gates : what the codes must be before the table is published
+    gates : what the table must be before it is published
     ordered : the table with the column that suffixes go by, if any
     encode : `semid.jobs.encoding.encode` with its settings
     memory_bytes : budget for resolving collisions
@@ -122,7 +122,17 @@ class Task:
         if isinstance(found, Appended):
             self._write_beside(found, before, staged)
         self._require_unique(open_table(staged), stage)
-        return staged, summary | refuse_failed(staged, self.header["levels"], self.gates)
+        judged = Staged(
+            staged,
+            self.table,
+            self.assigner.model,
+            self.header,
+            self.assigner.item_id,
+            stage,
+            self.memory_bytes,
+            self.show,
+        )
+        return staged, summary | refuse_failed(judged, self.gates)
 
     def _resolved(self, fresh: Batches, stage: Path, before: Path | None) -> Resolved | Appended:
         """Give SIDs to the rows that have none yet."""

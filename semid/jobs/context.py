@@ -79,7 +79,9 @@ class Context:
         named = {"title": self.title, "categories": self.categories}
         return {name: value for name, value in named.items() if value is not None}
 
-    def met(self, items: CodedItems, model: Quantizer, stage: Path) -> Met | None:
+    def met(
+        self, items: CodedItems, model: Quantizer, stage: Path, *, memory_bytes: int = 1 << 30
+    ) -> Met | None:
         """Count the interactions; of a model that learnt from some, those that it did not see."""
         from semid.coded_items import all_item_ids
         from semid.config import parse
@@ -92,17 +94,24 @@ class Context:
         if "interactions" in model.metrics:
             learnt = parse(ContrastConfig, model.config["contrast"], where="the model's contrast")
         ids = all_item_ids(items, self.ids, self.item_id)
-        table, name = self.interactions, self.item_id
-        return count_met(table, ids, learnt=learnt, item_id=name, folder=stage)
+        resources: dict[str, Any] = {"folder": stage, "memory_bytes": memory_bytes}
+        return count_met(self.interactions, ids, learnt=learnt, item_id=self.item_id, **resources)
 
-    def category_of(self, items: CodedItems) -> Categories | None:
+    def category_of(
+        self, items: CodedItems, *, stage: Path | None = None, memory_bytes: int = 1 << 30
+    ) -> Categories | None:
         """Look up the categories of the items; of an item that is there twice there is an error."""
         from semid.coded_items import category_of
 
         if self.items is None or self.categories is None:
             return None
         require_unique_ids(self.items, self.item_id, show=False)
-        return category_of(items, self.ids, self.items, self.categories, item_id=self.item_id)
+        return category_of(
+            *(items, self.ids, self.items, self.categories),
+            item_id=self.item_id,
+            temp_dir=stage,
+            memory_bytes=memory_bytes,
+        )
 
     def name_examples(self, figures: dict[str, Any], items: CodedItems) -> None:
         """Put item ids, and titles where there are some, in place of places."""

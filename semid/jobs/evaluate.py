@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semid.artifact import CONFIG, WEIGHTS, model_fingerprint, read_header
+from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.findings import findings, fit_of
-from semid.gates import Gate, judge, parse_gates, sentence
+from semid.gates import Gate, judge, parse_gates, require_names, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
 from semid.jobs.context import Context
@@ -21,11 +21,13 @@ from semid.jobs.job import (
     require_codes,
     require_like_ids,
     require_memory,
+    require_own_model,
     require_unique_ids,
     require_widths,
 )
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
+from semid.metrics.alike import HARMFUL_COSINE
 from semid.row_checks import require_types
 from semid.tables import ParquetTable, open_table
 
@@ -55,6 +57,8 @@ def evaluate(
     interactions: str | None = None,
     gates: Sequence[str] = (),
     baseline: bool = True,
+    seed: int = 0,
+    unlike_below: float = HARMFUL_COSINE,
     item_id: str = "item_id",
     memory_gib: float = 1.0,
     overwrite: bool = False,
@@ -75,6 +79,8 @@ def evaluate(
     interactions : table of who met which item, in order
     gates : what the figures must be, such as ``uniqueness >= 0.9``; see `semid.gates`
     baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it
+    seed : of the nulls and the samples
+    unlike_below : cosine, less the catalog's mean, below which items that collide are unlike
     item_id : name of the id column
     memory_gib : budget for joining tables of other orders; what does not fit spills to disk
     overwrite : replace a file made by other settings
@@ -97,10 +103,19 @@ def evaluate(
         subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
     )
     target = output_path(output)
+    if asked:
+        require_package("torch", extra="cpu", purpose="evaluating")
+        require_names(expected(subject.header, context, baseline=baseline), asked)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
-        summary = measured(subject, context, stage, memory_gib, baseline=baseline, show=show)
+        summary = measured(
+            *(subject, context, stage, memory_gib),
+            baseline=baseline,
+            show=show,
+            seed=seed,
+            unlike_below=unlike_below,
+        )
         write_json(stage / "metrics.json", summary)
         return stage / "metrics.json", summary
 
@@ -108,12 +123,34 @@ def evaluate(
         "evaluate",
         target,
         inputs=subject.inputs() | context.inputs(),
-        settings={"baseline": baseline, "item_id": item_id} | context.columns(),
+        settings={
+            **{"baseline": baseline, "item_id": item_id},
+            **{"seed": seed, "unlike_below": unlike_below},
+            **context.columns(),
+        },
         build=build,
         overwrite=overwrite,
         owner=owner,
     )
     return judged(result, asked)
+
+
+def expected(
+    header: Mapping[str, Any], context: Context | None = None, *, baseline: bool = False
+) -> dict[str, Any]:
+    """Return what names the figures of a model will have, of nothing that was measured."""
+    from semid.evaluation.names import expected_figures
+
+    found = expected_figures(
+        header["levels"],
+        header["columns"],
+        met=context is not None and context.interactions is not None,
+        categories=context is not None and context.categories is not None,
+        baseline=baseline,
+    )
+    if baseline:
+        found["baseline"] |= dict.fromkeys(_OF_FIT)
+    return {"format_version": FORMAT_VERSION, **found}
 
 
 def judged(result: Result, asked: Sequence[Gate]) -> Result:
@@ -164,8 +201,14 @@ def measured(
     *,
     baseline: bool,
     show: bool,
+    just_assigned: bool = False,
+    seed: int = 0,
+    unlike_below: float = HARMFUL_COSINE,
 ) -> dict[str, Any]:
     """Return what stands in ``metrics.json``; `stage` is a folder for what does not fit in memory.
+
+    Of a table that was `just_assigned` by the model from these embeddings nobody asks whether it
+    was: what it keeps from a table before may differ from what the model would say today.
 
     Raises
     ------
@@ -178,17 +221,18 @@ def measured(
 
     ids, table, item_id = subject.ids, subject.table, subject.item_id
     model = load(subject.folder)
-    _refuse_other_model(ids, subject.folder)
-    for each in (ids, table):
-        require_unique_ids(each, item_id, show=show)
-    items = read_items(
-        ids, model.levels, item_id=item_id, holdout=float(model.config.get("holdout", 0.0))
-    )
+    if not just_assigned:
+        require_own_model(ids, subject.folder)
+        for each in (ids, table):
+            require_unique_ids(each, item_id, show=show)
+    holdout = float(model.config.get("holdout", 0.0))
+    items = read_items(ids, model.levels, item_id=item_id, holdout=holdout, seed=seed)
     bytes_ = int(memory_gib * 2**30)
     beside = embedded(
         items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
     )
-    _refuse_other_embeddings(subject, items, beside, model)
+    if not just_assigned:
+        _refuse_other_embeddings(subject, items, beside, model)
     fitted = _baseline(subject, show=show) if baseline else None
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
         given = Given(
@@ -196,8 +240,10 @@ def measured(
             beside,
             model,
             baseline=fitted,
-            met=context.met(items, model, stage),
-            categories=context.category_of(items),
+            met=context.met(items, model, stage, memory_bytes=bytes_),
+            categories=context.category_of(items, stage=stage, memory_bytes=bytes_),
+            seed=seed,
+            unlike_below=unlike_below,
             on_rows=shown.update,
         )
         found, facts = measure(given)
@@ -212,16 +258,6 @@ def measured(
         kept = {key: fitted.metrics[key] for key in _OF_FIT}
         figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
     return {**figures, "findings": findings(figures, facts, fit_of(model))}
-
-
-def _refuse_other_model(ids: ParquetTable, folder: Path) -> None:
-    assigned, given = read_metadata(ids).get("model_fingerprint"), model_fingerprint(folder)
-    if assigned not in (None, given):
-        raise SemidError(
-            f"{display_path(ids.name)} was assigned by another model ({assigned}) than "
-            f"{display_path(folder)} ({given}); name the model that assigned it, or assign the "
-            "IDs again"
-        )
 
 
 def _refuse_other_embeddings(

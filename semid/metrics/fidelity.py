@@ -15,6 +15,7 @@ from semid.metrics.measurement import Measurement
 from semid.metrics.vectors import cosine_similarity
 
 Matrix = npt.NDArray[np.float32]
+Cosines = npt.NDArray[np.float64]
 _SIDES = ("train", "held_out")
 
 
@@ -30,13 +31,14 @@ class Fidelity:
         self._errors = Measurement((), spans)
         self._rows, self._cosines = [0, 0], [0.0, 0.0]
 
-    def add(self, x_nd: Matrix, decoded_nd: Matrix, held_out_n: npt.NDArray[np.bool_]) -> None:
-        """Add embeddings, what their codes decode to, and who is held out of training."""
+    def add(self, x_nd: Matrix, decoded_nd: Matrix, held_out_n: npt.NDArray[np.bool_]) -> Cosines:
+        """Add embeddings, what their codes decode to, and who is held out; returns cosines."""
         self._errors.add(x_nd, None, decoded_nd, held_out_n)
         cosine_n = cosine_similarity(x_nd, decoded_nd)
         for side, rows_n in enumerate((~held_out_n, held_out_n)):
             self._rows[side] += int(rows_n.sum())
             self._cosines[side] += float(cosine_n[rows_n].sum())
+        return cosine_n
 
     def result(self) -> dict[str, Any]:
         """Return the figures as plain values.
@@ -60,7 +62,10 @@ class Fidelity:
 
 
 def by_group(
-    error_n: npt.NDArray[np.floating[Any]], group_n: npt.NDArray[np.int64], deviation: float
+    error_n: npt.NDArray[np.floating[Any]],
+    group_n: npt.NDArray[np.int64],
+    deviation: float,
+    groups: int = 0,
 ) -> npt.NDArray[np.float64]:
     """Return the mean squared error of every group of items over the catalog's deviation, ``(c,)``.
 
@@ -73,7 +78,8 @@ def by_group(
     error_n : squared error of every item
     group_n : its group, from 0
     deviation : mean squared deviation of all items from their mean
+    groups : how many there are at least
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_c = np.bincount(group_n, error_n) / np.bincount(group_n)
+        mean_c = np.bincount(group_n, error_n, groups) / np.bincount(group_n, minlength=groups)
         return mean_c / deviation if deviation else np.full_like(mean_c, np.nan)

@@ -19,6 +19,8 @@ Matrix = npt.NDArray[np.float32]
 Figures = npt.NDArray[np.float64]
 
 PERSISTENCE = 0.9
+# SIDs of one prefix that are looked at for the neighbours of a query.
+MOST_SIDS = 2_048
 
 
 def jaccard(one_qk: Rows, other_qk: Rows) -> Figures:
@@ -85,6 +87,11 @@ def sid_neighbours(
     those by the squared distance of what their codes decode to; then by `tie_n`. Items that do not
     share the first code are no neighbours. The query itself is left out.
 
+    Only SIDs with the longest prefix of the query's that k others have are looked at, and all of
+    them up to `MOST_SIDS`. Of a prefix of more SIDs, those whose first item by `tie_n` comes
+    first stand for all, beside the fewer than k items that share more codes with the query: a
+    query takes O(MOST_SIDS d) at most, however many items share its codes.
+
     Parameters
     ----------
     codes_nl : raw codes
@@ -94,25 +101,56 @@ def sid_neighbours(
     tie_n : what orders items with the same codes, such as a hash of their ids
     """
     order_n = np.lexsort((tie_n, *codes_nl.T[::-1]))
-    group_n = group_ids(codes_nl)[0]
     sid_ul, size_u = prefixes(codes_nl, codes_nl.shape[1])
     start_u = np.cumsum(size_u) - size_u
+    own_q = group_ids(codes_nl)[0][query_q]
+    span_q2, inner_q2 = _spans(sid_ul, size_u, own_q, count)
     found_qk = np.full((len(query_q), count), -1)
-    first_u, sid_q = sid_ul[:, 0], group_n[query_q]
-    for code in np.unique(first_u[sid_q]):
-        span_u = np.arange(*np.searchsorted(first_u, [code, code + 1]))
-        vector_ud = decode(sid_ul[span_u])
-        for place in np.flatnonzero(first_u[sid_q] == code):
-            own = int(sid_q[place])
-            shared_u = common_prefix(sid_ul[span_u], sid_ul[own])
-            apart_u = np.square(vector_ud - vector_ud[own - span_u[0]]).sum(1)
-            near_u = span_u[np.lexsort((span_u, apart_u, -shared_u))[: count + 1]]
+    for low, high in np.unique(span_q2, axis=0):
+        here_b = np.flatnonzero((span_q2 == (low, high)).all(1))
+        some_u = _first_sids(np.arange(low, high), tie_n[order_n[start_u[low:high]]])
+        known_u = np.union1d(some_u, np.concatenate([np.arange(*inner_q2[b]) for b in here_b]))
+        vector_ud = decode(sid_ul[known_u])
+        for place in here_b:
+            near_u = np.union1d(some_u, np.arange(*inner_q2[place]))
+            at_u = np.searchsorted(known_u, near_u)
+            own = int(own_q[place])
+            shared_u = common_prefix(sid_ul[near_u], sid_ul[own])
+            off_ud = vector_ud[at_u] - vector_ud[np.searchsorted(known_u, own)]
+            apart_u = np.square(off_ud, out=off_ud).sum(1)
+            near_u = near_u[np.lexsort((near_u, apart_u, -shared_u))[: count + 1]]
             rows = np.concatenate(
                 [order_n[start_u[u] : start_u[u] + min(size_u[u], count + 1)] for u in near_u]
             )
             rows = rows[rows != query_q[place]][:count]
             found_qk[place, : len(rows)] = rows
     return found_qk
+
+
+def _spans(sid_ul: Codes, size_u: Rows, own_q: Rows, count: int) -> tuple[Rows, Rows]:
+    """Return where the SIDs stand of the longest prefix with `count` others, and of one code more.
+
+    Of the first code when no prefix has as many; of the SID itself when there is no code more.
+    """
+    upto_u = np.r_[0, np.cumsum(size_u)]
+    span_q2 = inner_q2 = np.stack([own_q, own_q + 1], 1)
+    enough_q = upto_u[own_q + 1] - upto_u[own_q] > count
+    for depth in range(sid_ul.shape[1] - 1, 0, -1):
+        new_u = (sid_ul[1:, :depth] != sid_ul[:-1, :depth]).any(1)
+        border_p = np.r_[0, 1 + np.flatnonzero(new_u), len(sid_ul)]
+        prefix_q = np.searchsorted(border_p, own_q, side="right") - 1
+        wider_q2 = np.stack([border_p[prefix_q], border_p[prefix_q + 1]], 1)
+        inner_q2 = np.where(enough_q[:, None], inner_q2, span_q2)
+        span_q2 = np.where(enough_q[:, None], span_q2, wider_q2)
+        enough_q = enough_q | (upto_u[span_q2[:, 1]] - upto_u[span_q2[:, 0]] > count)
+    return span_q2, inner_q2
+
+
+def _first_sids(span_u: Rows, tie_u: npt.NDArray[Any]) -> Rows:
+    """Return at most `MOST_SIDS` SIDs of a span, those with the least `tie_u`, ascending."""
+    if len(span_u) <= MOST_SIDS:
+        return span_u
+    return np.sort(span_u[np.lexsort((span_u, tie_u))[:MOST_SIDS]])
 
 
 def prefix_mates(codes_nl: Codes, query_q: Rows, hash_n: npt.NDArray[Any], depth: int) -> Rows:
@@ -132,6 +170,9 @@ def prefix_mates(codes_nl: Codes, query_q: Rows, hash_n: npt.NDArray[Any], depth
 
 def prefix_support(codes_nl: Codes, held_out_n: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Measure how many held-out items begin with codes that others have: support of cold items.
+
+    As the coverage of unseen items by seen ones in cold-start recommendation (Schein et al.,
+    "Methods and metrics for cold-start recommendations", 2002), of prefixes.
 
     Returns
     -------

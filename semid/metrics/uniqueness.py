@@ -17,8 +17,6 @@ from semid.ids import group_ids
 Codes = npt.NDArray[np.integer[Any]]
 Integers = npt.NDArray[np.int64]
 
-# Colliding items whose embeddings have a cosine below it are different things to most encoders.
-HARMFUL_COSINE = 0.8
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -65,7 +63,8 @@ def weighted_uniqueness(group_n: Integers, weight_n: npt.NDArray[Any]) -> float 
     """Return the weight of the heaviest item of every raw SID over the weight of all, 0 to 1.
 
     With interactions as weights: how often one who answers each raw SID by its most popular item
-    would be right. With equal weights it is `uniqueness`. None without any weight.
+    would be right. With equal weights it is `uniqueness`. None without any weight. Cluster purity
+    (Manning, Raghavan & Schütze, 2008, ch. 16) with every item a class of its own.
     """
     total = weight_n.sum()
     if not total:

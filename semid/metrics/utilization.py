@@ -81,6 +81,8 @@ def gini(count_n: Counts) -> float:
 def branching(codes_nl: Codes, level: int) -> dict[str, Any]:
     """Measure how prefixes of `level` codes go on, from raw codes ``(n, l)``.
 
+    Effective numbers are of the order 1 (Hill, "Diversity and evenness", 1973).
+
     Returns
     -------
     figures : ``prefixes`` of that length; ``mean`` codes that follow one, over prefixes alike;

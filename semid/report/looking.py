@@ -21,6 +21,7 @@ from semid.evaluation.passing import Decoder
 from semid.evaluation.passing import look as pass_over
 from semid.evaluation.structure import collisions, harm
 from semid.ids import group_ids
+from semid.metrics.alike import HARMFUL_COSINE
 from semid.report.contents import MOST_ITEMS, NOBODY, Column, Held, held_rows
 from semid.report.projection import place
 from semid.report.subject import Subject, shortened, texts_of, whole_or_none
@@ -187,13 +188,27 @@ def _harmful(known: Known) -> dict[str, Any] | None:
     if vectors is None:
         return None
     there = vectors.embeddings.items
-    pairs_m2 = collisions(vectors.items.codes_nl[there])
-    found = harm(pairs_m2, lambda place_m: vectors.embeddings.take(there[place_m]))
+    pairs_m2 = collisions(vectors.items.codes_nl[there], seed=0)
+    found, _ = harm(
+        pairs_m2,
+        np.empty((0, 2), np.int64),
+        lambda place_m: vectors.embeddings.take(there[place_m]),
+        _mean(vectors.embeddings),
+        threshold=HARMFUL_COSINE,
+    )
     row_n = np.argsort(vectors.place_n)
     pairs = [
         {**one, "items": row_n[there[one["items"]]].tolist()} for one in found["examples"][:WORST]
     ]
     return {**found, "examples": pairs}
+
+
+def _mean(embeddings: Embedded) -> Floats:
+    """Return the mean of all items' embeddings."""
+    sums = [(x_bd.sum(0, dtype=np.float64), len(x_bd)) for x_bd, _ in embeddings.stream()]
+    total_d, n = (sum(part) for part in zip(*sums, strict=True))
+    mean_d: Floats = (total_d / n).astype(np.float32)
+    return mean_d
 
 
 def _rows_of(subject: Subject, items: Sequence[Mapping[str, Any]]) -> list[int]:
