@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from semid.cooccurrence import MEMORY_BYTES, left_out, opened
+from semid.errors import SemidError, display_path
 from semid.fit_config import ContrastConfig
 from semid.tables import ParquetTable
 
@@ -63,7 +64,8 @@ def count_met(
     Raises
     ------
     SemidError
-        When a column is missing, of another type or holds a null, or the disk is full.
+        When a column is missing, of another type or holds a null, none of the items is there, or
+        the disk is full.
     """
     config = ALL if learnt is None else learnt
     with opened(table, ids, config, item_id, folder, memory_bytes) as connection:
@@ -73,4 +75,9 @@ def count_met(
         steps_m2 = left_out(connection, config, STEPS)
     met_n = np.zeros(len(ids), np.int64)
     met_n[counted["row"].to_numpy()] = counted["times"].to_numpy()
+    if not len(counted):
+        raise SemidError(
+            f"none of the {table.num_rows:,} interactions in {display_path(table.name)} is of an "
+            "item of the ids table; give those of its catalog, with item ids written alike"
+        )
     return Met(met_n, steps_m2, table.num_rows, table.num_rows - int(met_n.sum()))

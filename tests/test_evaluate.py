@@ -277,6 +277,38 @@ def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
     assert done.out.count("gate held") == 3
 
 
+def test_interactions_of_another_catalog_are_refused_or_told(world: Path, place: Path) -> None:
+    table = met(world)
+    strange = pa.array([f"other {row}" for row in range(len(table))])
+    pq.write_table(table.set_column(1, "item_id", strange), "strange.parquet")
+    arguments = ("--embeddings", world / "embeddings.parquet", "--model", world / "model")
+    more = ("--no-baseline", "--output", "m.json", "--interactions", "strange.parquet")
+    done = run_here("evaluate", world / "ids.parquet", *arguments, *more)
+    assert "none of the 361 interactions in strange.parquet is of an item of the" in done.error
+    half = pa.array(
+        [
+            a if row % 2 else b
+            for row, (a, b) in enumerate(
+                zip(table["item_id"].to_pylist(), strange.to_pylist(), strict=True)
+            )
+        ]
+    )
+    pq.write_table(table.set_column(1, "item_id", half), "half.parquet")
+    found = evaluate(world, "--no-baseline", "--interactions", "half.parquet")["findings"]
+    (one,) = (one for one in found if one["about"] == "interactions")
+    assert one["says"].startswith("181 of 361 interactions are of items that the table does not")
+
+
+def test_a_catalog_too_small_for_the_baseline(world: Path, place: Path) -> None:
+    pq.write_table(pq.read_table(world / "embeddings.parquet").slice(0, 3), "few.parquet")
+    assert run_here("assign", "few.parquet", "--model", world / "model", "-o", "few").code == 0
+    more = ("--embeddings", "few.parquet", "--model", world / "model", "--output", "m.json")
+    done = run_here("evaluate", "few", *more)
+    assert done.error.startswith("the baseline cannot be fitted: ")
+    assert done.error.endswith("; or leave it out by --no-baseline")
+    assert run_here("evaluate", "few", *more, "--no-baseline").code == 0
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -607,3 +607,19 @@ def test_scripts_are_of_files_and_lines_that_can_be_read():
         lines = script.read_text("utf-8").splitlines()
         assert len(lines) <= 300, script.name
         assert max(map(len, lines)) <= 100, script.name
+
+
+def test_a_column_that_is_no_label_is_refused(tmp_path, world):
+    items = pq.read_table(world / "items.parquet")
+    odd = pa.array([{"a": row} for row in range(len(items))])
+    pq.write_table(items.append_column("odd", odd), tmp_path / "items.parquet")
+    given = ("--items", tmp_path / "items.parquet", "--color-by", "odd")
+    done = run_here("report", world / "ids.parquet", *given, "--output", tmp_path / "r.html")
+    assert "the column 'odd' is of the type struct<a: int64>, which is neither" in done.error
+
+
+def test_a_table_knows_its_levels(tmp_path, world):
+    few = pq.read_table(world / "ids.parquet").slice(0, 3)
+    pq.write_table(few, tmp_path / "ids.parquet")
+    done = run_here("report", tmp_path / "ids.parquet", "--output", tmp_path / "r.html", "--json")
+    assert " of 8 codes effectively" in done.json["summary"]["verdict"]

@@ -26,6 +26,8 @@ CROWDED = 0.99
 WORSE, OVERFITTED, MOVED = 1.02, 1.5, 0.02
 # Times as many shared first codes as random pairs; and of steps dealt anew.
 RELATED, FOLLOWED = 3, 2
+# Share of the interactions that may be of items that are not in the table.
+STRANGE = 0.1
 # Share of the next items found among embeddings that must be found among decoded codes.
 KEPT = 0.5
 # How far cold items may stay below others in support, and a suffix be from codes of a level.
@@ -226,6 +228,15 @@ def _of_structure(figures: Mapping[str, Any]) -> Iterator[_Found]:
 
 def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[_Found]:
     behaviour = figures.get("behaviour", {})
+    others, all_ = behaviour.get("of_other_items", 0), behaviour.get("interactions", 0)
+    if others > STRANGE * all_:
+        yield _Found(
+            "warning",
+            "interactions",
+            f"{others:,} of {all_:,} interactions are of items that the table does not have",
+            "give the interactions of this catalog, their item ids written alike",
+            _times(others, STRANGE * all_),
+        )
     rates = behaviour.get("hit_rate")
     if rates and rates["embeddings"] and rates["dequantised"] < KEPT * rates["embeddings"]:
         yield _Found(
@@ -267,7 +278,7 @@ def _of_table(figures: Mapping[str, Any]) -> Iterator[_Found]:
             "warning",
             "change",
             f"suffixes go up to {change['suffixes'] - 1:,}, beyond the {size} codes of a level",
-            "find the items that are there many times, or use --collisions reassign",
+            f"{_room(figures)}; or find the items that are there many times",
             _times(change["suffixes"], size),
         )
     if left:

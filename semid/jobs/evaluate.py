@@ -297,4 +297,9 @@ def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
             memory_bytes=memory_bytes,
             columns=config.columns,
         )
-        return fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
+        try:
+            return fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
+        except SemidError as error:
+            raise SemidError(
+                f"the baseline cannot be fitted: {error}; or leave it out by --no-baseline"
+            ) from error

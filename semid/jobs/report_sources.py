@@ -137,7 +137,9 @@ class Sources:
     @contextmanager
     def read(self, figures: dict[str, Any] | None, stage: Path, *, show: bool) -> Iterator[Known]:
         """Read what fits in memory, and open what streams; a bar runs while it is open."""
-        subject = Subject(read_ids(self.ids.name, self.item_id), self.header.get("levels"))
+        noted = read_metadata(self.ids).get("summary", {}).get("levels")
+        levels = self.header.get("levels", noted)
+        subject = Subject(read_ids(self.ids.name, self.item_id), levels)
         validate_codes(subject.table.codes, subject.levels, at=self.ids.locate)
         model = self._loaded()
         noted = read_metadata(self.ids).get("collisions") or {}

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.arrays import to_arrow
+from semid.errors import SemidError
 from semid.evaluation.codes import code_figures
 from semid.id_table import IdTable
 from semid.ids import group_ids, pack_keys, prefixes
@@ -112,7 +113,7 @@ def column_of(
     label_n, labels = np.full(len(subject), -1), dict[str, int]()
     for batch in batches:
         place_b, row_b = subject.rows_of(batch.column(0))
-        coded = _texts(batch.column(1)).dictionary_encode()
+        coded = _texts(batch.column(1), name).dictionary_encode()
         known = [labels.setdefault(text, len(labels)) for text in coded.dictionary.to_pylist()]
         index_b = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         label_n[row_b] = np.array([*known, -1])[index_b][place_b]
@@ -129,11 +130,17 @@ def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
     return Column(name, rank_k[label_n], tuple(labels[place] for place in kept_k.tolist()))
 
 
-def _texts(column: pa.Array) -> pa.Array:
+def _texts(column: pa.Array, name: str) -> pa.Array:
     if _is_list(kind := column.type):
         empty = pc.equal(pc.list_value_length(column), 0)
         column = pc.list_element(pc.if_else(empty, pa.scalar(None, kind), column), 0)
-    texts = column.cast(pa.string())
+    try:
+        texts = column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise SemidError(
+            f"the column '{name}' is of the type {kind}, which is neither numbers nor labels; "
+            "colour by another"
+        ) from error
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
