@@ -106,7 +106,7 @@ def test_make_demo_twice(project: Path) -> None:
     (venv / ".demo").touch()
     first = run(f"make demo VENV={venv}", project)
     assert first.returncode == 0, first.stderr
-    for words in ("items", "level 2: perplexity", "raw uniqueness", "held-out error", "rqkmeans"):
+    for words in ("items", "level 2: perplexity", "uniqueness", "held-out error", "rqkmeans"):
         assert words in first.stdout
     assert "out/demo/ids.parquet" in first.stdout
     again = run(f"make demo VENV={venv}", project)

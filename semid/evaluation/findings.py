@@ -133,8 +133,8 @@ def _of_collisions(figures: Mapping[str, Any]) -> Iterator[_Found]:
         yield _Found(
             "bad" if ceiling - unique > OFTEN_SHARED else "warning",
             "uniqueness",
-            f"{like['collisions']['share_in_groups']:.1%} of the items share their raw ID, one ID "
-            f"{collisions['largest_group']:,}; uniqueness is {unique:.3f} where the embeddings "
+            f"{like['collisions']['share_in_groups']:.1%} of the items share their raw ID, up to "
+            f"{collisions['largest_group']:,} the same; uniqueness is {unique:.3f} where the embeddings "
             f"allow {ceiling:.3f}",
             _room(figures),
             _times(ceiling - unique, OFTEN_SHARED if ceiling - unique > OFTEN_SHARED else SHARED),
@@ -158,7 +158,7 @@ def _room(figures: Mapping[str, Any]) -> str:
     if random < CROWDED:
         return (
             f"use more or larger levels: {space:,} raw IDs are few for {figures['items']:,} items, "
-            f"codes drawn alike would reach {random:.3f}"
+            f"even random codes would only reach {random:.3f}"
         )
     least = min(range(len(figures["levels"])), key=figures["perplexity_ratio"].__getitem__)
     if figures["perplexity_ratio"][least] < 0.5:
