@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 	$(BIN)/semid run pipelines/demo.toml
 
 test: $(VENV)/.test lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

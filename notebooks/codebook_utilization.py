@@ -144,7 +144,7 @@ levels[["size", "used", "perplexity", "top_share", "gini", "branching.effective"
 # threshold).
 
 # %%
-collision_sizes(subject.groups.size_g)
+collision_sizes(subject.group_sizes)
 
 # %%
 collisions = pd.json_normalize(metrics["collisions"])
