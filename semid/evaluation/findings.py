@@ -134,8 +134,8 @@ def _of_collisions(figures: Mapping[str, Any]) -> Iterator[_Found]:
             "bad" if ceiling - unique > OFTEN_SHARED else "warning",
             "uniqueness",
             f"{like['collisions']['share_in_groups']:.1%} of the items share their raw ID, up to "
-            f"{collisions['largest_group']:,} the same; uniqueness is {unique:.3f} where the embeddings "
-            f"allow {ceiling:.3f}",
+            f"{collisions['largest_group']:,} the same; uniqueness is {unique:.3f} where the "
+            f"embeddings allow {ceiling:.3f}",
             _room(figures),
             _times(ceiling - unique, OFTEN_SHARED if ceiling - unique > OFTEN_SHARED else SHARED),
         )
