@@ -16,6 +16,8 @@ _FIGURES = (
     ("structure.jaccard", "neighbours kept (Jaccard@k)", 4),
     ("structure.rank_biased_overlap", "rank-biased overlap", 4),
     ("structure.common_prefix", "first codes shared with neighbours", 4),
+    ("structure.categories.depths.0.purity", "category purity of first codes", 4),
+    ("structure.categories.depths.1.purity", "category purity of two codes", 4),
     ("behaviour.prefix_recall.0", "steps that stay on the first code", 4),
     ("behaviour.hit_rate.embeddings", "next item near: embeddings", 4),
     ("behaviour.hit_rate.dequantised", "next item near: decoded codes", 4),
@@ -24,6 +26,8 @@ _FIGURES = (
 _CHANCE = {
     "uniqueness": "uniqueness.random",
     "behaviour.hit_rate.dequantised": "behaviour.hit_rate",
+    "structure.categories.depths.0.purity": "structure.purity.0",
+    "structure.categories.depths.1.purity": "structure.purity.1",
 }
 
 

@@ -310,11 +310,15 @@ def test_all_metrics_are_laid_out_whatever_they_are():
             "perplexity_ratio": [0.5, 0.25],
             "levels": [{"size": 8, "used": 7}],
             "structure": {"recall": {"k 10": 0.5}, "<odd>": None},
+            "fidelity": {"depths": [{"depth": 1, "cosine": 0.7}, {"depth": 2, "error": 0.25}]},
             "baseline": {"items": 1100, "structure": {"recall": {"k 10": 0.4}}},
         }
     )
     for said in ("1,200", "1,100", "0.5, 0.25", "recall: k 10", "<td>0.4</td>", "&lt;odd&gt;"):
         assert said in page
+    # Figures of several of a kind are a table of their own, a row each.
+    assert "<th>depth</th><th>cosine</th><th>error</th>" in page
+    assert "<tr><td>2</td><td>–</td><td>0.25</td></tr>" in page
 
 
 # plots

@@ -104,20 +104,22 @@ def all_metrics(metrics: Mapping[str, Any]) -> str:
     parts = [_group("whole", plain, baseline)]
     for name, levels in (("levels", metrics), ("levels of the baseline", baseline)):
         if levels.get("levels"):
-            parts.append(_details(name, html_table(_by_level(levels["levels"]))))
+            parts.append(_details(name, _records(levels["levels"], "level")))
     for name, group in metrics.items():
         if name not in _ELSEWHERE and isinstance(group, Mapping):
             parts.append(_group(spelled(name), group, baseline.get(name)))
     return f'<div class="groups">{"".join(parts)}</div>'
 
 
-def _by_level(levels: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    names = list(dict.fromkeys(name for level in levels for name in level))
-    rows = [
-        [f"level {place}", *(spoken(level.get(name)) for name in names)]
-        for place, level in enumerate(levels)
-    ]
-    return [["", *map(spelled, names)], *rows]
+def _records(records: Sequence[Mapping[str, Any]], row: str = "") -> str:
+    """Lay out figures of several of a kind, a row each; it scrolls where it is too wide."""
+    flat = [dict(_flat(record)) for record in records]
+    names = list(dict.fromkeys(name for record in flat for name in record))
+    numbered = [f"{row} {place}" for place in range(len(flat))] if row else None
+    table = [names] + [[spoken(record.get(name)) for name in names] for record in flat]
+    if numbered is not None:
+        table = [[first, *line] for first, line in zip(["", *numbered], table, strict=True)]
+    return f'<div class="wide">{html_table(table)}</div>'
 
 
 def _group(name: str, figures: Mapping[str, Any], beside: Any) -> str:
@@ -125,11 +127,19 @@ def _group(name: str, figures: Mapping[str, Any], beside: Any) -> str:
     if not rows:
         return ""
     others = dict(_flat(beside)) if isinstance(beside, Mapping) else {}
-    kept = {key for key in rows if key in others}
+    lists = {key: value for key, value in rows.items() if _is_records(value)}
+    plain = {key: value for key, value in rows.items() if key not in lists}
+    kept = {key for key in plain if key in others}
     table = [["", "value", *(["baseline"] if kept else [])]]
-    for key, value in rows.items():
+    for key, value in plain.items():
         table.append([key, spoken(value), *([spoken(others.get(key))] if kept else [])])
-    return _details(name, html_table(table, prose=True))
+    parts = [html_table(table)] if plain else []
+    parts += [f"<h4>{escape(key)}</h4>{_records(value)}" for key, value in lists.items()]
+    return _details(name, "".join(parts))
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(o, Mapping) for o in value)
 
 
 def _flat(figures: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
