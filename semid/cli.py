@@ -31,12 +31,13 @@ from semid.cli_options import (
     read_sizes,
 )
 from semid.cli_tables import commands
+from semid.errors import GateError
 from semid.terminal import (
     log,
     log_verdicts,
     print_json,
     print_result,
-    result_fields,
+    print_steps,
     run_app,
     state,
 )
@@ -264,18 +265,17 @@ def run(
     from semid.jobs.run import run as job
 
     done = []
-    for step, result in job(pipeline, item_id=item_id, overwrite=overwrite, show=True):
-        done.append((step, result))
-        log(f"{step.name:<12} {state(result)}: {result.output}")
-        log_verdicts(result)
+    try:
+        for step, result in job(pipeline, item_id=item_id, overwrite=overwrite, show=True):
+            done.append((step, result))
+            log(f"{step.name:<12} {state(result)}: {result.output}")
+            log_verdicts(result)
+    except GateError:  # its sentence comes last, below the table that shows why
+        print_steps(done, as_json)
+        raise
+    print_steps(done, as_json)
     if as_json:
-        print_json({step.name: result_fields(step.command, result) for step, result in done})
         return
-    from semid.printing import TABLES
-
-    for step, result in done:
-        if step.command in TABLES:
-            typer.echo(TABLES[step.command](result.summary))
     typer.echo("wrote:" if not all(r.up_to_date for _, r in done) else "everything is up to date:")
     for _, result in done:
         typer.echo(f"  {result.output}")

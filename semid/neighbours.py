@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid.errors import require_package
 from semid.kmeans import kmeans
 from semid.metrics.uniqueness import row_digests
 from semid.quantization import Level, nearest, product
@@ -67,8 +68,10 @@ class Nearest:
     """
 
     def __init__(self, query_qd: Matrix, count: int, tie_n: npt.NDArray[Any]) -> None:
-        self._query_qd, self._count, self._tie_n = _tensor(query_qd), count, tie_n
-        self._half_q = 0.5 * self._query_qd.square().sum(1)
+        require_package("faiss", extra="cpu", purpose="looking for neighbours")
+        self._query_qd = np.ascontiguousarray(query_qd, np.float32)
+        self._count, self._tie_n = count, tie_n
+        self._square_q = np.square(self._query_qd).sum(1)
         # One more, for the query itself may be among them.
         shape = (len(query_qd), count + 1)
         self._apart_qc = np.full(shape, np.inf, np.float32)
@@ -76,38 +79,32 @@ class Nearest:
 
     def add(self, x_bd: Matrix, row_b: Rows) -> None:
         """Look at a batch of rows, which are called `row_b`."""
-        copies = _Copies(x_bd, row_b, self._tie_n, self._count + 1)
-        x = _tensor(x_bd[copies.first_u])
-        half_u = 0.5 * x.square().sum(1)
-        for start in range(0, len(self._query_qd), QUERIES_AT_ONCE):
-            query_q = torch.arange(start, min(start + QUERIES_AT_ONCE, len(self._query_qd)))
-            score_qu = product(half_u, self._query_qd[query_q], x, alpha=-1)
-            most = min(self._count + 1 + SPARE, len(x))
-            near = score_qu.topk(most, largest=False)
-            # Rounding may have mixed up, or a tie cut off, what is this near to the last wanted.
-            last_q = near.values[:, min(self._count, most - 1)]
-            slack_q = _ROUNDING * (self._half_q[query_q] + half_u.max())
-            bound_q1 = (last_q + slack_q)[:, None]
-            within_q = (near.values <= bound_q1).sum(1)
-            if (more_q := within_q == most).any():
-                within_q[more_q] = (score_qu[more_q] <= bound_q1[more_q]).sum(1)
-            wide, left_q = most, torch.ones(len(query_q), dtype=torch.bool)
-            while left_q.any():
-                here_q = left_q & (within_q <= wide)
-                pieces = max(1, _FLOATS_AT_ONCE // (wide * x.shape[1]))
-                for part in torch.split(torch.nonzero(here_q)[:, 0], pieces):
-                    near_pu = (
-                        near.indices[part]
-                        if wide == most
-                        else score_qu[part].topk(wide, largest=False).indices
-                    )
-                    self._keep(query_q[part].numpy(), near_pu, x, copies)
-                left_q, wide = left_q & ~here_q, min(2 * wide, len(x))
+        import faiss
 
-    def _keep(self, query_q: Rows, near_qu: torch.Tensor, x: torch.Tensor, copies: _Copies) -> None:
+        copies = _Copies(x_bd, row_b, self._tie_n, self._count + 1)
+        x_ud = np.ascontiguousarray(x_bd[copies.first_u], np.float32)
+        most = np.square(x_ud).sum(1).max()
+        left_q, wide = np.arange(len(self._query_qd)), min(self._count + 1 + SPARE, len(x_ud))
+        while len(left_q):
+            pieces = -(-len(left_q) * wide * x_ud.shape[1] // _FLOATS_AT_ONCE)
+            again = []
+            for query_p in np.array_split(left_q, pieces):
+                apart_pw, near_pw = faiss.knn(self._query_qd[query_p], x_ud, wide)
+                # Rounding may have mixed up, or a tie cut off, what is this near to the last.
+                bound_p = apart_pw[:, min(self._count, wide - 1)]
+                bound_p = bound_p + 2 * _ROUNDING * (self._square_q[query_p] + most)
+                whole_p = (apart_pw[:, -1] > bound_p) | (wide == len(x_ud))
+                self._keep(query_p[whole_p], near_pw[whole_p], x_ud, copies)
+                again.append(query_p[~whole_p])
+            left_q, wide = np.concatenate(again), min(2 * wide, len(x_ud))
+
+    def _keep(self, query_q: Rows, near_qu: Rows, x_ud: Matrix, copies: _Copies) -> None:
         """Keep the nearest of candidates, with their copies, and of what is kept."""
-        apart_qu = (x[near_qu] - self._query_qd[query_q][:, None]).square().sum(2).numpy()
-        row_qc, apart_qc = copies.of(near_qu.numpy(), apart_qu)
+        if not len(query_q):
+            return
+        # The difference itself, which cancels nothing: the same whatever else is in the batch.
+        apart_qu = np.square(x_ud[near_qu] - self._query_qd[query_q][:, None]).sum(2)
+        row_qc, apart_qc = copies.of(near_qu, apart_qu)
         row_qc = np.concatenate([self._row_qc[query_q], row_qc], 1)
         apart_qc = np.concatenate([self._apart_qc[query_q], apart_qc], 1)
         order_qc = self._order(row_qc, apart_qc)[:, : self._count + 1]

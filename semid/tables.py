@@ -245,6 +245,12 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
         return filesystem, [base]
     base = _current(filesystem, base)
     found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True))
+    for entry in found:
+        if entry.base_name == CURRENT:
+            store = display_path(str(PurePosixPath(entry.path).parent))
+            raise SemidError(
+                f"{display_path(name)} is no table but holds the store {store}; name that"
+            )
     files = sorted(
         entry.path
         for entry in found

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -108,6 +109,19 @@ def print_result(command: str, result: Any, as_json: bool) -> None:
         _print_for_people(command, result)
     if result.failure is not None:
         raise GateError(result.failure)
+
+
+def print_steps(done: Sequence[tuple[Any, Any]], as_json: bool) -> None:
+    """Print what came of a pipeline's steps: as JSON, or the tables of those that have one."""
+    from semid.printing import TABLES
+
+    if as_json:
+        print_json({step.name: result_fields(step.command, result) for step, result in done})
+        return
+
+    for step, result in done:
+        if step.command in TABLES:
+            typer.echo(TABLES[step.command](result.summary))
 
 
 def _print_for_people(command: str, result: Any) -> None:

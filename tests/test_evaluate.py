@@ -366,7 +366,10 @@ def figures(**more: Any) -> dict[str, Any]:
         "utilization": {"space": 64},
         "structure": {"common_prefix_ratio": 20.0, "cold_support": []},
         "change": {"added_error": 0.0, "moved_share": 0.0, "suffixes": 3},
-        "nulls": {"uniqueness": {"random": 0.999}},
+        "nulls": {
+            "uniqueness": {"random": 0.999},
+            "levels": [{"perplexity_ratio": 0.99}, {"perplexity_ratio": 0.99}],
+        },
     } | more
     like = {"collisions": {"share_in_groups": found["collisions"]["share_in_groups"]}}
     return {"of_embedded": {"uniqueness": found["uniqueness"], **like}, **found}
@@ -409,6 +412,14 @@ def test_what_is_found_and_how_bad_it_is() -> None:
     ]
     for more, expected in cases:
         assert said(**more) == expected, more
+
+
+def test_few_items_are_not_held_against_their_levels() -> None:
+    few = [{"perplexity_ratio": 0.375}, {"perplexity_ratio": 0.375}]
+    nulls = {"uniqueness": {"random": 0.999}, "levels": few}
+    low = [{"size": 8, "perplexity": 3.0}] * 2
+    found = said(items=3, embedded=3, perplexity_ratio=[0.375, 0.375], levels=low, nulls=nulls)
+    assert found == [("note", "items")]
 
 
 def test_of_one_severity_the_farthest_beyond_its_threshold_comes_first() -> None:

@@ -214,8 +214,16 @@ def test_a_name_that_is_none_is_found_before_anything_is_measured(world: Path, p
         *("--model", world / "model", "--output", "metrics.json", "--no-baseline"),
     )
     assert "has none of the items" in run_here(*options, "--gate", "uniqueness > 0").error
-    for path in ("uniquenes", "levels.2.dead", "baseline.uniqueness", "behaviour.steps", "policy"):
+    for path in ("uniquenes", "levels.2.dead", "behaviour.step", "policy"):
         assert "names no figure" in run_here(*options, "--gate", f"{path} > 0").error
+    for path, option in (
+        ("behaviour.steps", "--interactions"),
+        ("structure.categories.depths.0.purity", "--items with --categories"),
+        ("baseline.uniqueness", "--baseline, and a model that is not the baseline itself"),
+        ("baseline.verdicts", "--baseline, and a model that is not the baseline itself"),
+    ):
+        error = run_here(*options, "--gate", f"{path} > 0").error
+        assert f"the gate '{path} > 0' is on a figure that only {option} gives" in error
     for path in (
         "collisions.histogram.7.items",
         "fidelity.worst.9.error",

@@ -329,7 +329,7 @@ def test_plots_by_hand():
     assert usage.data[0].y.tolist() == [3.0, 1.0, 0.0, 0.0]
     assert usage.data[0].x.tolist() == [0.125, 0.375, 0.625, 0.875]
     sizes = collision_sizes(np.array([1, 1, 3]))
-    assert (list(sizes.data[0].x), sizes.data[0].y.tolist()) == (["1", "3"], [2, 1])
+    assert (list(sizes.data[0].x), sizes.data[0].y.tolist()) == ([1, 3], [2, 1])
     errors = error_by_level({"training items": [0.5, 0.25]})
     assert (errors.data[0].x, errors.data[0].y) == ((1, 2), (0.5, 0.25))
     dots = item_map(np.zeros((2, 2)), np.array([0, 1]), ["a", "b"])
@@ -351,6 +351,10 @@ def test_training_is_drawn_where_it_is_known():
     assert (perplexity.name, perplexity.y) == ("level 0", (2.0, 3.0))
     losses = {trace.name: (trace.x, trace.y) for trace in training_losses(history).data}
     assert losses == {"codebook": ((2,), (1.0,)), "held out error": ((1, 2), (0.5, 0.25))}
+    warm = [{"epoch": 1, "used_0": 0}, {"epoch": 2, "used_0": 3}, {"epoch": 3, "used_0": 3}]
+    (line,) = training_losses(warm).layout.shapes
+    assert (line.x0, line.x1) == (2, 2)
+    assert not training_losses(warm[1:]).layout.shapes
 
 
 # the command
@@ -461,6 +465,27 @@ def test_a_table_with_its_model_is_measured(tmp_path, world):
     text = page.read_text()
     assert "uniqueness &gt;= 2" in text
     assert "All figures" in text
+
+
+def test_gates_are_held_against_names_before_anything_is_measured(tmp_path, world):
+    asked = ("--output", tmp_path / "report.html", "--gate", "behaviour.prefix_recall.0 > 0")
+    assert (
+        "is on a figure that only --interactions gives" in run_here(*arguments(world, *asked)).error
+    )
+    asked = ("--output", tmp_path / "report.html", "--gate", "uniquenes > 0")
+    assert "'uniquenes' is not among them; near are" in run_here(*arguments(world, *asked)).error
+
+
+@pytest.mark.parametrize("model", [True, False])
+def test_embeddings_of_other_items_are_refused(tmp_path, world, model):
+    rows = pq.read_table(world / "embeddings.parquet")
+    names = pa.array([f"other {i}" for i in range(len(rows))])
+    pq.write_table(rows.set_column(0, "item_id", names), tmp_path / "e.parquet")
+    given = ("--embeddings", tmp_path / "e.parquet", "--output", tmp_path / "report.html")
+    given += ("--model", world / "model") if model else ()
+    done = run_here("report", world / "ids.parquet", *given)
+    assert "has none of the items of" in done.error
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_an_embedding_that_comes_twice_is_refused(tmp_path, world):

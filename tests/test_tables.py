@@ -487,6 +487,9 @@ def test_a_store_is_its_current_version(tmp_path):
         pointer.write_text(f"{version}\n")
         (batch,) = open_table(tmp_path / "ids").batches(["a"])
         assert batch.column(0).to_pylist() == [int(version[-1])]
+    # The folder above has all versions in it, one after the other.
+    with pytest.raises(SemidError, match=r"is no table but holds the store .*ids; name that"):
+        open_table(tmp_path)
     pointer.write_text("../elsewhere\n")
     with pytest.raises(SemidError, match=r"CURRENT names '../elsewhere', which is no version"):
         open_table(tmp_path / "ids")

@@ -108,7 +108,19 @@ def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[
     metrics = {**figures, "train_rows": fit.train_rows or figures["items"]}
     said = judge(fit.history, metrics, fit.config, facts)
     levels = {f"level {level}": ratio for level, ratio in enumerate(figures["perplexity_ratio"])}
+    chance = [level["perplexity_ratio"] for level in figures["nulls"]["levels"]]
+    too_few = min(chance) < fit.config.training.utilization_floor
+    if too_few:
+        yield _Found(
+            "note",
+            "items",
+            f"{figures['items']:,} items are too few to judge levels by: random codes would have "
+            f"perplexities of {min(chance):.2g} of a codebook, too",
+            "measure the whole catalog",
+        )
     for one in said:
+        if too_few and one.about in levels:
+            continue
         ruined = levels.get(one.about, 1) < RUINED or one.about == "error"
         severity = "bad" if ruined else "note" if one.about == "data" else "warning"
         floor = RUINED if ruined else fit.config.training.utilization_floor
@@ -174,7 +186,7 @@ def _name(item: Any) -> str:
 
 def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[_Found]:
     baseline = figures.get("baseline")
-    if baseline is None or fit.config.quantizer == "rqkmeans":
+    if baseline is None:
         return
     which = "held_out_error" if figures["held_out_error"] is not None else "train_error"
     ours, theirs = figures[which], baseline[which]

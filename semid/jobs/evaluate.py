@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.findings import findings, fit_of
-from semid.gates import Gate, judge, parse_gates, require_names, sentence
+from semid.gates import Gate, judge, parse_gates, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
 from semid.jobs.context import Context
+from semid.jobs.gate_names import OF_FIT, refuse_unknown_figures
 from semid.jobs.job import (
     Result,
     output_path,
@@ -40,8 +41,6 @@ FORMAT_VERSION = 1
 # assigned them all have the same, unless an item was embedded anew since.
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
-# What is told of the baseline's fit beside its figures.
-_OF_FIT = ("train_rows", "held_out_rows", "fitted_rows", "verdicts")
 NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
@@ -78,7 +77,8 @@ def evaluate(
     categories : its column with the category of every item, or the path to it as a list
     interactions : table of who met which item, in order
     gates : what the figures must be, such as ``uniqueness >= 0.9``; see `semid.gates`
-    baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it
+    baseline : also fit RQ-KMeans with the same levels, seed and held-out items, and measure it,
+        unless the model is one itself
     seed : of the nulls and the samples
     unlike_below : cosine, less the catalog's mean, below which items that collide are unlike
     item_id : name of the id column
@@ -103,9 +103,9 @@ def evaluate(
         subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
     )
     target = output_path(output)
-    if asked:
-        require_package("torch", extra="cpu", purpose="evaluating")
-        require_names(expected(subject.header, context, baseline=baseline), asked)
+    # An RQ-KMeans is the baseline itself.
+    baseline = baseline and subject.header["kind"] != "rqkmeans"
+    refuse_unknown_figures(asked, subject.header, context, baseline=baseline)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         require_package("torch", extra="cpu", purpose="evaluating")
@@ -133,24 +133,6 @@ def evaluate(
         owner=owner,
     )
     return judged(result, asked)
-
-
-def expected(
-    header: Mapping[str, Any], context: Context | None = None, *, baseline: bool = False
-) -> dict[str, Any]:
-    """Return what names the figures of a model will have, of nothing that was measured."""
-    from semid.evaluation.names import expected_figures
-
-    found = expected_figures(
-        header["levels"],
-        header["columns"],
-        met=context is not None and context.interactions is not None,
-        categories=context is not None and context.categories is not None,
-        baseline=baseline,
-    )
-    if baseline:
-        found["baseline"] |= dict.fromkeys(_OF_FIT)
-    return {"format_version": FORMAT_VERSION, **found}
 
 
 def judged(result: Result, asked: Sequence[Gate]) -> Result:
@@ -231,6 +213,7 @@ def measured(
     beside = embedded(
         items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
     )
+    require_any(beside, ids, table, NEED)
     if not just_assigned:
         _refuse_other_embeddings(subject, items, beside, model)
     fitted = _baseline(subject, show=show) if baseline else None
@@ -255,9 +238,17 @@ def measured(
         **found,
     }
     if fitted is not None:
-        kept = {key: fitted.metrics[key] for key in _OF_FIT}
+        kept = {key: fitted.metrics[key] for key in OF_FIT}
         figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
     return {**figures, "findings": findings(figures, facts, fit_of(model))}
+
+
+def require_any(beside: Embedded, ids: ParquetTable, table: ParquetTable, need: str) -> None:
+    """Raise `SemidError` when no item of an ids table has an embedding."""
+    if not len(beside.items):
+        raise SemidError(
+            f"{display_path(table.name)} has none of the items of {display_path(ids.name)}; {need}"
+        )
 
 
 def _refuse_other_embeddings(
@@ -265,8 +256,6 @@ def _refuse_other_embeddings(
 ) -> None:
     ids, table = display_path(subject.ids.name), display_path(subject.table.name)
     some = beside.items[:AGAIN_ROWS]
-    if not len(some):
-        raise SemidError(f"{table} has none of the items of {ids}; {NEED}")
     other_n = (model.quantize(beside.take(some)).codes_nl != items.codes_nl[some]).any(1)
     if other_n.mean() > OTHER_SHARE:
         raise SemidError(

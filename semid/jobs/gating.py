@@ -14,7 +14,8 @@ from semid.evaluation.codes import code_figures
 from semid.gates import Gate, judge, parse_gates, require_names, sentence
 from semid.id_columns import CODES, code_matrix
 from semid.jobs.context import Context
-from semid.jobs.evaluate import Evaluated, expected, measured
+from semid.jobs.evaluate import Evaluated, measured
+from semid.jobs.gate_names import refuse_unknown_figures
 from semid.tables import ParquetTable, open_table
 
 
@@ -30,7 +31,7 @@ def table_gates(gates: Sequence[str], header: Mapping[str, Any]) -> list[Gate]:
     if not asked or _of_codes(asked, header["levels"]):
         return asked
     try:
-        require_names(expected(header), asked)
+        refuse_unknown_figures(asked, header)
     except SemidError as error:
         raise SemidError(
             f"{error}; before a table is there its codes and embeddings are measured, gate other "

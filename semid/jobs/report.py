@@ -82,6 +82,8 @@ def report(
     columns = ItemColumns(title, image, url, categories, tuple(color_by))
     paths = Paths(ids, item_id, model, embeddings, items, interactions, metrics, against)
     sources = Sources.opened(paths, columns)
+    if asked:
+        sources.require_figures(asked)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
         page, summary = _page(sources, asked, projection, stage, show=show)
@@ -111,11 +113,6 @@ def _page(
     if sources.embeddings is not None:
         require_unique_ids(sources.embeddings, sources.item_id, show=show)
     figures = sources.figures(stage, show=show)
-    if asked and figures is None:
-        raise SemidError(
-            "gates are on the figures of semid evaluate; give --metrics, or --model and "
-            "--embeddings"
-        )
     judged = [one._asdict() for one in judge(figures or {}, asked)]
     if figures is not None:
         figures |= {"gates": judged}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +16,14 @@ from semid.columns import EMBEDDING, id_type
 from semid.embedding_columns import Widths, embedding_widths
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.passing import look
+from semid.gates import Gate, judge
 from semid.id_columns import CODES
 from semid.id_metadata import read_metadata
 from semid.id_reading import read_ids
 from semid.ids import validate_codes
 from semid.jobs.context import Context
-from semid.jobs.evaluate import Evaluated, measured
+from semid.jobs.evaluate import Evaluated, measured, require_any
+from semid.jobs.gate_names import refuse_unknown_figures
 from semid.jobs.job import require_codes, require_like_ids, require_own_model, require_widths
 from semid.jobs.progress import bar
 from semid.jobs.report_metrics import read_metrics, refuse_other_table
@@ -125,6 +127,18 @@ class Sources:
             found |= {name: self.model / file for name, file in names.items()}
         return found if self.metrics is None else found | {"metrics": self.metrics}
 
+    def require_figures(self, asked: Sequence[Gate]) -> None:
+        """Raise `SemidError` for a gate whose figure is not there or will not be."""
+        if self.metrics is not None:
+            judge(read_metrics(self.metrics), asked)
+        elif self.model is None or self.embeddings is None:
+            raise SemidError(
+                "gates are on the figures of semid evaluate; give --metrics, or --model and "
+                "--embeddings"
+            )
+        else:
+            refuse_unknown_figures(asked, self.header, self.context)
+
     def figures(self, stage: Path, *, show: bool) -> dict[str, Any] | None:
         """Return what `semid evaluate` says, measured here unless its file is given."""
         if self.metrics is not None:
@@ -185,6 +199,7 @@ class Sources:
         if self.embeddings is None:
             return None
         items, beside = self._coded(self.ids, subject.levels, stage)
+        require_any(beside, self.ids, self.embeddings, "a report is of one catalog")
         return Vectors(items, beside, items.placed(subject.table_row_n))
 
     def _against(self, model: Quantizer | None, stage: Path) -> Against | None:

@@ -9,9 +9,9 @@ from semid.planning.candidates import Levels, cost_order
 
 REACHES, MAY_REACH, FALLS_SHORT = "reaches", "may reach", "falls short"
 RQVAE_NOTE = (
-    "predictions are for RQ-KMeans; on the catalogs of docs/benchmarks.md an RQ-VAE with the same "
-    "levels had a raw uniqueness no lower (Amazon Beauty, 3 x 256: 0.93 against 0.84), so that "
-    "cheaper ones may do for it: semid compare --quantizers rqvae,rqkmeans measures both"
+    "predictions are for RQ-KMeans, which uses later levels less evenly than the default RQ-VAE, "
+    "so that cheaper ones may do for this (docs/benchmarks.md holds them side by side): semid "
+    "compare --quantizers rqvae,rqkmeans measures both"
 )
 
 

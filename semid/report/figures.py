@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.report.drawing import COLOURS, add_limit, add_line, new_figure
+from semid.report.drawing import COLOURS, GREY, add_limit, add_line, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,6 +59,14 @@ def training_losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     _curves(figure, history, "_loss", "")
     _curves(figure, history, "_error", " error")
     figure.update_yaxes(type="log")
+    coded = [row["epoch"] for row in history if row.get("used_0")]
+    if coded and coded[0] > history[0]["epoch"]:
+        # Before, the autoencoder warms up without codes, hence the jump.
+        figure.add_vline(
+            x=coded[0],
+            line={"color": GREY, "dash": "dot", "width": 1.5},
+            annotation={"text": "codes begin", "xanchor": "left"},
+        )
     return figure
 
 
@@ -120,7 +128,7 @@ def collision_sizes(size_g: npt.NDArray[np.integer], name: str = "groups") -> Fi
     share_b = size_b * count_b / max(int(size_g.sum()), 1)
     figure.add_trace(
         Bar(
-            x=[f"{size:,}" for size in size_b.tolist()],
+            x=size_b,
             y=count_b,
             name=name,
             marker_color=COLOURS[0],
@@ -129,7 +137,7 @@ def collision_sizes(size_g: npt.NDArray[np.integer], name: str = "groups") -> Fi
             "<extra></extra>",
         )
     )
-    figure.update_xaxes(type="category")
+    figure.update_xaxes(dtick=1 if size_b[-1] <= 20 else None, tickformat=",")
     figure.update_yaxes(type="log")
     return figure
 
