@@ -187,9 +187,11 @@ def test_unlike_pairs_by_hand() -> None:
     assert cosine.tolist() == [0, 1, 1]
     assert unlike(cosine, 0.5) == {"share": 1 / 3, "cosine": pytest.approx(2 / 3)}
     assert unlike(np.empty(0), 0.5) == {"share": None, "cosine": None}
-    assert mean_cosine(np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32)) == pytest.approx(
-        sqrt(0.5)
-    )
+    # Cosines of 1 and 0: the deviation is the root of a half, over the root of two.
+    one_md, other_md = np.float32([[1, 0], [1, 0]]), np.float32([[2, 0], [0, 3]])
+    assert mean_cosine(one_md, other_md) == pytest.approx((0.5, 0.5))
+    assert mean_cosine(one_md[:1], other_md[:1]) == (pytest.approx(1.0), None)
+    assert mean_cosine(one_md[:0], other_md[:0]) == (None, None)
 
 
 def test_pairs_that_collide_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,8 @@ def test_figures_agree_with_the_table(world: Path, place: Path) -> None:
     assert min(one["error"] for one in brands) <= found["train_error"] * 1.05
     assert whole == pytest.approx(np.mean([one["cosine"] for one in brands]), abs=0.05)
     assert 0 < found["structure"]["standard_errors"]["jaccard"] < 0.05
+    for name in ("prefix_purity", "cohesion"):
+        assert 0 < found["structure"]["standard_errors"][name][0] < 0.05
     titles = {item["item"]["title"] for item in found["fidelity"]["worst"]}
     assert titles <= set(pq.read_table(world / "items.parquet")["title"].to_pylist())
 
@@ -205,6 +207,12 @@ def test_unlike_items_collide_however_large_the_mean_is(world: Path, place: Path
     assert abs(null["cosine"]) < 0.1
     assert found[1]["collisions"]["harmful"]["share"] < 0.05
     assert found[2]["uniqueness"] == found[0]["uniqueness"]
+    # The model is the baseline itself.
+    done = run_here(
+        *("evaluate", "ids.parquet", "--embeddings", "e.parquet", "--model", "model"),
+        *("--output", "alone.json", "--json"),
+    )
+    assert "baseline" not in done.json["summary"]
     assert found[2]["nulls"]["levels"] != found[0]["nulls"]["levels"]
 
 

@@ -276,6 +276,7 @@ def test_gates_of_a_pipeline(world: Path, place: Path) -> None:
 def test_a_gate_of_the_evaluate_step(world: Path, place: Path) -> None:
     pq.write_table(pq.read_table(world / "embeddings.parquet"), "e.parquet")
     done = pipeline(world, gate="uniqueness >= 0.9")
+    assert "held-out error" in done.out  # the table that shows why
     assert done.code == 3
     assert "p.toml, step 'evaluate': 1 of 1 gates failed" in done.err
     assert (place / "metrics.json").exists()

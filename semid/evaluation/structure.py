@@ -15,7 +15,7 @@ import numpy.typing as npt
 from semid.ids import group_ids
 from semid.metrics.alike import centred_cosine, mean_cosine, unlike
 from semid.metrics.information import adjusted_mutual_information, category_purity
-from semid.metrics.neighbours import prefix_purity
+from semid.metrics.neighbours import prefix_shares
 from semid.metrics.sampling import standard_error
 from semid.metrics.structure import (
     chance_of_prefix,
@@ -57,7 +57,7 @@ def neighbourhoods(
         neighbours; ``common_prefix``, first codes that a query shares with its neighbours, 0 to l,
         and ``common_prefix_ratio``, over that of random pairs, 1 for codes by chance; for each
         depth ``prefix_purity``, the share of neighbours with the same first codes;
-        ``standard_errors`` of the first three, over the queries
+        ``standard_errors`` of them, over the queries
     nulls : the same of codes dealt anew: against the SID neighbours of another item, or exactly
     """
     q, k = near_qk.shape
@@ -66,17 +66,19 @@ def neighbourhoods(
     chance_l = chance_of_prefix(codes_nl)
     shared_q = common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean(1)
     other_qk = np.roll(sid_qk, 1, axis=0)
+    same_ql = prefix_shares(codes_nl, query_q, near_qk)
     kept_q, overlap_q = jaccard(near_qk, sid_qk), rank_biased_overlap(near_qk, sid_qk)
     figures = {
         "jaccard": float(kept_q.mean()),
         "rank_biased_overlap": float(overlap_q.mean()),
         "common_prefix": float(shared_q.mean()),
         "common_prefix_ratio": float(shared_q.mean()) / chance_l.sum() if chance_l.any() else None,
-        "prefix_purity": prefix_purity(codes_nl, query_q, near_qk).tolist(),
+        "prefix_purity": same_ql.mean(0).tolist(),
         "standard_errors": {
             "jaccard": standard_error(kept_q),
             "rank_biased_overlap": standard_error(overlap_q),
             "common_prefix": standard_error(shared_q),
+            "prefix_purity": [standard_error(same_q) for same_q in same_ql.T],
         },
     }
     nulls = {
@@ -95,21 +97,26 @@ def mates(codes_nl: Codes, q: int) -> list[Rows]:
     return [prefix_mates(codes_nl, np.arange(q), place_n, depth) for depth in depths]
 
 
-def cohesion(mates_lq: list[Rows], take: Take) -> tuple[list[float | None], float | None]:
+def cohesion(mates_lq: list[Rows], take: Take) -> tuple[dict[str, Any], float | None]:
     """Measure how alike items with the same first codes are, by `semid.metrics.alike`.
 
     Returns
     -------
-    figures : for each depth the mean cosine of the first q items and their mates
+    figures : ``cohesion``, for each depth the mean cosine of the first q items and their mates, and
+        its ``standard_error``
     null : that of random pairs
     """
 
-    def cosine(one_q: Rows, other_q: Rows) -> float | None:
+    def cosine(other_q: Rows) -> tuple[float | None, float | None]:
         there = other_q >= 0
-        return mean_cosine(take(one_q[there]), take(other_q[there])) if there.any() else None
+        return (
+            mean_cosine(take(query_q[there]), take(other_q[there])) if there.any() else (None, None)
+        )
 
     query_q = np.arange(len(mates_lq[0]))
-    return [cosine(query_q, mate_q) for mate_q in mates_lq], cosine(query_q, np.roll(query_q, 1))
+    found, errors = zip(*map(cosine, mates_lq), strict=True)
+    null, _ = cosine(np.roll(query_q, 1))
+    return {"cohesion": list(found), "standard_error": list(errors)}, null
 
 
 def collisions(codes_nl: Codes, *, seed: int) -> Rows:

@@ -277,7 +277,9 @@ def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, An
     if figures["k"]:
         kept, nulls = neighbourhoods(codes_nl, sample.near_qk, given.model.decode)
         figures |= kept
-        figures["cohesion"], nulls["cohesion"] = cohesion(sample.mates_lq, sample.take)
+        alike, nulls["cohesion"] = cohesion(sample.mates_lq, sample.take)
+        figures["cohesion"] = alike["cohesion"]
+        figures["standard_errors"]["cohesion"] = alike["standard_error"]
     figures["cold_support"] = prefix_support(items.codes_nl, items.held_out_n)
     if given.categories is not None:
         said, nulls["purity"] = categories(

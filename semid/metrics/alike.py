@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from semid.metrics.sampling import standard_error
 from semid.metrics.vectors import cosine_similarity
 
 Matrix = npt.NDArray[np.float32]
@@ -17,14 +18,17 @@ Figures = npt.NDArray[np.float64]
 HARMFUL_COSINE = 0.5
 
 
-def mean_cosine(one_md: Matrix, other_md: Matrix) -> float:
+def mean_cosine(one_md: Matrix, other_md: Matrix) -> tuple[float | None, float | None]:
     """Return the mean cosine of pairs, -1 to 1: of items with one prefix its cohesion.
 
     Good is far above that of random pairs, which is the null. As the overall similarity of a
     cluster (Steinbach, Karypis & Kumar, "A comparison of document clustering techniques", 2000),
-    of a sample of its pairs.
+    of a sample of its pairs. With its standard error; None without pairs.
     """
-    return float(cosine_similarity(one_md, other_md).mean())
+    if not len(one_md):
+        return None, None
+    cosine_m = cosine_similarity(one_md, other_md)
+    return float(cosine_m.mean()), standard_error(cosine_m)
 
 
 def centred_cosine(one_md: Matrix, other_md: Matrix, mean_d: npt.NDArray[np.floating]) -> Figures:

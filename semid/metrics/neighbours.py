@@ -19,6 +19,16 @@ def prefix_purity(
     A mean over queries and their neighbours alike; as cluster purity (Manning, Raghavan & Schütze,
     2008, ch. 16), but among neighbours and for every prefix.
     """
-    same_qkl = codes_nl[neighbours_qk] == codes_nl[query_q][:, None]
-    shares_l: npt.NDArray[np.float64] = np.logical_and.accumulate(same_qkl, 2).mean((0, 1))
+    shares_l: npt.NDArray[np.float64] = prefix_shares(codes_nl, query_q, neighbours_qk).mean(0)
     return shares_l
+
+
+def prefix_shares(
+    codes_nl: npt.NDArray[np.integer],
+    query_q: npt.NDArray[np.int64],
+    neighbours_qk: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return for each query what `prefix_purity` is the mean of, 0 to 1: ``(q, l)``."""
+    same_qkl = codes_nl[neighbours_qk] == codes_nl[query_q][:, None]
+    shares_ql: npt.NDArray[np.float64] = np.logical_and.accumulate(same_qkl, 2).mean(1)
+    return shares_ql
