@@ -314,6 +314,11 @@ def test_all_metrics_are_laid_out_whatever_they_are():
             "baseline": {"items": 1100, "structure": {"recall": {"k 10": 0.4}}},
         }
     )
+    assert all_metrics({"items": 2, "embedded": 2, "of_embedded": {"same": 1}}).count("same") == 0
+    assert all_metrics({"items": 3, "embedded": 2, "of_embedded": {"same": 1}}).count("same") == 1
+    assert "<td>10,840</td>" in all_metrics(
+        {"use": {"perplexity": 10840.4, "worst": [{"item": 1}]}}
+    )
     for said in ("1,200", "1,100", "0.5, 0.25", "recall: k 10", "<td>0.4</td>", "&lt;odd&gt;"):
         assert said in page
     # Figures of several of a kind are a table of their own, a row each.

@@ -195,6 +195,7 @@ def test_a_collision_leads_to_its_items(opened, page, world):
     assert href.startswith("#i=")
     opened.click("#worst td.text a")
     opened.wait(f"location.hash === {json.dumps(href)}")
+    opened.wait("document.querySelector('.card h3')")
     assert title in texts(opened, ".card h3")
     rows = {row["item_id"]: row for row in pq.read_table(world / "ids.parquet").to_pylist()}
     sid = ",".join(map(str, rows[href[3:]]["sid"]))

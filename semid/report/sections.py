@@ -12,7 +12,9 @@ from semid.pages import html_bars, html_list, html_table
 from semid.report.verdict import spelled, spoken
 
 # Shown elsewhere on the page.
-_ELSEWHERE = ("findings", "gates", "levels", "baseline")
+_ELSEWHERE = ("findings", "gates", "levels", "baseline", "format_version")
+# Lists of items, which are among the worst cases.
+_OF_ITEMS = ("examples", "worst")
 _MOST_SHOWN = 6
 
 
@@ -105,6 +107,8 @@ def all_metrics(metrics: Mapping[str, Any]) -> str:
     for name, levels in (("levels", metrics), ("levels of the baseline", baseline)):
         if levels.get("levels"):
             parts.append(_details(name, _records(levels["levels"], "level")))
+    if metrics.get("embedded") == metrics.get("items"):
+        metrics = {name: group for name, group in metrics.items() if name != "of_embedded"}
     for name, group in metrics.items():
         if name not in _ELSEWHERE and isinstance(group, Mapping):
             parts.append(_group(spelled(name), group, baseline.get(name)))
@@ -127,6 +131,7 @@ def _group(name: str, figures: Mapping[str, Any], beside: Any) -> str:
     if not rows:
         return ""
     others = dict(_flat(beside)) if isinstance(beside, Mapping) else {}
+    rows = {key: value for key, value in rows.items() if not key.endswith(_OF_ITEMS)}
     lists = {key: value for key, value in rows.items() if _is_records(value)}
     plain = {key: value for key, value in rows.items() if key not in lists}
     kept = {key for key in plain if key in others}
