@@ -1,16 +1,22 @@
-"""What a report costs: seconds, memory, and the size of the page.
+"""What a report costs: seconds, memory, the size of the page; and how soon the page answers.
 
     python benchmarks/report.py --rows 100000 1000000
 
 Random and seeded catalogs: embeddings of 64 dims around 3,000 centres, shuffled; titles of eight
 words, a category, a price; RQ-KMeans codes (3 x 256) with a suffix. The command runs in a process
 of its own; making the catalog is not measured.
+
+Where there is a Chromium, the page is opened in it without a window or a GPU, and used: seconds
+until the explorer is there, then the longest time from each kind of action until it can be seen
+(web.dev calls 200 ms good).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +25,32 @@ import pyarrow.parquet as pq
 from catalogs import clustered
 from measuring import GIB, machine, semid
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from browser import BINARY, Browser
+
 WORDS, CATEGORIES, TITLE = 5_000, 40, 8
+# From an action to the second frame after it, in ms.
+ANSWER = """(async () => {{
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    const part = (name) => document.querySelector(`[data-part="${{name}}"]`);
+    const began = performance.now();
+    {action};
+    await frame(); await frame();
+    return performance.now() - began;
+}})()"""
+TYPED = """part('search').value = '{text}';
+    part('search').dispatchEvent(new Event('input', {{bubbles: true}}))"""
+ACTIONS = {
+    "search": [TYPED.format(text=text) for text in ("i", "item-00", "ba", "item-000012345")],
+    "go into a prefix": ["document.querySelector('.tree button').click()", "location.hash = 'p='"]
+    * 3,
+    "open an item": [f"location.hash = 'i=item-{row:09d}'" for row in (7, 4_321, 54_321)],
+    "colour": [
+        "part('colours').value = 1, part('colours').dispatchEvent(new Event('change'))",
+        "part('map-colours').value = 1, part('map-colours').dispatchEvent(new Event('change'))",
+    ],
+    "zoom the map": ["document.querySelector('[data-zoom]').click()"] * 3,
+}
 
 
 def make(folder: Path, rows: int) -> None:
@@ -47,6 +78,24 @@ def make(folder: Path, rows: int) -> None:
     semid("assign", path, "-m", f"{folder}/model", "-o", f"{folder}/ids.parquet")
 
 
+def use(page: Path) -> str:
+    """Open a page and use it; say how long it took to be there, and to answer at worst."""
+    with tempfile.TemporaryDirectory() as profile:
+        browser = Browser(Path(profile))
+        browser.show()
+        began = time.perf_counter()
+        browser.open(page)
+        said = [f"there after {time.perf_counter() - began:.1f} s"]
+        for name, actions in ACTIONS.items():
+            slowest = max(browser.eval(ANSWER.format(action=action)) for action in actions)
+            said.append(f"{name} {slowest:.0f} ms")
+        errors = browser.errors
+        browser.close()
+    if errors:
+        raise SystemExit(f"the page has errors: {errors}")
+    return ", ".join(said)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
@@ -64,10 +113,11 @@ def main() -> None:
                 *("--items", f"{folder}/items.parquet", "--color-by", "category,price"),
                 *("--output", str(page), "--overwrite"),
             )
+            used = use(page) if BINARY else "no Chromium here to open it in"
         print(
             f"{rows:>10,} items: {run.seconds:6.1f} s, peak {run.peak_bytes / GIB:.2f} GiB, "
             f"{run.output['summary']['mib']:.1f} MiB with "
-            f"{run.output['summary']['items_held']:,} items"
+            f"{run.output['summary']['items_held']:,} items; {used}"
         )
 
 
