@@ -48,7 +48,7 @@ LEVELS = [256, 256, 256]
 GATES = [
     "perplexity_ratio.min >= 0.6",
     "uniqueness >= 0.9",
-    "collisions.harmful.share <= 0.02",
+    "collisions.harmful.share_of_items <= 0.02",
     "held_out_error <= 0.5",
 ]
 
@@ -151,7 +151,7 @@ collisions = pd.json_normalize(metrics["collisions"])
 collisions[
     [
         *("share_in_groups", "largest_group", "identical_items", "uniqueness_ceiling"),
-        *("harmful.pairs", "harmful.threshold", "harmful.share"),
+        *("harmful.pairs", "harmful.threshold", "harmful.share", "harmful.share_of_items"),
     ]
 ].round(4)
 
@@ -212,7 +212,7 @@ pd.DataFrame(metrics["fidelity"]["categories"]).sort_values("error", ascending=F
 #   verdict names.
 # - `uniqueness` alone: ship, if items that collide are alike, since the policy numbers variants.
 #   Otherwise [size the levels anew](choosing_a_quantizer.ipynb).
-# - `collisions.harmful.share`: do not ship; more levels, or larger ones.
+# - `collisions.harmful.share_of_items`: do not ship; more levels, or larger ones.
 # - `held_out_error`: hold it against the baseline's; a better encoder, or more levels.
 #
 # Gates that suit the catalog belong in the pipeline (`gates = [...]` in `[steps.evaluate]`), which

@@ -369,7 +369,10 @@ def figures(**more: Any) -> dict[str, Any]:
             "share_in_groups": 0.06,
             "largest_group": 3,
             "uniqueness_ceiling": 1.0,
-            "harmful": {"share": 0.0, "threshold": 0.8, "examples": []},
+            "harmful": {
+                **{"share": 0.0, "share_of_items": 0.0},
+                **{"threshold": 0.8, "examples": []},
+            },
         },
         "utilization": {"space": 64},
         "structure": {"common_prefix_ratio": 20.0, "cold_support": []},
@@ -397,7 +400,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
 def test_what_is_found_and_how_bad_it_is() -> None:
     collisions = figures()["collisions"] | {"share_in_groups": 0.5}
     pair = {"items": [{"item_id": "a"}, {"item_id": "b", "title": "B"}], "cosine": 0.1}
-    harmful = {"share": 0.3, "threshold": 0.8, "examples": [pair]}
+    harmful = {"share": 0.3, "share_of_items": 0.15, "threshold": 0.8, "examples": [pair]}
     bad = {"size": 8, "perplexity": 1.5}
     usual = {"size": 8, "perplexity": 7.0}
     poor = {"quantizer": "rqkmeans", "held_out_error": 0.4, "uniqueness": 0.99}

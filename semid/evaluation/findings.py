@@ -152,7 +152,7 @@ def _of_collisions(figures: Mapping[str, Any]) -> Iterator[_Found]:
             _times(ceiling - unique, OFTEN_SHARED if ceiling - unique > OFTEN_SHARED else SHARED),
         )
     harmful = collisions["harmful"]
-    if collisions["share_in_groups"] * (harmful["share"] or 0) > UNLIKE:
+    if harmful["share_of_items"] > UNLIKE:
         one, other = (_name(item) for item in harmful["examples"][0]["items"])
         yield _Found(
             "warning",
@@ -160,7 +160,7 @@ def _of_collisions(figures: Mapping[str, Any]) -> Iterator[_Found]:
             f"{harmful['share']:.1%} of the pairs that collide are unlike (cosine below "
             f"{harmful['threshold']:g}, less the mean), as are {one} and {other}",
             f"look at collisions.harmful.examples; {_room(figures)}",
-            _times(collisions["share_in_groups"] * harmful["share"], UNLIKE),
+            _times(harmful["share_of_items"], UNLIKE),
         )
 
 

@@ -120,7 +120,9 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures["collisions"] |= identical_rows(found.digest_n[there])
     mean_d = (total_d / len(there)).astype(np.float32)
     harmful, nulls["collisions"] = _harm(given, pairs_m2, there, sample.take, mean_d)
-    figures["collisions"]["harmful"] = harmful
+    figures["collisions"]["harmful"] = harmful | {
+        "share_of_items": (harmful["share"] or 0) * figures["collisions"]["share_in_groups"]
+    }
     figures["fidelity"] = _fidelity(given, found)
     whole = figures["fidelity"]["depths"][-1]
     figures |= {
