@@ -58,14 +58,14 @@ def training_losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     figure = new_figure("epoch", "weighted loss, error (log)")
     _curves(figure, history, "_loss", "")
     _curves(figure, history, "_error", " error")
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type="log", exponentformat="power")
     coded = [row["epoch"] for row in history if row.get("used_0")]
     if coded and coded[0] > history[0]["epoch"]:
         # Before, the autoencoder warms up without codes, hence the jump.
         figure.add_vline(
             x=coded[0],
             line={"color": GREY, "dash": "dot", "width": 1.5},
-            annotation={"text": "codes begin", "xanchor": "left"},
+            annotation={"text": "codes begin", "xanchor": "left", "y": 0, "yanchor": "bottom"},
         )
     return figure
 
