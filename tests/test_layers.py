@@ -120,6 +120,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("export.forge", "export.recbole"),
     ),
     ("export",),
+    # what training code imports
+    ("recsys.bags",),
+    ("recsys.embeddings",),
+    ("recsys",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
@@ -177,6 +181,8 @@ LOADS = {
         "training",
         "quantizer",
         "fitting",
+        "recsys.bags",
+        "recsys.embeddings",
     },
     "faiss": set(),
     "pandas": set(),
