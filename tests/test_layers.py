@@ -48,7 +48,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("metrics.behaviour",),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
     ("mlp", "quantised", "locality", "neighbours", "training_on"),
-    ("projection", "data_facts"),
+    ("projection", "data_facts", "interactions"),
     # columns and directories with their checks
     (
         "columns",
@@ -121,8 +121,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     ("export",),
     # what training code imports
-    ("recsys.bags",),
-    ("recsys.embeddings",),
+    ("recsys.bags", "recsys.histories"),
+    ("recsys.embeddings", "recsys.sequences"),
     ("recsys",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
@@ -183,6 +183,7 @@ LOADS = {
         "fitting",
         "recsys.bags",
         "recsys.embeddings",
+        "recsys.sequences",
     },
     "faiss": set(),
     "pandas": set(),

@@ -11,10 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semid.recsys.embeddings import CodeEmbedding as CodeEmbedding
     from semid.recsys.embeddings import PrefixNgramEmbedding as PrefixNgramEmbedding
+    from semid.recsys.histories import LeaveOneOut as LeaveOneOut
+    from semid.recsys.histories import Sequences as Sequences
+    from semid.recsys.histories import TimeSplit as TimeSplit
+    from semid.recsys.histories import read_sequences as read_sequences
+    from semid.recsys.sequences import SidSequenceDataset as SidSequenceDataset
+    from semid.recsys.sequences import collate as collate
+    from semid.recsys.sequences import flat_tokens as flat_tokens
 
 _HOME = {
     "CodeEmbedding": "semid.recsys.embeddings",
+    "LeaveOneOut": "semid.recsys.histories",
     "PrefixNgramEmbedding": "semid.recsys.embeddings",
+    "Sequences": "semid.recsys.histories",
+    "SidSequenceDataset": "semid.recsys.sequences",
+    "TimeSplit": "semid.recsys.histories",
+    "collate": "semid.recsys.sequences",
+    "flat_tokens": "semid.recsys.sequences",
+    "read_sequences": "semid.recsys.histories",
 }
 
 __all__ = sorted(_HOME)
