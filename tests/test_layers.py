@@ -122,7 +122,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("export",),
     # what training code imports
     ("recsys.bags", "recsys.histories"),
-    ("recsys.embeddings", "recsys.sequences"),
+    ("recsys.embeddings", "recsys.pieces", "recsys.sequences"),
     ("recsys",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
@@ -183,6 +183,7 @@ LOADS = {
         "fitting",
         "recsys.bags",
         "recsys.embeddings",
+        "recsys.pieces",
         "recsys.sequences",
     },
     "faiss": set(),
@@ -191,6 +192,7 @@ LOADS = {
     "plotly": set(),
     "sentence_transformers": set(),
     "transformers": set(),
+    "sentencepiece": set(),
     "ray": set(),
     "tensorboard": set(),
     "wandb": set(),

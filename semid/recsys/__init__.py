@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from semid.recsys.histories import Sequences as Sequences
     from semid.recsys.histories import TimeSplit as TimeSplit
     from semid.recsys.histories import read_sequences as read_sequences
+    from semid.recsys.pieces import PieceEmbedding as PieceEmbedding
+    from semid.recsys.pieces import SidPieces as SidPieces
+    from semid.recsys.pieces import train_pieces as train_pieces
     from semid.recsys.sequences import SidSequenceDataset as SidSequenceDataset
     from semid.recsys.sequences import collate as collate
     from semid.recsys.sequences import flat_tokens as flat_tokens
@@ -22,13 +25,16 @@ if TYPE_CHECKING:
 _HOME = {
     "CodeEmbedding": "semid.recsys.embeddings",
     "LeaveOneOut": "semid.recsys.histories",
+    "PieceEmbedding": "semid.recsys.pieces",
     "PrefixNgramEmbedding": "semid.recsys.embeddings",
     "Sequences": "semid.recsys.histories",
+    "SidPieces": "semid.recsys.pieces",
     "SidSequenceDataset": "semid.recsys.sequences",
     "TimeSplit": "semid.recsys.histories",
     "collate": "semid.recsys.sequences",
     "flat_tokens": "semid.recsys.sequences",
     "read_sequences": "semid.recsys.histories",
+    "train_pieces": "semid.recsys.pieces",
 }
 
 __all__ = sorted(_HOME)

@@ -39,18 +39,20 @@ def refuse_choice(name: str, chosen: str, choices: tuple[str, ...]) -> None:
         raise SemidError(f"{name} is {chosen!r}; choose one of {', '.join(choices)}")
 
 
-def refuse_codes(codes: Tensor, levels_l: Tensor) -> None:
-    """Raise `SemidError` unless codes are integers ``(…, l)``, on a CPU also below K of each level.
+def may_look_at(values: Tensor) -> bool:
+    """Tell whether a look at values costs little: else it waits for a device or breaks a graph."""
+    cheap = not torch.compiler.is_compiling() and values.device.type == "cpu"
+    return cheap and values.numel() > 0
 
-    Elsewhere, and where the call is compiled, the values are not looked at: that would wait for the
-    device, or break the graph.
-    """
+
+def refuse_codes(codes: Tensor, levels_l: Tensor) -> None:
+    """Raise `SemidError` unless codes are integers ``(…, l)``, below K where one may look."""
     if codes.ndim == 0 or codes.shape[-1] != len(levels_l) or codes.is_floating_point():
         raise SemidError(
             f"codes have shape {tuple(codes.shape)} and type {codes.dtype}; expected integers "
             f"(…, {len(levels_l)}), a code for every level"
         )
-    if torch.compiler.is_compiling() or codes.device.type != "cpu" or not codes.numel():
+    if not may_look_at(codes):
         return
     most_l = codes.reshape(-1, len(levels_l)).amax(0)
     if bool((most_l >= levels_l).any()):
