@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
@@ -232,6 +233,11 @@ def test_mistakes_in_interactions(rows: Any, order: str, split: Any, said: str) 
         read_sequences(write(rows, order), IDS, split=split)
 
 
+def test_ids_that_are_given_twice() -> None:
+    with pytest.raises(SemidError, match="the item id 'a' occurs 2 times"):
+        read_sequences(histories({1: "ab"}), list("aba"))
+
+
 # batches
 
 
@@ -322,6 +328,7 @@ def test_tokens_and_their_padding(sequences: Sequences) -> None:
     assert batch.tokens_bts[1].tolist() == [[1, 3], [-1, -1], [-1, -1]]
     assert batch.target_tokens[1].tolist() == [[1, 2], [-1, -1], [-1, -1]]
     assert {tensor.dtype for tensor in batch} == {torch.int64}
+    assert {tensor.device.type for tensor in batch.to("meta")} == {"meta"}
 
 
 @given(
@@ -401,3 +408,47 @@ def test_reading_loads_neither_pandas_nor_duckdb_nor_torch() -> None:
         "assert not {'pandas', 'duckdb', 'torch', 'faiss'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_all_but_pieces_needs_torch_arrow_and_numpy_alone() -> None:
+    path = histories({1: "abcd"})
+    others = (
+        *("pandas", "sklearn", "scipy", "threadpoolctl", "duckdb", "safetensors", "pydantic"),
+        *("typer", "tqdm", "xxhash", "faiss", "sentencepiece", "transformers"),
+    )
+    code = f"""
+import sys
+class Gone:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in {others!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Gone)
+import numpy as np
+import semid.recsys as recsys
+sids = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+sequences = recsys.read_sequences({path!r}, list("abcd"))
+dataset = recsys.SidSequenceDataset(sequences, sids, padding=-1)
+(batch,) = dataset.loader(8)
+for module in (
+    recsys.PrefixNgramEmbedding(3, 4, [2, 2]),
+    recsys.CodeEmbedding(4, [2, 2]),
+    recsys.PieceEmbedding(5, 4),
+):
+    assert module(batch.tokens_bts).shape == (1, 1, 4)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_does_what_it_says() -> None:
+    root = Path(__file__).parent.parent
+    items = pq.read_table(root / "data" / "items.parquet")["item_id"].combine_chunks()
+    sids_nl = np.random.default_rng(0).integers(0, 16, (len(items), 4))
+    IdTable.from_arrays(items, sids_nl).save("out/ids.parquet")
+    Path("data").symlink_to(root / "data")
+    page = (root / "docs" / "recsys_training.md").read_text()
+    said: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M):
+        exec(block, said)
+    assert said["vectors"].shape[-1] == 32
+    assert said["sequences"].unknown == 0
+    assert torch.isfinite(said["loss"])

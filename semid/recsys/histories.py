@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError, display_path
-from semid.id_columns import id_column
+from semid.id_columns import id_column, refuse_duplicates
 from semid.interactions import (
     POSITION,
     TIMESTAMP,
@@ -126,11 +126,13 @@ def read_sequences(
     ------
     SemidError
         When the table cannot be read, a column is missing, of another type or holds a null, a user
-        has a position twice, a time of the split is none, or no item is known.
+        has a position twice, an id is given twice, a time of the split is none, or no item is
+        known.
     """
     if not isinstance(interactions, ParquetTable):
         interactions = open_table(interactions)
     ids = id_column(getattr(items, "item_ids", items), item_id)
+    refuse_duplicates(ids)
     names = interaction_columns(interactions, item_id)
     bounds = _bounds(interactions, names[-1], split) if isinstance(split, TimeSplit) else None
     rows = _in_order(interactions, names)

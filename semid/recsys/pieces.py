@@ -106,7 +106,8 @@ def train_pieces(
     """Learn pieces by byte-pair encoding (Sennrich et al., arXiv 1508.07909).
 
     Not by SentencePiece's unigram model: the pieces that it begins with are found without regard to
-    weights, and version 0.2.3 found none in SIDs of three codes. Depends on neither the order of items nor a seed.
+    weights, and version 0.2.3 found none in SIDs of three codes. The order of items is of no
+    matter, and nothing is drawn.
 
     Parameters
     ----------

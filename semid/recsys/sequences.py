@@ -53,6 +53,10 @@ class Batch(NamedTuple):
     seen_rows: Tensor
     seen_items: Tensor
 
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
 
 def flat_tokens(
     sids: Codes, levels: Sequence[int] | None = None, *, first: int = 1
@@ -130,6 +134,7 @@ class SidSequenceDataset(Dataset[Batch]):
         padding_side: Literal["right", "left"] = "right",
         fixed_length: bool = False,
     ) -> None:
+        tokens = np.asarray(tokens)
         refuse_choice("part", part, PARTS)
         refuse_choice("examples", examples, EXAMPLES)
         refuse_choice("padding_side", padding_side, ("right", "left"))
@@ -232,7 +237,8 @@ class SidSequenceDataset(Dataset[Batch]):
     ) -> DataLoader[Batch]:
         """Return a loader of batches; every pass over it is in another order, if `shuffle`.
 
-        Workers are spawned, since libraries with threads of their own may hang in forked ones.
+        Workers are spawned, since libraries with threads of their own may hang in forked ones: a
+        script that asks for them keeps what it runs below ``if __name__ == "__main__":``.
         """
         # The loader draws from its own generator, with workers less often: not the sampler's.
         order, other = Generator().manual_seed(seed), Generator().manual_seed(seed)
