@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from semid.arrays import to_arrow, to_numpy
 from semid.embedding_columns import Widths, side_by_side
+from semid.errors import SemidError, display_path
 from semid.id_hashes import hash_ids
 from semid.id_reading import id_batches
 from semid.ids import validate_codes
@@ -208,12 +209,13 @@ def category_of(
 ) -> Categories:
     """Return the category of every item.
 
-    A list is a path: its parts together are one category. The rows of `table` may be in any order.
+    A list is a path: its parts together are one category. An empty text or list is none. The rows
+    of `table` may be in any order.
 
     Raises
     ------
     SemidError
-        When the table cannot be read.
+        When the table cannot be read, or has no category of any of the items.
     """
     row_e = match_rows(ids, table, item_id, temp_dir=temp_dir, memory_bytes=memory_bytes)
     place_e = items.placed(row_e)
@@ -228,6 +230,11 @@ def category_of(
         place_b = place_e[row : row + len(code_b)]
         category_n[place_b[place_b >= 0]] = code_b[place_b >= 0]
         row += len(code_b)
+    if not (category_n >= 0).any():
+        raise SemidError(
+            f"column '{column}' of {display_path(table.name)} has no category of any item of "
+            f"{display_path(ids.name)}; give this catalog's items, or another --categories"
+        )
     # By name, so that neither the order of the table numbers them.
     order = sorted(names)
     rank_k = np.empty(len(names) + 1, np.int64)
@@ -237,9 +244,9 @@ def category_of(
 
 def _text(values: pa.Array) -> pa.Array:
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        joined: pa.Array = pc.binary_join(values.cast(pa.list_(pa.string())), " > ")
-        return joined
-    return values.cast(pa.string())
+        values = pc.binary_join(values.cast(pa.list_(pa.string())), " > ")
+    texts: pa.Array = values.cast(pa.string())
+    return pc.if_else(pc.equal(texts, ""), None, texts)
 
 
 def item_ids_at(items: CodedItems, ids: ParquetTable, place_m: Rows, item_id: str) -> pa.Array:

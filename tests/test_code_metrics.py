@@ -199,9 +199,24 @@ def test_pairs_that_collide_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> 
     # 2,000 groups of two and 500 of four: as many pairs of each.
     group_n = np.r_[np.repeat(np.arange(2_000), 2), np.repeat(np.arange(2_000, 2_500), 4)]
     group_n = np.random.default_rng(0).permutation(group_n)
-    pairs = evaluation.collisions(group_n[:, None].astype(np.int32), seed=0)
+    pairs, items_m = evaluation.collisions(group_n[:, None].astype(np.int32), seed=0)
     assert len(np.unique(pairs, axis=0)) == 2_000
+    assert (items_m == np.where(group_n[pairs[:, 0]] < 2_000, 2, 1)).all()
     assert abs((group_n[pairs[:, 0]] < 2_000).mean() - 0.5) < 0.04
+
+
+def test_how_many_items_collide_with_one_unlike_them() -> None:
+    # Two that are unlike, two that are alike, and four of which one is unlike the others.
+    codes_nl = np.int32([[0], [0], [1], [1], [2], [2], [2], [2]])
+    x_nd = np.float32([[1, 0], [-1, 0], [0, 1], [0, 1], [1, 1], [1, 1], [1, 1], [-1, -1]])
+    pairs = evaluation.collisions(codes_nl, seed=0)
+    assert pairs[0].tolist() == [[0, 1], [2, 3], [4, 5], [4, 7], [5, 6], [6, 7]]
+    assert pairs[1].tolist() == [2, 2, 1, 1, 1, 1]
+    no_pairs = np.empty((0, 2), np.int64)
+    mean_d = np.zeros(2, np.float32)
+    found, _ = evaluation.harm(pairs, no_pairs, x_nd.__getitem__, mean_d, threshold=0.5)
+    assert found["share"] == pytest.approx(3 / 6)
+    assert found["share_of_colliding"] == pytest.approx((2 + 1 + 1) / 8)
 
 
 # structure
@@ -358,7 +373,7 @@ def test_fidelity_by_hand() -> None:
 
 
 def test_error_by_group() -> None:
-    found = by_group(np.array([1, 3, 4], np.float32), np.array([0, 0, 2]), 4.0)
+    found = by_group(np.array([0.25, 0.75, 1.0], np.float32), np.array([0, 0, 2]))
     np.testing.assert_array_equal(found, [0.5, np.nan, 1])
 
 
@@ -415,7 +430,7 @@ def test_popularity_by_hand() -> None:
     codes = np.array([[0], [0], *([n] for n in range(2, 10))])
     met = np.array([8, 4, 2, 1, 1, 0, 0, 0, 0, 0])
     error = np.array([1, 2, 2, 2, np.nan, 3, 3, 3, 3, 3])
-    found = popularity(codes, met, error, 2.0)
+    found = popularity(codes, met, error / 2)
     assert found["uniqueness"] == 12 / 16
     assert found["share_in_groups"] == 12 / 16
     assert found["popularity"]["head"] == {

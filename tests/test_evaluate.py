@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, WIDTH, make_embeddings, run_here
 
+import semid
 from semid import coded_items
 from semid.artifact import read_header
 from semid.data_facts import examine
@@ -22,6 +23,7 @@ from semid.gates import figure_names, parse_gates, require_names
 from semid.metrics.neighbours import prefix_purity
 from semid.neighbours import Nearest, nearest_neighbours
 from semid.printing import metrics_table
+from semid.training_data import held_out
 
 
 def evaluate(world: Path, *more: Any, ids: Any = None, embeddings: Any = None) -> Any:
@@ -150,6 +152,68 @@ def test_categories_may_be_paths_of_some_items(world: Path, place: Path) -> None
     assert {one["category"] for one in found["fidelity"]["categories"]} == {
         f"all > {brand}" for brand in set(items["brand"].to_pylist())
     }
+
+
+def test_errors_are_relative_to_their_own_column(world: Path, place: Path) -> None:
+    """However much larger the numbers of another column are, one that is ruined is seen."""
+    random = np.random.default_rng(0)
+    small, large = (random.standard_normal((ROWS, 4)) * scale for scale in (1, 100))
+    lists = {
+        name: pa.array(x.astype(np.float32).tolist(), pa.list_(pa.float32(), 4))
+        for name, x in (("text", small), ("image", large))
+    }
+    names = [f"i{row}" for row in range(ROWS)]
+    pq.write_table(pa.table({"item_id": names, **lists}), "e.parquet")
+    groups = ["a" if row % 3 else "b" for row in range(ROWS)]
+    pq.write_table(pa.table({"item_id": names, "title": names, "group": groups}), "items.parquet")
+    fit = ("--levels", "4,4", "--quantizer", "rqkmeans", "--columns", "text,image")
+    assert run_here("train", "e.parquet", *fit, "--output", "model").code == 0
+    assert run_here("assign", "e.parquet", "--model", "model", "--output", "ids.parquet").code == 0
+    done = run_here(
+        *("evaluate", "ids.parquet", "--embeddings", "e.parquet", "--model", "model"),
+        *("--items", "items.parquet", "--categories", "group", "--output", "m.json", "--json"),
+    )
+    found = done.json["summary"]
+    by_group = found["fidelity"]["categories"]
+    held = semid.load("model").metrics["held_out_rows"]
+    whole = found["fidelity"]["depths"][-1]
+    x_nd = np.concatenate([small, large], 1).astype(np.float32)
+    codes_nl = np.array(pq.read_table("ids.parquet")["codes"].to_pylist(), np.int32)
+    off_nd = np.square(x_nd - semid.load("model").decode(codes_nl))
+    held_n = held_out(pa.array(names), 0.1)
+    assert held_n.sum() == held
+    errors = []
+    for dims in (slice(0, 4), slice(4, 8)):
+        train_nd = x_nd[~held_n, dims].astype(np.float64)
+        unit = np.square(train_nd - train_nd.mean(0)).sum(1).mean()
+        errors.append(off_nd[:, dims].sum(1) / unit)
+    error_n = np.mean(errors, 0)
+    assert whole["train_error"] == pytest.approx(error_n[~held_n].mean(), rel=1e-4)
+    group_n = np.array(groups)
+    for one in by_group:
+        here_n = group_n == one["category"]
+        assert one["error"] == pytest.approx(error_n[here_n].mean(), rel=1e-4)
+        assert one["train_error"] == pytest.approx(error_n[here_n & ~held_n].mean(), rel=1e-4)
+    assert len(by_group) == 2
+    worst = found["fidelity"]["worst"][0]
+    assert worst["error"] == pytest.approx(error_n.max(), rel=1e-4)
+
+
+def test_categories_of_another_catalog_are_refused(world: Path, place: Path) -> None:
+    ids = pq.read_table(world / "ids.parquet")["item_id"]
+    given = (
+        *("evaluate", world / "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--model", world / "model", "--output", "m.json", "--no-baseline"),
+        *("--items", "items.parquet", "--categories", "c"),
+    )
+    other = pa.table({"item_id": [f"other {i}" for i in range(9)], "c": ["a"] * 9})
+    empty = pa.table({"item_id": ids, "c": pa.nulls(len(ids), pa.string())})
+    for table in (other, empty, empty.set_column(1, "c", [[""] * len(ids)])):
+        pq.write_table(table, "items.parquet")
+        assert "column 'c' of items.parquet has no category of any item" in run_here(*given).error
+    few = ["a" if row < 100 else "" for row in range(len(ids))]
+    pq.write_table(pa.table({"item_id": ids, "c": few}), "items.parquet")
+    assert f"100 of {len(ids)} items have a category" in run_here(*given).out
 
 
 def test_items_without_embeddings_are_counted_and_said(world: Path, place: Path) -> None:
@@ -347,7 +411,7 @@ def test_the_worst_finding_comes_first(world: Path, place: Path) -> None:
     order = [("bad", "warning", "note").index(one["severity"]) for one in found]
     assert order == sorted(order)
     assert found[0]["about"] == "uniqueness"
-    assert "use more or larger levels: 64 raw IDs are few for 400 items" in found[0]["advice"]
+    assert "use more or larger levels: there are 64 raw IDs for 400 items" in found[0]["advice"]
     assert done.out.startswith(f"- bad: uniqueness: {found[0]['says']}")
 
 
@@ -380,10 +444,20 @@ def figures(**more: Any) -> dict[str, Any]:
         "nulls": {
             "uniqueness": {"random": 0.999},
             "levels": [{"perplexity_ratio": 0.99}, {"perplexity_ratio": 0.99}],
+            "structure": {"prefix_purity": [0.14]},
+            "behaviour": {"prefix_recall": [0.5]},
         },
     } | more
     like = {"collisions": {"share_in_groups": found["collisions"]["share_in_groups"]}}
     return {"of_embedded": {"uniqueness": found["uniqueness"], **like}, **found}
+
+
+def near(ratio: float, purity: float) -> dict[str, Any]:
+    return {"common_prefix_ratio": ratio, "prefix_purity": [purity], "cold_support": []}
+
+
+def steps(recall: float, error: float) -> dict[str, Any]:
+    return {"prefix_recall": [recall], "standard_errors": {"prefix_recall": [error]}}
 
 
 def said(**more: Any) -> list[tuple[str, str]]:
@@ -404,6 +478,7 @@ def test_what_is_found_and_how_bad_it_is() -> None:
     bad = {"size": 8, "perplexity": 1.5}
     usual = {"size": 8, "perplexity": 7.0}
     poor = {"quantizer": "rqkmeans", "held_out_error": 0.4, "uniqueness": 0.99}
+    one_code = figures()["nulls"] | {"behaviour": {"prefix_recall": [1.0]}}
     cases: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         ({"uniqueness": 0.85}, [("warning", "uniqueness")]),
         ({"uniqueness": 0.7}, [("bad", "uniqueness")]),
@@ -414,7 +489,18 @@ def test_what_is_found_and_how_bad_it_is() -> None:
         ),
         ({"held_out_error": 0.7}, [("warning", "error")]),
         ({"baseline": poor}, [("warning", "error"), ("warning", "uniqueness")]),
-        ({"structure": {"common_prefix_ratio": 1.1, "cold_support": []}}, [("bad", "structure")]),
+        ({"structure": near(1.1, 0.15)}, [("bad", "structure")]),
+        # With few codes, no more than a few times as many are possible.
+        ({"structure": near(2.3, 0.58)}, []),
+        (
+            {"structure": near(20, 0.9) | {"categories": {"items": 400}}},
+            [("warning", "categories")],
+        ),
+        ({"behaviour": steps(0.5, 0.01)}, [("warning", "behaviour")]),
+        # Two clean clusters; all items in one; and three steps.
+        ({"behaviour": steps(0.97, 0.01)}, []),
+        ({"behaviour": steps(1.0, 0.0), "nulls": one_code}, []),
+        ({"behaviour": steps(0.33, 0.33)}, []),
         ({"embedded": 990, "uniqueness": 0.85}, [("warning", "uniqueness"), ("note", "items")]),
         (
             {"change": {"added_error": 0.1, "moved_share": 0.2, "suffixes": 9}},

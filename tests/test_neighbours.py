@@ -21,7 +21,13 @@ from semid.feed import Batch, Feed
 from semid.locality import nearness
 from semid.metrics.neighbours import prefix_purity
 from semid.model_config import CodebookConfig
-from semid.neighbours import near_rows, nearest_neighbours, pair_up, side_by_side_order
+from semid.neighbours import (
+    near_rows,
+    nearest_neighbours,
+    nearest_of_all,
+    pair_up,
+    side_by_side_order,
+)
 from semid.quantised import Moment
 from semid.tables import open_table
 from semid.training_data import ArrayData, StreamedData, TrainingData
@@ -72,6 +78,26 @@ def test_near_rows_of_many_are_those_of_a_cell(monkeypatch: pytest.MonkeyPatch) 
     same_n = (np.sort(found_nk) == np.sort(exact_nk)).all(1)
     assert same_n.mean() > 0.95
     np.testing.assert_array_equal(found_nk, near_rows(x_nd, 4, seed=0))
+
+
+def test_the_nearest_of_all_and_how_many_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_nd = clusters(3_000, 6)
+    exact_nk, right = nearest_of_all(x_nd, 4, seed=0)
+    assert right == 1
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 2_999)
+    found_nk, right = nearest_of_all(x_nd, 4, seed=0)
+    agree = (found_nk[:, :, None] == exact_nk[:, None]).any(2).mean()
+    assert right >= 0.95
+    assert right == pytest.approx(agree, abs=0.05)
+    np.testing.assert_array_equal(found_nk, nearest_of_all(x_nd, 4, seed=0)[0])
+    # Of one cell, which finds few of what has no clusters, it says so.
+    monkeypatch.setattr(neighbours, "SEEN", (1,))
+    noise_nd = np.random.default_rng(0).standard_normal((3_000, 40)).astype(np.float32)
+    found_nk, right = nearest_of_all(noise_nd, 4, seed=0)
+    right_nk = neighbours.nearest_neighbours(noise_nd, np.arange(3_000), 4)
+    agree = (found_nk[:, :, None] == right_nk[:, None]).any(2).mean()
+    assert right == pytest.approx(agree, abs=0.05)
+    assert right < 0.6
 
 
 def test_cells_are_bounded_however_uneven(monkeypatch: pytest.MonkeyPatch) -> None:

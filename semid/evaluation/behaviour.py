@@ -32,13 +32,21 @@ def steps_taken(codes_nl: Codes, steps_m2: Rows, *, seed: int) -> tuple[dict[str
     """Measure how SIDs follow users' steps; returns figures and, of steps dealt anew, nulls."""
     if not len(steps_m2):
         return ({}, {})
-    return tuple(
+    figures, nulls = (
         {
             "prefix_recall": prefix_recall(codes_nl, some_m2).tolist(),
             "next_prefix_entropy": next_prefix_entropy(codes_nl, some_m2).tolist(),
         }
         for some_m2 in (steps_m2, dealt_anew(steps_m2, seed=seed))
     )
+    # Of shares over steps.
+    steps = len(steps_m2)
+    spread = [
+        share * (1 - share) / (steps - 1) if steps > 1 else None
+        for share in figures["prefix_recall"]
+    ]
+    errors = [None if one is None else one**0.5 for one in spread]
+    return figures | {"standard_errors": {"prefix_recall": errors}}, nulls
 
 
 def hit_rate(

@@ -24,8 +24,9 @@ UNLIKE = 0.02
 CROWDED = 0.99
 # How much worse than the baseline, than training items, or for moving items, is worth a sentence.
 WORSE, OVERFITTED, MOVED = 1.02, 1.5, 0.02
-# Times as many shared first codes as random pairs; and of steps dealt anew.
-RELATED, FOLLOWED = 3, 2
+# Times as many shared first codes as random pairs; and of steps dealt anew. Where codes are few no
+# more is possible: what is beyond chance of what could be, from which on all is well.
+RELATED, FOLLOWED, BEYOND_CHANCE = 3, 2, 0.1
 # Share of the interactions that may be of items that are not in the table.
 STRANGE = 0.1
 # Share of the next items found among embeddings that must be found among decoded codes.
@@ -169,8 +170,8 @@ def _room(figures: Mapping[str, Any]) -> str:
     random, space = figures["nulls"]["uniqueness"]["random"], figures["utilization"]["space"]
     if random < CROWDED:
         return (
-            f"use more or larger levels: {space:,} raw IDs are few for {figures['items']:,} items, "
-            f"even random codes would only reach {random:.3f}"
+            f"use more or larger levels: there are {space:,} raw IDs for {figures['items']:,} "
+            f"items, even random codes would only reach {random:.3f}"
         )
     least = min(range(len(figures["levels"])), key=figures["perplexity_ratio"].__getitem__)
     if figures["perplexity_ratio"][least] < 0.5:
@@ -210,10 +211,19 @@ def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[_Found]:
         )
 
 
+def _beyond(found: float, chance: float) -> float:
+    """Return how much of what chance leaves is found; 1 where it leaves nothing."""
+    return (found - chance) / (1 - chance) if chance < 1 else 1.0
+
+
 def _of_structure(figures: Mapping[str, Any]) -> Iterator[_Found]:
     structure = figures["structure"]
-    ratio = structure.get("common_prefix_ratio")
-    if ratio is not None and ratio < RELATED and figures["levels"][0]["perplexity"] > RELATED:
+    ratio, near = structure.get("common_prefix_ratio"), structure.get("prefix_purity", [None])[0]
+    if (
+        ratio is not None
+        and ratio < RELATED
+        and _beyond(near, figures["nulls"]["structure"]["prefix_purity"][0]) < BEYOND_CHANCE
+    ):
         yield _Found(
             "bad",
             "structure",
@@ -262,7 +272,10 @@ def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[_Found]:
         )
     if recall := behaviour.get("prefix_recall"):
         chance = figures["nulls"]["behaviour"]["prefix_recall"][0]
-        if recall[0] < FOLLOWED * chance:
+        error = behaviour["standard_errors"]["prefix_recall"][0]
+        # Sure of it, however few steps there are.
+        most = recall[0] + 2 * (1 if error is None else error)
+        if most < FOLLOWED * chance and _beyond(most, chance) < BEYOND_CHANCE:
             yield _Found(
                 "warning",
                 "behaviour",
@@ -275,6 +288,16 @@ def _of_behaviour(figures: Mapping[str, Any]) -> Iterator[_Found]:
 
 def _of_table(figures: Mapping[str, Any]) -> Iterator[_Found]:
     change, left = figures["change"], figures["items"] - figures["embedded"]
+    known = figures["structure"].get("categories", {}).get("items", figures["items"])
+    if known < figures["items"] / 2:
+        yield _Found(
+            "warning",
+            "categories",
+            f"{known:,} of {figures['items']:,} items have a category: what is said of categories "
+            "is of these",
+            "give the items table of this catalog, or another column",
+            _times(figures["items"] / 2, known),
+        )
     if (change["added_error"] or 0) > MOVED:
         yield _Found(
             "warning",

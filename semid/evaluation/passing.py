@@ -1,6 +1,7 @@
 """One pass over embeddings: how far what their codes decode to is from them.
 
-Shapes: n items, l levels, d dims, b rows of a batch, m items whose SIDs were moved.
+Shapes: n items, l levels, d dims, c embedding columns, b rows of a batch, m items whose SIDs were
+moved.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class Pass:
     Attributes
     ----------
     depths : fidelity of the first code, the first two, …
-    error_n : squared error of every item, NaN without an embedding
+    error_n : relative squared error of every item, NaN where it is not known: over the training
+        items' mean squared deviation, a mean over embedding columns, so that its mean over training
+        items is their ``train_error``
     cosine_n : cosine of its embedding and what its codes decode to, NaN without
     digest_n : hashes of the embeddings, 0 without
-    moved_error_m : squared error of moved items as their SIDs decode
+    moved_error_m : the same of moved items as their SIDs decode
     """
 
     depths: list[Fidelity]
@@ -73,32 +76,46 @@ def look(
     n, depth = items.codes_nl.shape
     place_n = np.full(n, -1)
     place_n[items.moved_m] = np.arange(len(items.moved_m))
-    found = Pass(
-        [Fidelity(spans(model.widths)) for _ in range(depth)],
-        np.full(n, np.nan, np.float32),
-        np.full(n, np.nan, np.float32),
-        np.zeros(n, np.uint64),
-        np.full(len(items.moved_m), np.nan, np.float32),
-    )
+    column_c = list(spans(model.widths).values())
+    depths = [Fidelity(spans(model.widths)) for _ in range(depth)]
+    error_nc = np.full((n, len(column_c)), np.nan, np.float32)
+    moved_error_mc = np.full((len(items.moved_m), len(column_c)), np.nan, np.float32)
+    cosine_n, digest_n = np.full(n, np.nan, np.float32), np.zeros(n, np.uint64)
     sampled = prefix_items(embeddings)
     for x_bd, item_b in embeddings.stream():
         held_b, codes_bl = items.held_out_n[item_b], items.codes_nl[item_b]
         decoded_bd = model.decode(codes_bl)
-        found.cosine_n[item_b] = found.depths[-1].add(x_bd, decoded_bd, held_b)
-        found.error_n[item_b] = np.square(x_bd - decoded_bd).sum(1)
-        found.digest_n[item_b] = row_digests(x_bd)
+        cosine_n[item_b] = depths[-1].add(x_bd, decoded_bd, held_b)
+        error_nc[item_b] = _errors(x_bd, decoded_bd, column_c)
+        digest_n[item_b] = row_digests(x_bd)
         few_b = item_b <= sampled
         for level in range(depth - 1):
             prefix_bd = model.decode(codes_bl[few_b, : level + 1])
-            found.depths[level].add(x_bd[few_b], prefix_bd, held_b[few_b])
+            depths[level].add(x_bd[few_b], prefix_bd, held_b[few_b])
         moved_b = place_n[item_b] >= 0
         if moved_b.any():
             moved_m = place_n[item_b[moved_b]]
             sid_bd = model.decode(items.sid_ml[moved_m])
-            found.moved_error_m[moved_m] = np.square(x_bd[moved_b] - sid_bd).sum(1)
+            moved_error_mc[moved_m] = _errors(x_bd[moved_b], sid_bd, column_c)
         for watch in watchers:
             watch(x_bd, item_b)
-    return found
+    unit_c = depths[-1].units()
+    error_n, moved_m = (_relative(found, unit_c) for found in (error_nc, moved_error_mc))
+    return Pass(depths, error_n, cosine_n, digest_n, moved_m)
+
+
+def _errors(x_bd: Matrix, decoded_bd: Matrix, column_c: Sequence[slice]) -> Matrix:
+    """Return the squared error of every row in every column, ``(b, c)``."""
+    square_bd = np.square(x_bd - decoded_bd)
+    return np.stack([square_bd[:, dims].sum(1) for dims in column_c], 1)
+
+
+def _relative(error_nc: Matrix, unit_c: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return errors in the units of their columns, a mean over the columns that have one."""
+    there_c = ~np.isnan(unit_c)
+    if not there_c.any():
+        return np.full(len(error_nc), np.nan, np.float32)
+    return np.asarray((error_nc[:, there_c] / unit_c[there_c]).mean(1), np.float32)
 
 
 def prefix_items(embeddings: Embedded) -> int:

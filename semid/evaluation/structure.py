@@ -119,25 +119,32 @@ def cohesion(mates_lq: list[Rows], take: Take) -> tuple[dict[str, Any], float | 
     return {"cohesion": list(found), "standard_error": list(errors)}, null
 
 
-def collisions(codes_nl: Codes, *, seed: int) -> Rows:
-    """Return pairs of items that collide, ``(m, 2)``: `PAIRS` of `colliding_pairs`, drawn alike."""
+def collisions(codes_nl: Codes, *, seed: int) -> tuple[Rows, Rows]:
+    """Draw `PAIRS` of `colliding_pairs`.
+
+    Returns
+    -------
+    pairs_m2 : pairs of items that collide
+    items_m : how many items each pair speaks for: two where these are all of their raw SID, else
+        the first of it, whose pair with the next it is
+    """
     group_n, size_n = group_ids(codes_nl)
     pairs_m2 = np.sort(colliding_pairs(group_n, size_n, np.arange(len(codes_nl))), axis=1)
     pairs_m2 = pairs_m2[np.lexsort(pairs_m2.T[::-1])]
-    if len(pairs_m2) <= PAIRS:
-        return pairs_m2
-    drawn_m = np.random.default_rng(seed).choice(len(pairs_m2), PAIRS, replace=False)
-    return pairs_m2[np.sort(drawn_m)]
+    if len(pairs_m2) > PAIRS:
+        drawn_m = np.random.default_rng(seed).choice(len(pairs_m2), PAIRS, replace=False)
+        pairs_m2 = pairs_m2[np.sort(drawn_m)]
+    return pairs_m2, np.where(size_n[pairs_m2[:, 0]] == 2, 2, 1)
 
 
 def harm(
-    pairs_m2: Rows, random_r2: Rows, take: Take, mean_d: Matrix, *, threshold: float
+    pairs: tuple[Rows, Rows], random_r2: Rows, take: Take, mean_d: Matrix, *, threshold: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure whether items that collide are alike, by `semid.metrics.alike.unlike`.
 
     Parameters
     ----------
-    pairs_m2 : pairs that collide
+    pairs : of `collisions`
     random_r2 : random pairs
     take : embeddings of items
     mean_d : mean of the catalog
@@ -146,14 +153,15 @@ def harm(
     Returns
     -------
     figures : ``pairs``, how many were looked at; the ``threshold``; ``share`` and ``cosine``, None
-        without pairs; ``examples``, the worst of the unlike, with the two ``items`` and their
-        ``cosine``
+        without pairs; ``share_of_colliding``, of the items that collide those whose pair is unlike;
+        ``examples``, the worst of the unlike, with the two ``items`` and their ``cosine``
     nulls : ``share`` and ``cosine`` of random pairs
     """
 
     def cosines(some_m2: Rows) -> Figures:
         return centred_cosine(take(some_m2[:, 0]), take(some_m2[:, 1]), mean_d)
 
+    pairs_m2, items_m = pairs
     cosine_m = cosines(pairs_m2) if len(pairs_m2) else np.empty(0)
     nulls = unlike(cosines(random_r2) if len(random_r2) else np.empty(0), threshold)
     worst = np.argsort(cosine_m, kind="stable")[:EXAMPLES]
@@ -162,7 +170,8 @@ def harm(
         for place in worst[cosine_m[worst] < threshold]
     ]
     facts = {"pairs": len(pairs_m2), "threshold": threshold, **unlike(cosine_m, threshold)}
-    return facts | {"examples": examples}, nulls
+    unlike_items = float(items_m @ (cosine_m < threshold) / items_m.sum()) if len(items_m) else 0.0
+    return facts | {"share_of_colliding": unlike_items, "examples": examples}, nulls
 
 
 def categories(

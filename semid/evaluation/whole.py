@@ -92,8 +92,8 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     nearest = Nearest(embeddings.take(own_q), min(NEIGHBOURS, len(there) - 1), tie_n)
     beside = None if given.baseline is None else _Baseline(given)
     codes_nl = items.codes_nl[there]
-    mates_lq, pairs_m2 = mates(codes_nl, len(first)), collisions(codes_nl, seed=given.seed)
-    wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs_m2.T])
+    mates_lq, pairs = mates(codes_nl, len(first)), collisions(codes_nl, seed=given.seed)
+    wanted = np.concatenate([*mates_lq, np.arange(min(PROBED_ROWS, len(there))), *pairs[0].T])
     kept = Kept(there[wanted[wanted >= 0]], sum(embeddings.widths.values()))
     total_d = np.zeros(sum(embeddings.widths.values()))
 
@@ -119,9 +119,10 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
     figures["of_embedded"] = _of_embedded(codes_nl, given.model.levels)
     figures["collisions"] |= identical_rows(found.digest_n[there])
     mean_d = (total_d / len(there)).astype(np.float32)
-    harmful, nulls["collisions"] = _harm(given, pairs_m2, there, sample.take, mean_d)
+    harmful, nulls["collisions"] = _harm(given, pairs, there, sample.take, mean_d)
     figures["collisions"]["harmful"] = harmful | {
-        "share_of_items": (harmful["share"] or 0) * figures["collisions"]["share_in_groups"]
+        "share_of_items": harmful.pop("share_of_colliding")
+        * figures["of_embedded"]["collisions"]["share_in_groups"]
     }
     figures["fidelity"] = _fidelity(given, found)
     whole = figures["fidelity"]["depths"][-1]
@@ -205,47 +206,38 @@ def _facts(given: Given, found: Pass, there: Rows, take: Take) -> DataFacts:
 
 
 def _harm(
-    given: Given, pairs_m2: Rows, there: Rows, take: Take, mean_d: Matrix
+    given: Given, pairs: tuple[Rows, Rows], there: Rows, take: Take, mean_d: Matrix
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     # By the hashes of their ids one item and the next are a random pair.
     place_r = np.arange(min(PROBED_ROWS, len(there)) - 1)
     random_r2 = np.stack([place_r, place_r + 1], 1)
-    found, nulls = harm(pairs_m2, random_r2, take, mean_d, threshold=given.unlike_below)
+    found, nulls = harm(pairs, random_r2, take, mean_d, threshold=given.unlike_below)
     for example in found["examples"]:
         example["items"] = there[example["items"]].tolist()
     return found, {"harmful": nulls}
 
 
-def _unit(given: Given, found: Pass) -> float | None:
-    """Return the mean squared deviation that relative errors are relative to."""
-    error = found.depths[-1].result()["train_error"]
-    train_n = found.error_n[~given.items.held_out_n & ~np.isnan(found.error_n)]
-    return float(train_n.mean(dtype=np.float64)) / error if error else None
-
-
 def _fidelity(given: Given, found: Pass) -> dict[str, Any]:
-    unit, error_n = _unit(given, found), found.error_n
+    error_n = found.error_n
     known = np.flatnonzero(~np.isnan(error_n))
     figures: dict[str, Any] = {
         "depths": [
             {"depth": level + 1, **fidelity.result()} for level, fidelity in enumerate(found.depths)
         ],
-        "item_error": None if unit is None else quantiles(error_n[known] / unit),
+        "item_error": quantiles(error_n[known]) if len(known) else None,
         "worst": [],
     }
-    if unit is None:
+    if not len(known):
         return figures
     worst = known[np.argsort(-error_n[known], kind="stable")[:EXAMPLES]]
-    figures["worst"] = [{"item": int(item), "error": float(error_n[item] / unit)} for item in worst]
+    figures["worst"] = [{"item": int(item), "error": float(error_n[item])} for item in worst]
     if given.categories is not None:
-        figures["categories"] = _by_category(
-            given.categories, found, given.items.held_out_n, known, unit
-        )
+        figures["categories"] = _by_category(given.categories, found, given.items.held_out_n, known)
     return figures
 
 
 def _by_category(
-    given: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows, unit: float
+    given: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows
 ) -> list[dict[str, Any]]:
     """Return items, relative error, R² and cosine of the categories with the most items.
 
@@ -262,8 +254,8 @@ def _by_category(
     held_m = held_n[there]
     for side, some_m in (("", held_m | True), ("train_", ~held_m), ("held_out_", held_m)):
         of_m = there[some_m], category_m[some_m]
-        error_c = by_group(found.error_n[of_m[0]], of_m[1], unit, len(count_c))
-        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], 1.0, len(count_c))
+        error_c = by_group(found.error_n[of_m[0]], of_m[1], len(count_c))
+        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], len(count_c))
         for row, error, cosine in zip(rows, error_c[most], cosine_c[most], strict=True):
             is_known = bool(np.isfinite(error))
             row[f"{side}error"] = float(error) if is_known else None
@@ -302,7 +294,7 @@ def _behaviour(
         "of_other_items": met.of_others,
         "items_met": int((met.met_n > 0).sum()),
         "steps": len(met.steps_m2),
-        **popularity(codes_nl, met.met_n, found.error_n, _unit(given, found)),
+        **popularity(codes_nl, met.met_n, found.error_n),
         **followed,
     }
     if len(sample.steps_s2) and sample.near_sk.shape[1]:

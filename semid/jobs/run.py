@@ -57,7 +57,7 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
     "diff": (check_limits,),
     "verify": (check_resources,),
     "drift": (Limits, check_resources),
-    "report": (check_request,),
+    "report": (check_request, parse_gates),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")

@@ -97,18 +97,20 @@ def expected_hits(sid_qk: Rows, size_u: Rows, own_q: Rows, wanted_q: Rows, k: in
 def popularity_bands(met_n: Rows, tie_n: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
     """Return the band of every item by how often it was met: 0 head, 1 torso, 2 tail, ``(n,)``.
 
-    The tenth of the items that is met most, the next four tenths, and the other half, in which
-    are those never met; among items met as often `tie_n` decides.
+    The tenth of the items that is met most, the next four tenths, and the other half; items that
+    were never met are tail, however many they are; among items met as often `tie_n` decides. Own
+    definition.
     """
     order_n = np.lexsort((tie_n, -met_n))
     band_n = np.full(len(met_n), 2, np.int8)
     band_n[order_n[: round((HEAD + TORSO) * len(met_n))]] = 1
     band_n[order_n[: round(HEAD * len(met_n))]] = 0
+    band_n[met_n == 0] = 2
     return band_n
 
 
 def popularity(
-    codes_nl: Codes, met_n: Rows, error_n: npt.NDArray[np.floating[Any]], unit: float | None
+    codes_nl: Codes, met_n: Rows, error_n: npt.NDArray[np.floating[Any]]
 ) -> dict[str, Any]:
     """Measure collisions where the interactions are, and how head, torso and tail fare.
 
@@ -119,8 +121,7 @@ def popularity(
     ----------
     codes_nl : raw codes
     met_n : interactions of every item
-    error_n : squared error, NaN where it is not known
-    unit : what the errors are relative to
+    error_n : relative squared error, NaN where it is not known
 
     Returns
     -------
@@ -135,7 +136,7 @@ def popularity(
     for number, name in enumerate(BANDS):
         here = band_n == number
         known_n = error_n[here & ~np.isnan(error_n)]
-        error = float(known_n.mean(dtype=np.float64) / unit) if unit and len(known_n) else None
+        error = float(known_n.mean(dtype=np.float64)) if len(known_n) else None
         bands[name] = {
             "items": int(here.sum()),
             "interactions": float(met_n[here].sum() / total) if total else None,

@@ -40,6 +40,10 @@ class Fidelity:
             self._cosines[side] += float(cosine_n[rows_n].sum())
         return cosine_n
 
+    def units(self) -> npt.NDArray[np.float64]:
+        """Return what a squared error of each column is relative to, ``(c,)``; NaN: nothing."""
+        return self._errors.units()
+
     def result(self) -> dict[str, Any]:
         """Return the figures as plain values.
 
@@ -62,24 +66,18 @@ class Fidelity:
 
 
 def by_group(
-    error_n: npt.NDArray[np.floating[Any]],
-    group_n: npt.NDArray[np.int64],
-    deviation: float,
-    groups: int = 0,
+    value_n: npt.NDArray[np.floating[Any]], group_n: npt.NDArray[np.int64], groups: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Return the mean squared error of every group of items over the catalog's deviation, ``(c,)``.
+    """Return the mean over the items of every group, ``(c,)``; NaN of a group without items.
 
-    One unit for all groups, so that their mean over items is the catalog's relative error: a group
-    above it is given back worse than the rest. NaN of a group without items, and all of items that
-    do not differ.
+    Of relative errors, which have one unit in all groups, their mean over items is the catalog's: a
+    group above it is given back worse than the rest. Own definition.
 
     Parameters
     ----------
-    error_n : squared error of every item
+    value_n : of every item
     group_n : its group, from 0
-    deviation : mean squared deviation of all items from their mean
     groups : how many there are at least
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_c = np.bincount(group_n, error_n, groups) / np.bincount(group_n, minlength=groups)
-        return mean_c / deviation if deviation else np.full_like(mean_c, np.nan)
+        return np.bincount(group_n, value_n, groups) / np.bincount(group_n, minlength=groups)

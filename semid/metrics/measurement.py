@@ -37,13 +37,16 @@ class _Side:
         self.square_d += _sums_of_squares(from_origin_nd)
         self.sum_d += from_origin_nd.sum(0, dtype=np.float64)
 
-    def relative_error(self, mean_d: npt.NDArray[np.float64], dims: slice) -> float | None:
+    def deviation(self, mean_d: npt.NDArray[np.float64], dims: slice) -> float:
         mean_d, square = mean_d[dims], float(self.square_d[dims].sum())
         mean_square = float(self.rows * mean_d @ mean_d)
         deviation = square - 2 * float(mean_d @ self.sum_d[dims]) + mean_square
         if deviation <= _ROUNDING * (square + mean_square):
             deviation = 0.0
-        return relative_error(float(self.error_d[dims].sum()), deviation)
+        return deviation
+
+    def relative_error(self, mean_d: npt.NDArray[np.float64], dims: slice) -> float | None:
+        return relative_error(float(self.error_d[dims].sum()), self.deviation(mean_d, dims))
 
 
 def _sums_of_squares(x_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -123,6 +126,16 @@ class Measurement:
             },
             **({"columns": errors} if len(errors) > 1 else {}),
         }
+
+    def units(self) -> npt.NDArray[np.float64]:
+        """Return each column's mean squared deviation of the training items, ``(c,)``.
+
+        What relative errors are relative to. NaN where these do not differ, or there are none.
+        """
+        train = self._sides["train"]
+        mean_d = train.sum_d / max(train.rows, 1)
+        spread_c = [train.deviation(mean_d, span) for span in self._spans.values()]
+        return np.array([spread / train.rows if spread else np.nan for spread in spread_c])
 
     def _errors(self, mean_d: npt.NDArray[np.float64], dims: slice) -> dict[str, float | None]:
         return {

@@ -58,7 +58,7 @@ def level_use(count_k: Counts) -> LevelUse:
         dead=k - found.used,
         perplexity=found.perplexity,
         perplexity_ratio=found.perplexity / k,
-        normalised_entropy=log(found.perplexity) / log(k) if found.used and k > 1 else 1.0,
+        normalised_entropy=_over_log(found.perplexity, k),
         top_share=found.largest_share,
         gini=gini(count_k),
         gini_used=gini(count_k[count_k > 0]),
@@ -121,7 +121,9 @@ def sid_use(codes_nl: Codes, levels: Sequence[int]) -> dict[str, Any]:
         ``gini_sids``, the Gini coefficient of the items per SID that is used (Fu et al., FORGE,
         arXiv 2509.20904); 0 when all have as many items, and good there; and by ``depths`` the
         distinct ``prefixes``, how many there could be (``possible``, the lesser of the items and
-        the product of the levels), and the ``perplexity`` of the prefixes over items
+        the product of the levels), and of the items per prefix what `LevelUse` has of items per
+        code: ``perplexity``, ``normalised_entropy`` (over log of the possible), ``top_share`` and
+        ``gini_used``
     """
     space, depths, size_p = 1, [], np.ones(1, np.int64)
     for level, size in enumerate(levels):
@@ -132,7 +134,24 @@ def sid_use(codes_nl: Codes, levels: Sequence[int]) -> dict[str, Any]:
                 "depth": level + 1,
                 "prefixes": len(size_p),
                 "possible": min(space, len(codes_nl)),
-                "perplexity": utilization(size_p).perplexity,
+                **_prefix_use(size_p, min(space, len(codes_nl))),
             }
         )
     return {"sids": len(size_p), "space": space, "gini_sids": gini(size_p), "depths": depths}
+
+
+def _prefix_use(size_p: Counts, possible: int) -> dict[str, float]:
+    found = utilization(size_p)
+    return {
+        "perplexity": found.perplexity,
+        "normalised_entropy": _over_log(found.perplexity, possible),
+        "top_share": found.largest_share,
+        "gini_used": gini(size_p),
+    }
+
+
+def _over_log(perplexity: float, most: int) -> float:
+    """Return the entropy over the greatest there could be; of one code 1, without any item 0."""
+    if not perplexity:
+        return 0.0
+    return log(perplexity) / log(most) if most > 1 else 1.0

@@ -224,8 +224,8 @@ def _compared(found: Found) -> str:
     few = ", a sample by the hashes of their ids" if pairs >= PAIRS else ""
     return (
         f"Each item that collides was compared with one other of its raw SID, {pairs:,} pairs in "
-        f"all{few}: {share:.1%} have a cosine below {found.harmful['threshold']:g}. The least "
-        "alike:"
+        f"all{few}: {share:.1%} have a cosine, less the catalog's mean, below "
+        f"{found.harmful['threshold']:g}. The least alike:"
     )
 
 

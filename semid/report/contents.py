@@ -59,7 +59,7 @@ class Held:
     near_mk : the items nearest to each, as places among the m, `NOBODY` where there are no more
     alike_mk : the cosine with each of these, in hundredths
     place_m2 : where they stand on the map, in the unit square
-    is_approximate : whether some of the nearest may be others
+    recall : what share of the nearest are that, of a sample
     """
 
     row_m: Rows
@@ -67,7 +67,7 @@ class Held:
     near_mk: npt.NDArray[np.uint32] | None = None
     alike_mk: npt.NDArray[np.uint8] | None = None
     place_m2: npt.NDArray[np.float32] | None = None
-    is_approximate: bool = False
+    recall: float = 1.0
 
     def kept(self, keep_m: npt.NDArray[np.bool_]) -> Held:
         """Return some of the items; neighbours that are not among them are left out."""
@@ -235,8 +235,8 @@ def _of_neighbours(n: int, held: Held) -> str:
     said = []
     if len(held.row_m) < n:
         said.append("among the items that the page holds")
-    if held.is_approximate:
-        said.append("approximate: about one of four is another one")
+    if held.recall < 1:
+        said.append(f"approximate: {held.recall:.0%} of a sample's are right")
     return ", ".join(said)
 
 

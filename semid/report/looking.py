@@ -160,11 +160,9 @@ def _errors(known: Known) -> Floats | None:
     items = known.vectors.items
     watch = [lambda x_bd, _: known.on_rows(len(x_bd))]
     found = pass_over(items, known.vectors.embeddings, known.model, watchers=watch)
-    error, train_n = known.metrics.get("train_error"), found.error_n[~items.held_out_n]
-    mean = float(np.nanmean(train_n, dtype=np.float64)) if not np.isnan(train_n).all() else 0.0
-    if not error or not mean:
+    if np.isnan(found.error_n).all():
         return None
-    relative_n: Floats = (found.error_n * np.float32(error / mean))[known.vectors.place_n]
+    relative_n: Floats = found.error_n[known.vectors.place_n]
     return relative_n
 
 
@@ -188,9 +186,8 @@ def _harmful(known: Known) -> dict[str, Any] | None:
     if vectors is None:
         return None
     there = vectors.embeddings.items
-    pairs_m2 = collisions(vectors.items.codes_nl[there], seed=0)
     found, _ = harm(
-        pairs_m2,
+        collisions(vectors.items.codes_nl[there], seed=0),
         np.empty((0, 2), np.int64),
         lambda place_m: vectors.embeddings.take(there[place_m]),
         _mean(vectors.embeddings),
@@ -245,7 +242,6 @@ def _largest_groups(subject: Subject) -> list[Shared]:
 
 
 def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]:
-    from semid.neighbours import EXACT_ROWS
 
     subject, vectors = known.subject, known.vectors
     ids = subject.table.item_ids.take(to_arrow(row_m)).cast(pa.string()).to_pylist()
@@ -256,7 +252,7 @@ def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]
     if vectors is None or len(some) < 2:
         return Held(row_m, texts), None
     x_sd = vectors.embeddings.take(vectors.place_n[row_m[some]])
-    near_sk, alike_sk = neighbours(x_sd)
+    near_sk, alike_sk, recall = neighbours(x_sd)
     near_mk = np.full((len(row_m), near_sk.shape[1]), NOBODY, np.uint32)
     near_mk[some] = np.where(near_sk < 0, NOBODY, some[near_sk]).astype(np.uint32)
     alike_mk = np.zeros(near_mk.shape, np.uint8)
@@ -264,18 +260,18 @@ def _held(known: Known, row_m: Rows, projection: str) -> tuple[Held, str | None]
     place_s2, placed = place(x_sd, projection)
     place_m2 = np.full((len(row_m), 2), 0.5, np.float32)
     place_m2[some] = place_s2
-    return Held(row_m, texts, near_mk, alike_mk, place_m2, len(some) > EXACT_ROWS), placed
+    return Held(row_m, texts, near_mk, alike_mk, place_m2, recall), placed
 
 
-def neighbours(x_md: Floats) -> tuple[Rows, npt.NDArray[np.uint8]]:
+def neighbours(x_md: Floats) -> tuple[Rows, npt.NDArray[np.uint8], float]:
     """Return the nearest items of each, ``(m, k)``, -1 where there are no more, and the cosines.
 
-    In squared distance, exact up to `semid.neighbours.EXACT_ROWS` items; cosines in hundredths,
-    those below 0 as 0.
+    In squared distance, as `semid.neighbours.nearest_of_all`, with the share that is right; cosines
+    in hundredths, those below 0 as 0.
     """
-    from semid.neighbours import near_rows
+    from semid.neighbours import nearest_of_all
 
-    near_mk = near_rows(x_md, min(NEIGHBOURS, len(x_md) - 1), seed=0)
+    near_mk, recall = nearest_of_all(x_md, min(NEIGHBOURS, len(x_md) - 1), seed=0)
     length_md = np.linalg.norm(x_md, axis=1, keepdims=True)
     unit_md = x_md / np.where(length_md > 0, length_md, 1)
     alike_mk = np.empty(near_mk.shape, np.uint8)
@@ -283,4 +279,4 @@ def neighbours(x_md: Floats) -> tuple[Rows, npt.NDArray[np.uint8]]:
         near_bk = near_mk[start : start + _PAIRS_AT_ONCE]
         cosine_bk = np.einsum("bd,bkd->bk", unit_md[start : start + len(near_bk)], unit_md[near_bk])
         alike_mk[start : start + len(near_bk)] = (100 * cosine_bk.clip(0, 1)).round()
-    return near_mk, alike_mk
+    return near_mk, alike_mk, recall

@@ -32,7 +32,7 @@ def own_findings(figures: Mapping[str, Any]) -> list[Finding]:
     -------
     found : the worst first; empty when all is well
     """
-    found: list[tuple[float, Finding]] = []
+    found: list[tuple[bool, float, Finding]] = []
     floor = TrainingConfig().utilization_floor
     for level, use in enumerate(figures["levels"]):
         ratio = use["perplexity_ratio"]
@@ -43,14 +43,16 @@ def own_findings(figures: Mapping[str, Any]) -> list[Finding]:
             )
             advice = "take fewer codewords there, or semid compare other quantizers"
             severity = "bad" if ratio < RUINED else "warning"
-            found.append((ratio / floor, Finding(severity, f"level {level}", says, advice)))
+            one = Finding(severity, f"level {level}", says, advice)
+            found.append((severity != "bad", ratio / floor, one))
     unique, largest = figures["uniqueness"], figures["collisions"]["largest_group"]
     if 1 - unique > SHARED:
         says = f"raw codes tell {unique:.1%} of the items apart; up to {largest:,} share one"
         advice = "look at the worst collisions below; another level or more codewords separate more"
         severity = "bad" if 1 - unique > OFTEN_SHARED else "warning"
-        found.append((unique, Finding(severity, "uniqueness", says, advice)))
-    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
+        one = Finding(severity, "uniqueness", says, advice)
+        found.append((severity != "bad", unique, one))
+    return [finding for *_, finding in sorted(found, key=lambda one: one[:2])]
 
 
 def verdict_html(findings: Sequence[Finding], unknown: str) -> str:
