@@ -215,8 +215,8 @@ pd.DataFrame(metrics["fidelity"]["categories"]).sort_values("error", ascending=F
 # - `collisions.harmful.share_of_items`: do not ship; more levels, or larger ones.
 # - `held_out_error`: hold it against the baseline's; a better encoder, or more levels.
 #
-# Gates that suit the catalog belong in the pipeline (`gates = [...]` in `[steps.evaluate]`), which
-# a table that fails them stops.
+# Gates that suit the catalog belong in the pipeline. In `[steps.assign]`, `gates = [...]` keeps a
+# table that fails them from being published; in `[steps.evaluate]`, from the steps that follow.
 
 # %%
 pd.DataFrame(judge(metrics, parse_gates(GATES)))

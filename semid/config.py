@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,9 @@ def parse_value(kind: Any, value: Any, *, where: str, key: str = "") -> Any:
             raise SemidError(f"{where}: {cause}") from error
         name = ".".join(filter(None, [key, *map(str, first["loc"])]))
         reason = _WORDS.get(first["type"], first["msg"].lower())
+        if first["type"] == "sequence_str":
+            parts = [part.strip() for part in str(first["input"]).split(",")]
+            reason = f"it must be a list, such as {json.dumps(parts)}"
         raise SemidError(f"{where}: {name} = {first['input']!r} is not valid: {reason}") from error
 
 

@@ -15,7 +15,8 @@ _FIGURES = (
     ("train_error", "training error", 4),
     ("structure.jaccard", "neighbours kept (Jaccard@k)", 4),
     ("structure.rank_biased_overlap", "rank-biased overlap", 4),
-    ("structure.common_prefix", "first codes shared with neighbours", 4),
+    ("structure.prefix_purity.0", "neighbours with the same first code", 4),
+    ("structure.prefix_purity.1", "neighbours with the same two", 4),
     ("structure.categories.depths.0.purity", "category purity of first codes", 4),
     ("structure.categories.depths.1.purity", "category purity of two codes", 4),
     ("behaviour.prefix_recall.0", "steps that stay on the first code", 4),
@@ -23,11 +24,28 @@ _FIGURES = (
     ("behaviour.hit_rate.dequantised", "next item near: decoded codes", 4),
     ("change.moved", "items moved by the policy", 0),
 )
+# Where the standard error of a figure stands.
+_ERRORS = {
+    "structure.jaccard": "structure.standard_errors.jaccard",
+    "structure.rank_biased_overlap": "structure.standard_errors.rank_biased_overlap",
+    "structure.prefix_purity.0": "structure.standard_errors.prefix_purity.0",
+    "structure.prefix_purity.1": "structure.standard_errors.prefix_purity.1",
+    "behaviour.prefix_recall.0": "behaviour.standard_errors.prefix_recall.0",
+    "behaviour.hit_rate.embeddings": "behaviour.hit_rate.standard_errors.embeddings",
+    "behaviour.hit_rate.dequantised": "behaviour.hit_rate.standard_errors.dequantised",
+}
 _CHANCE = {
     "uniqueness": "uniqueness.random",
     "behaviour.hit_rate.dequantised": "behaviour.hit_rate",
     "structure.categories.depths.0.purity": "structure.purity.0",
     "structure.categories.depths.1.purity": "structure.purity.1",
+}
+
+
+# What is not looked at without being asked for.
+_NEEDS = {
+    "structure.categories": "categories (--items, --categories)",
+    "behaviour": "users' steps (--interactions)",
 }
 
 
@@ -53,13 +71,20 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             ),
         ]
     for path, name, places in _FIGURES:
-        values = [_at(column, path) for column in columns]
-        if values[0] is None and path not in ("held_out_error", "train_error"):
+        if _at(metrics, path) is None and path not in ("held_out_error", "train_error"):
             continue
+        shown = [_shown(column, path, places) for column in columns]
         chance = _at(metrics["nulls"], _CHANCE.get(path, path))
-        figures = ("" if v is None else f"{v:,.{places}f}" for v in (*values, chance))
-        found.append((name, *figures))
+        found.append((name, *shown, "" if chance is None else f"{chance:,.{places}f}"))
     return found
+
+
+def _shown(figures: Mapping[str, Any], path: str, places: int) -> str:
+    """Return a figure, and of one of a sample how far it may be off, 19 times of 20."""
+    value, error = _at(figures, path), _at(figures, _ERRORS.get(path, ""))
+    if value is None:
+        return ""
+    return f"{value:,.{places}f}" + ("" if error is None else f" ±{2 * error:.{places}f}")
 
 
 def _of_embedded(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -79,12 +104,23 @@ def _at(figures: Any, path: str) -> float | None:
 
 
 def findings(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for everything that is found, the worst first."""
+    """Yield a line for every gate that failed and everything that is found, the worst first."""
+    for one in metrics.get("gates", ()):
+        if not one["passed"]:
+            yield f"bad: {next(gates([one]))}"
     for one in metrics["findings"]:
         advice = f"; {one['advice']}" if one["advice"] else ""
         yield f"{one['severity']}: {one['about']}: {one['says']}{advice}"
     if not metrics["findings"]:
-        yield "nothing is wrong"
+        yield "no figure is beyond the threshold of a finding (docs/evaluate.md has them)"
+    if unseen := [said for path, said in _NEEDS.items() if not _there(metrics, path)]:
+        yield f"not looked at: {', '.join(unseen)}"
+
+
+def _there(metrics: Any, path: str) -> bool:
+    for name in path.split("."):
+        metrics = metrics.get(name) if isinstance(metrics, Mapping) else None
+    return metrics is not None
 
 
 def gates(judged: Sequence[Mapping[str, Any]]) -> Iterator[str]:

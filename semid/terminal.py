@@ -52,7 +52,7 @@ def run_app(app: typer.Typer, name: str) -> None:
 
 def _say_interrupted() -> NoReturn:
     log(
-        "interrupted: finished outputs are kept, and so is the finished part of this one; "
+        "interrupted: finished outputs are kept, and so is what this one can go on from; "
         "run the same command again to go on"
     )
     sys.exit(2)

@@ -335,7 +335,8 @@ def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
     schema = expected_figures(header["levels"], header["columns"], **several)
     of_fit = {"baseline": schema["baseline"] | dict.fromkeys(("train_rows", "fitted_rows"))}
     of_fit["baseline"] |= {"held_out_rows": None, "verdicts": None}
-    schema = {**schema, **of_fit, "format_version": 1}
+    severities = dict.fromkeys(("bad", "warning", "note"))
+    schema = {**schema, **of_fit, "format_version": 1, "severities": severities}
     require_names(schema, parse_gates([f"{name} > 0" for name in names]))
     for name in ("uniqueness", "perplexity_ratio.min", "levels.1.branching.effective"):
         assert name in names

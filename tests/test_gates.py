@@ -158,6 +158,14 @@ def test_a_failed_gate_leaves_the_published_version(world: Path, place: Path) ->
     assert (place / "store" / "CURRENT").read_text() == "v0001\n"
     assert [p.name for p in (place / "store").glob("v*")] == ["v0001"]
     assert read_ids(place / "store").item_ids.equals(before.item_ids)
+    # Why it was refused can be looked up.
+    assert "its figures would be those in store.refused.json" in done.err
+    refused = json.loads((place / "store.refused.json").read_text())
+    assert refused["items"] == ROWS + 50
+    assert refused["gates"][0] == {
+        **{"gate": "uniqueness >= 0.9", "passed": False},
+        **{"value": refused["uniqueness"]},
+    }
     # Without the gate the same night is published.
     again = run_here(
         *("assign", "more.parquet", "--model", world / "model", "--output", "store", "--publish"),
@@ -169,7 +177,9 @@ def test_a_failed_gate_leaves_the_published_version(world: Path, place: Path) ->
 def test_a_gate_holds_for_a_night_that_changes_nothing(world: Path, place: Path) -> None:
     assert assign(world, "--publish").code == 0
     assert assign(world, "--publish", "--gate", "uniqueness >= 0.9").code == 3
+    assert (place / "store.refused.json").exists()
     assert assign(world, "--publish", "--gate", "uniqueness >= 0.01").code == 0
+    assert not (place / "store.refused.json").exists()
     assert (place / "store" / "CURRENT").read_text() == "v0001\n"
 
 
@@ -219,8 +229,14 @@ def test_a_name_that_is_none_is_found_before_anything_is_measured(world: Path, p
     for path, option in (
         ("behaviour.steps", "--interactions"),
         ("structure.categories.depths.0.purity", "--items with --categories"),
-        ("baseline.uniqueness", "--baseline, and a model that is not the baseline itself"),
-        ("baseline.verdicts", "--baseline, and a model that is not the baseline itself"),
+        (
+            "baseline.uniqueness",
+            "the baseline of semid evaluate, beside a model that is not one itself,",
+        ),
+        (
+            "baseline.verdicts",
+            "the baseline of semid evaluate, beside a model that is not one itself,",
+        ),
     ):
         error = run_here(*options, "--gate", f"{path} > 0").error
         assert f"the gate '{path} > 0' is on a figure that only {option} gives" in error
@@ -283,3 +299,33 @@ def test_a_gate_of_the_evaluate_step(world: Path, place: Path) -> None:
     # What is no gate is found before the first step.
     said = pipeline(world, gate="uniqueness").error
     assert "p.toml, step 'evaluate': the gate 'uniqueness' cannot be read" in said
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("structure.jacard >= 0.2", "'structure.jacard' is not among them; near are"),
+        ("behaviour.steps > 0", "is on a figure that only --interactions gives"),
+        ("levels.max.dead < 1", "names no figure"),
+    ],
+)
+def test_gates_of_late_steps_are_read_first(world: Path, place: Path, gate: str, said: str) -> None:
+    pq.write_table(pq.read_table(world / "embeddings.parquet"), "e.parquet")
+    done = pipeline(world, gate=gate)
+    assert "p.toml, step 'evaluate': the gate" in done.error
+    assert said in done.error
+    assert not (place / "ids").exists()
+
+
+def test_gates_of_columns_are_left_to_the_model(world: Path, place: Path) -> None:
+    pq.write_table(pq.read_table(world / "embeddings.parquet"), "e.parquet")
+    done = pipeline(world, gate="fidelity.depths.0.columns.text.train_error < 1")
+    assert "names no figure" in done.error
+    assert (place / "ids").exists()
+
+
+def test_no_bad_finding_can_be_a_gate(world: Path, place: Path) -> None:
+    pq.write_table(pq.read_table(world / "embeddings.parquet"), "e.parquet")
+    done = pipeline(world, gate="severities.bad == 0")
+    assert "severities.bad == 0, but it is 1" in done.err
+    assert done.code == 3

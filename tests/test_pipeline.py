@@ -323,6 +323,7 @@ def test_nights_of_a_live_catalog(tmp_path, monkeypatch):
     assert run_here("train", embeddings, "--output", model, *levels).code == 0
     monkeypatch.setenv("MODEL", str(model))
     monkeypatch.setenv("ENCODER", "e.encoder")
+    monkeypatch.setenv("UNIQUENESS", "0.05")
     ids = {}
     for night, rows in enumerate((600, 900, 900)):
         pq.write_table(items.slice(0, rows), "tonight.parquet")

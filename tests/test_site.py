@@ -67,6 +67,9 @@ def test_every_metric_is_there(site: Path) -> None:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
                 assert f'id="semid.metrics.{file.stem}.{node.name}"' in page, node.name
+                # Its source, or that it has none.
+                said = ast.get_docstring(node) or ""
+                assert re.search(r"\b(1[89]|20)\d\d\b|arXiv|Own\sdefinition", said), node.name
                 found += 1
     assert found >= 10
 

@@ -34,7 +34,7 @@ KEPT = 0.5
 # How far cold items may stay below others in support, and a suffix be from codes of a level.
 COLD = 0.1
 
-_SEVERITIES = ("bad", "warning", "note")
+SEVERITIES = ("bad", "warning", "note")
 
 
 class Fit(NamedTuple):
@@ -96,7 +96,7 @@ def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dic
         *_of_behaviour(figures),
         *_of_table(figures),
     ]
-    found.sort(key=lambda one: (_SEVERITIES.index(one.severity), -one.beyond))
+    found.sort(key=lambda one: (SEVERITIES.index(one.severity), -one.beyond))
     return [one.as_plain() for one in found]
 
 
@@ -115,8 +115,8 @@ def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[
         yield _Found(
             "note",
             "items",
-            f"{figures['items']:,} items are too few to judge levels by: random codes would have "
-            f"perplexities of {min(chance):.2g} of a codebook, too",
+            f"levels are not judged by {figures['items']:,} items: even codes drawn alike would "
+            f"have a perplexity of {min(chance):.2g} of the codebook",
             "measure the whole catalog",
         )
     for one in said:
@@ -125,6 +125,9 @@ def _of_fit(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> Iterator[
         ruined = levels.get(one.about, 1) < RUINED or one.about == "error"
         severity = "bad" if ruined else "note" if one.about == "data" else "warning"
         floor = RUINED if ruined else fit.config.training.utilization_floor
+        if ruined and one.about in levels:
+            says = f"{one.says}, and is below {RUINED:g} of the codebook"
+            one = one._replace(says=says)
         yield _Found(severity, *one, beyond=_times(floor, levels.get(one.about, floor)))
     train, held = figures["train_error"], figures["held_out_error"]
     if train and held and held > OVERFITTED * train:
@@ -175,8 +178,8 @@ def _room(figures: Mapping[str, Any]) -> str:
         )
     least = min(range(len(figures["levels"])), key=figures["perplexity_ratio"].__getitem__)
     if figures["perplexity_ratio"][least] < 0.5:
-        return f"use level {least} more evenly, as said of it"
-    return "use one level more, or larger ones where the branching is nearly the codebook's size"
+        return f"mend level {least} first, of which more is said here"
+    return "use one level more, or larger levels"
 
 
 def _name(item: Any) -> str:

@@ -119,6 +119,7 @@ def assign(
         Assigner(folder, item_id=item_id, device=device),
         header,
         asked,
+        target.with_name(f"{target.stem}.refused.json"),
         config,
         rules,
         ordered,

@@ -49,6 +49,7 @@ class Task:
     table : embeddings
     header : the model's
     gates : what the table must be before it is published
+    refused : file for the figures of a table that fails them
     ordered : the table with the column that suffixes go by, if any
     encode : `semid.jobs.encoding.encode` with its settings
     memory_bytes : budget for resolving collisions
@@ -58,6 +59,7 @@ class Task:
     assigner: Assigner
     header: dict[str, Any]
     gates: Sequence[Gate]
+    refused: Path
     config: CollisionConfig
     rules: Rules
     ordered: ParquetTable | None
@@ -132,7 +134,7 @@ class Task:
             self.memory_bytes,
             self.show,
         )
-        return staged, summary | refuse_failed(judged, self.gates)
+        return staged, summary | refuse_failed(judged, self.gates, self.refused)
 
     def _resolved(self, fresh: Batches, stage: Path, before: Path | None) -> Resolved | Appended:
         """Give SIDs to the rows that have none yet."""

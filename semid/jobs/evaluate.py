@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.errors import SemidError, display_path, require_package
-from semid.evaluation.findings import findings, fit_of
+from semid.evaluation.findings import SEVERITIES, findings, fit_of
 from semid.gates import Gate, judge, parse_gates, sentence
 from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
@@ -41,6 +42,8 @@ FORMAT_VERSION = 1
 # assigned them all have the same, unless an item was embedded anew since.
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
+# Rows that the baseline is fitted to at most, and where codebooks are large, for each codeword.
+BASELINE_ROWS, BASELINE_ROWS_EACH = 131_072, 64
 NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
@@ -240,7 +243,10 @@ def measured(
     if fitted is not None:
         kept = {key: fitted.metrics[key] for key in OF_FIT}
         figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
-    return {**figures, "findings": findings(figures, facts, fit_of(model))}
+    found_amiss = findings(figures, facts, fit_of(model))
+    counts = Counter(one["severity"] for one in found_amiss)
+    severities = {severity: counts[severity] for severity in SEVERITIES}
+    return {**figures, "severities": severities, "findings": found_amiss}
 
 
 def require_any(beside: Embedded, ids: ParquetTable, table: ParquetTable, need: str) -> None:
@@ -265,7 +271,7 @@ def _refuse_other_embeddings(
 
 
 def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
-    from semid.fit_config import FitConfig
+    from semid.fit_config import FitConfig, KMeansConfig
     from semid.fitting import fit_data
     from semid.training_data import open_training_data
 
@@ -276,6 +282,9 @@ def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
         columns=tuple(header["columns"]),
         seed=int(fitted.get("seed", 0)),
         holdout=float(fitted.get("holdout", 0.1)),
+        kmeans=KMeansConfig(
+            max_rows=max(BASELINE_ROWS, BASELINE_ROWS_EACH * max(header["levels"]))
+        ),
     )
     memory_bytes = int(config.memory_gib * 2**30)
     with bar("baseline", len(config.levels), "levels", show=show) as shown:

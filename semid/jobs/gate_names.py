@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semid.errors import SemidError, require_package
-from semid.gates import Gate, require_names
+from semid.evaluation.findings import SEVERITIES
+from semid.gates import Gate, parse_gates, require_names
 from semid.jobs.context import Context
 
 # What is told of the baseline's fit beside its figures.
@@ -15,8 +17,11 @@ OF_FIT = ("train_rows", "held_out_rows", "fitted_rows", "verdicts")
 _ASKED_BY = {
     "met": "--interactions",
     "categories": "--items with --categories",
-    "baseline": "--baseline, and a model that is not the baseline itself",
+    "baseline": "the baseline of semid evaluate, beside a model that is not one itself,",
 }
+# As many levels as anybody has, for gates on a model that is not there yet.
+_ANY_LEVELS = (2,) * 16
+_COLUMNS = re.compile(r"(^|\.)columns\.")
 
 
 def refuse_unknown_figures(
@@ -45,6 +50,10 @@ def refuse_unknown_figures(
         "categories": context is not None and context.categories is not None,
         "baseline": baseline,
     }
+    _refuse(header, asked, given)
+
+
+def _refuse(header: Mapping[str, Any], asked: Sequence[Gate], given: dict[str, bool]) -> None:
     for gate in asked:
         if (unknown := _unknown(gate, header, given)) is None:
             continue
@@ -52,6 +61,23 @@ def refuse_unknown_figures(
             if not given[part] and _unknown(gate, header, given | {part: True}) is None:
                 raise SemidError(f"the gate '{gate.text}' is on a figure that only {option} gives")
         raise unknown
+
+
+def require_figure_names(
+    gates: Sequence[str] = (),
+    interactions: str | None = None,
+    categories: str | None = None,
+    baseline: bool = True,
+) -> None:
+    """Raise `SemidError` for a gate that names no figure of any model, before there is one.
+
+    Parameters
+    ----------
+    gates, interactions, categories, baseline : as a job is given them
+    """
+    asked = [gate for gate in parse_gates(gates) if not _COLUMNS.search(gate.path)]
+    given = {"met": interactions is not None, "categories": categories is not None}
+    _refuse({"levels": _ANY_LEVELS, "columns": {"": 2}}, asked, given | {"baseline": baseline})
 
 
 def _unknown(gate: Gate, header: Mapping[str, Any], given: dict[str, bool]) -> SemidError | None:
@@ -70,4 +96,4 @@ def _expected(header: Mapping[str, Any], *, met: bool, categories: bool, baselin
     )
     if baseline:
         found["baseline"] |= dict.fromkeys(OF_FIT)
-    return {"format_version": None, **found}
+    return {"format_version": None, **found, "severities": dict.fromkeys(SEVERITIES)}

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from semid.errors import GateError, SemidError
+from semid.errors import GateError, SemidError, display_path
 from semid.evaluation.codes import code_figures
 from semid.gates import Gate, judge, parse_gates, require_names, sentence
 from semid.id_columns import CODES, code_matrix
 from semid.jobs.context import Context
 from semid.jobs.evaluate import Evaluated, measured
 from semid.jobs.gate_names import refuse_unknown_figures
+from semid.manifests import write_json
 from semid.tables import ParquetTable, open_table
 
 
@@ -87,8 +88,10 @@ class Staged:
         )
 
 
-def refuse_failed(staged: Staged, asked: Sequence[Gate]) -> dict[str, Any]:
+def refuse_failed(staged: Staged, asked: Sequence[Gate], refused: Path) -> dict[str, Any]:
     """Judge a table by gates; returns what there is to add to a summary.
+
+    All figures of a table that is refused are written to `refused`, for who must find out why.
 
     Raises
     ------
@@ -97,8 +100,16 @@ def refuse_failed(staged: Staged, asked: Sequence[Gate]) -> dict[str, Any]:
     """
     if not asked:
         return {}
-    found = judge(staged.figures(asked), asked)
+    figures = staged.figures(asked)
+    found = judge(figures, asked)
     failed = sentence(found)
     if failed is not None:
-        raise GateError(f"{failed}; nothing was published, what was there stays")
+        written = staged.stage / refused.name
+        write_json(written, figures | {"gates": [one._asdict() for one in found]})
+        written.replace(refused)
+        raise GateError(
+            f"{failed}; nothing was written to the table, its figures would be those in "
+            f"{display_path(refused)}"
+        )
+    refused.unlink(missing_ok=True)
     return {"gates": [one._asdict() for one in found]}

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from semid.jobs.drift import drift
 from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
+from semid.jobs.gate_names import require_figure_names
 from semid.jobs.job import Result, output_path, require_workers, table_path
 from semid.jobs.report import check_request, report
 from semid.jobs.train import check_requests, read_settings, train
@@ -49,10 +50,16 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "drift": drift,
     "report": report,
 }
+
+
+def _table_figures(gates: Sequence[str] = ()) -> None:
+    require_figure_names(gates, baseline=False)
+
+
 # What refuses settings that cannot be, by command; those of train and embed depend on each other.
 _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
-    "assign": (check_resources, parse_gates),
-    "evaluate": (parse_gates,),
+    "assign": (check_resources, _table_figures),
+    "evaluate": (require_figure_names,),
     "compare": (compared_by,),
     "diff": (check_limits,),
     "verify": (check_resources,),

@@ -45,6 +45,8 @@ def centred_cosine(one_md: Matrix, other_md: Matrix, mean_d: npt.NDArray[np.floa
 def unlike(cosine_m: Figures, threshold: float) -> dict[str, float | None]:
     """Say how many pairs are unlike, from `centred_cosine`.
 
+    Own definition.
+
     Returns
     -------
     figures : ``share``, of the pairs with a cosine below `threshold`, 0 to 1: of those that collide

@@ -55,6 +55,8 @@ def next_prefix_entropy(codes_nl: Codes, steps_m2: Rows) -> Figures:
 def dealt_anew(steps_m2: Rows, *, seed: int) -> Rows:
     """Return steps from the same items to the same items, dealt at random: the null.
 
+    As of a permutation test (Fisher, "The design of experiments", 1935).
+
     Users' steps lead from an item to another one, and so do these: what was dealt back to its own
     item is dealt again, together with as many others, until nothing is. A step that no deal can
     place, when one item is at nearly all of the steps, is left out.
@@ -72,12 +74,19 @@ def dealt_anew(steps_m2: Rows, *, seed: int) -> Rows:
 
 
 def hits(found_qk: Rows, wanted_q: Rows) -> Figures:
-    """Return 1 for queries whose wanted row is among those found, else 0: ``(q,)``."""
+    """Return 1 for queries whose wanted row is among those found, else 0: ``(q,)``.
+
+    Their mean is the hit rate at k (Deshpande & Karypis, "Item-based top-N recommendation
+    algorithms", 2004).
+    """
     return np.asarray((found_qk == wanted_q[:, None]).any(1), np.float64)
 
 
 def expected_hits(sid_qk: Rows, size_u: Rows, own_q: Rows, wanted_q: Rows, k: int) -> Figures:
     """Return the chance that the wanted item is among the k nearest where SIDs tie, ``(q,)``.
+
+    Tied ranks in expectation, as by McSherry & Najork, "Computing information retrieval performance
+    measures efficiently in the presence of tied scores", 2008.
 
     Items of one SID decode to one vector: those at the border are drawn at random.
 

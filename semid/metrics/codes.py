@@ -15,6 +15,9 @@ import numpy.typing as npt
 class Utilization(NamedTuple):
     """How one level's codebook is used.
 
+    Perplexity as of codebooks since van den Oord et al., "Neural discrete representation learning",
+    2017; of the entropy of Shannon (1948).
+
     used : codewords chosen at least once
     size : K
     perplexity : exp of the entropy of code usage (nats), from 1 to K; K when all are used alike
@@ -28,7 +31,10 @@ class Utilization(NamedTuple):
 
 
 def utilization(counts_k: npt.NDArray[np.integer]) -> Utilization:
-    """Measure one level from how often each of its codewords is used, shape ``(k,)``."""
+    """Measure one level from how often each of its codewords is used, shape ``(k,)``.
+
+    See `Utilization`: of the entropy of Shannon (1948).
+    """
     total = counts_k.sum()
     if not total:
         return Utilization(0, len(counts_k), 0.0, 0.0)
@@ -40,6 +46,8 @@ def utilization(counts_k: npt.NDArray[np.integer]) -> Utilization:
 def mean_error(errors: Iterable[float | None]) -> float | None:
     """Return the mean of the errors of several embedding columns, for each to count alike.
 
+    Own definition.
+
     Columns whose items do not differ have none; None when that is all of them.
     """
     known = [error for error in errors if error is not None]
@@ -48,6 +56,8 @@ def mean_error(errors: Iterable[float | None]) -> float | None:
 
 def relative_error(squared_error: float, squared_deviation: float) -> float | None:
     """Share of the variance that is lost: squared error over squared deviation from the mean.
+
+    1 less the coefficient of determination (Wright, "Correlation and causation", 1921).
 
     0 when reconstruction is exact, 1 for one that always answers the mean; None when the items do
     not differ.

@@ -19,7 +19,10 @@ Counts = npt.NDArray[np.integer]
 
 
 class Mover(NamedTuple):
-    """A code whose share of the items moved: before, in the table, and now, of fresh items."""
+    """A code whose share of the items moved: before, in the table, and now, of fresh items.
+
+    Own definition.
+    """
 
     code: int
     before: float
@@ -28,6 +31,8 @@ class Mover(NamedTuple):
 
 class Occupancy(NamedTuple):
     """How one level's codes are used by fresh items, next to how the table uses them.
+
+    Own definition.
 
     divergence : Jensen-Shannon divergence of the two distributions in bits, from 0 to 1
     variation : total variation distance, the share of items that would have to move, from 0 to 1
@@ -54,7 +59,10 @@ class Occupancy(NamedTuple):
 
 
 def occupancy(table_k: Counts, fresh_k: Counts, *, seed: int = 0) -> Occupancy:
-    """Measure one level from how often its codes are used, each ``(k,)`` with a sum above 0."""
+    """Measure one level from how often its codes are used, each ``(k,)`` with a sum above 0.
+
+    Own definition; see `Occupancy`.
+    """
     before_k, now_k = table_k / table_k.sum(), fresh_k / fresh_k.sum()
     random = np.random.default_rng(seed)
     rows = int(fresh_k.sum())

@@ -22,6 +22,9 @@ _SIDES = ("train", "held_out")
 class Fidelity:
     """Errors and cosines of what codes, or their prefixes, decode to, added up batch by batch.
 
+    Of the coefficient of determination of Wright, "Correlation and causation", 1921, and the cosine
+    of Salton & McGill, 1983.
+
     Parameters
     ----------
     spans : where the dims of each embedding column stand in a row

@@ -65,6 +65,8 @@ def _distinct(keys: list[npt.NDArray[np.int64]]) -> int:
 class Measurement:
     """Code usage, raw uniqueness and reconstruction error, added up batch by batch.
 
+    Own definition; of `utilization`, `uniqueness` and `relative_error`.
+
     Parameters
     ----------
     levels : codewords per level

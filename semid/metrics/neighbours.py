@@ -28,7 +28,10 @@ def prefix_shares(
     query_q: npt.NDArray[np.int64],
     neighbours_qk: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Return for each query what `prefix_purity` is the mean of, 0 to 1: ``(q, l)``."""
+    """Return for each query what `prefix_purity` is the mean of, 0 to 1: ``(q, l)``.
+
+    Own definition, as `prefix_purity`.
+    """
     same_qkl = codes_nl[neighbours_qk] == codes_nl[query_q][:, None]
     shares_ql: npt.NDArray[np.float64] = np.logical_and.accumulate(same_qkl, 2).mean(1)
     return shares_ql

@@ -55,12 +55,17 @@ def _shared(one_qk: Rows, other_qk: Rows) -> npt.NDArray[np.bool_]:
 
 
 def common_prefix(one_nl: Codes, other_nl: Codes) -> Rows:
-    """Return how many first codes two items share, for n pairs ``(n,)``, 0 to l."""
+    """Return how many first codes two items share, for n pairs ``(n,)``, 0 to l.
+
+    Own definition.
+    """
     return np.asarray(np.logical_and.accumulate(one_nl == other_nl, -1).sum(-1), np.int64)
 
 
 def chance_of_prefix(codes_nl: Codes) -> Figures:
     """Return the chance that two random items share the first code, the first two, …: ``(l,)``.
+
+    The concentration of Simpson, "Measurement of diversity", 1949, of prefixes.
 
     Exact: pairs within prefixes over all pairs; what codes that were dealt anew to the items would
     give. Its sum is the mean common prefix of random pairs. 0 of one item.
@@ -82,6 +87,8 @@ def sid_neighbours(
     tie_n: npt.NDArray[Any],
 ) -> Rows:
     """Return the SID neighbours of the rows `query_q`: ``(q, k)``, -1 where there are no more.
+
+    Own definition.
 
     Items are ordered by how many first codes they share with the query, the most first; among
     those by the squared distance of what their codes decode to; then by `tie_n`. Items that do not
@@ -155,6 +162,8 @@ def _first_sids(span_u: Rows, tie_u: npt.NDArray[Any]) -> Rows:
 
 def prefix_mates(codes_nl: Codes, query_q: Rows, hash_n: npt.NDArray[Any], depth: int) -> Rows:
     """Return another item with the same first `depth` codes for each query, ``(q,)``, -1 if none.
+
+    Own definition.
 
     The next of its prefix in the order of `hash_n`; after the last, the first.
     """

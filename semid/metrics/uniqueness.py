@@ -23,6 +23,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 def collision_groups(size_n: Integers) -> dict[str, Any]:
     """Measure collisions from how many items share the raw SID of each item, ``(n,)``.
 
+    Own definition.
+
     Returns
     -------
     figures : ``groups``, raw SIDs of more than one item; ``items_in_groups``, their items, and
@@ -53,6 +55,8 @@ def _histogram(group_s: Integers) -> list[dict[str, int]]:
 
 def uniqueness(size_n: Integers) -> float:
     """Return distinct raw SIDs over items, from the size of every item's group ``(n,)``.
+
+    1 less the collision rate of LC-Rec (Zheng et al., arXiv 2311.09049).
 
     Above 0 to 1, good is near `uniqueness_ceiling`.
     """
@@ -97,6 +101,8 @@ def _mixed(value_n: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def identical_rows(digest_n: npt.NDArray[np.uint64]) -> dict[str, Any]:
     """Say what embeddings that are equal bit for bit leave possible, from `row_digests`.
 
+    Own definition.
+
     Returns
     -------
     figures : ``identical_items``, items whose embedding another item has too;
@@ -112,6 +118,8 @@ def identical_rows(digest_n: npt.NDArray[np.uint64]) -> dict[str, Any]:
 
 def colliding_pairs(group_n: Integers, size_n: Integers, hash_n: npt.NDArray[Any]) -> Integers:
     """Pair every item of a collision group with one other of it: rows ``(m, 2)``.
+
+    Own definition.
 
     The next of its group in the order of `hash_n`, after the last the first: as many pairs as
     items, however large a group is. A group of two is one pair, listed once.
@@ -131,6 +139,9 @@ def colliding_pairs(group_n: Integers, size_n: Integers, hash_n: npt.NDArray[Any
 def uniqueness_by_chance(codes_nl: Codes, levels: Sequence[int], *, seed: int) -> dict[str, float]:
     """Return the uniqueness of two nulls.
 
+    Of classical occupancy (Feller, "An introduction to probability theory and its applications",
+    1950).
+
     ``random``: codes drawn alike, expected; what a space of this size gives without looking at the
     items. ``permuted``: of `dealt_codes`.
     """
@@ -144,6 +155,9 @@ def uniqueness_by_chance(codes_nl: Codes, levels: Sequence[int], *, seed: int) -
 
 
 def dealt_codes(codes_nl: Codes, *, seed: int) -> Codes:
-    """Deal the codes of every level anew to the items: as uneven as they were, but independent."""
+    """Deal the codes of every level anew to the items: as uneven as they were, but independent.
+
+    As of a permutation test (Fisher, "The design of experiments", 1935).
+    """
     random = np.random.default_rng(seed)
     return np.stack([random.permutation(code_n) for code_n in codes_nl.T], axis=1)

@@ -24,6 +24,9 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class LevelUse(NamedTuple):
     """How one level's codebook is used.
 
+    Perplexity of the entropy of Shannon (1948); normalised, the evenness of Pielou, "The
+    measurement of diversity in different types of biological collections", 1966; see `gini`.
+
     size : K, its codewords
     used : codewords that some item has; 1 to K, good is K
     dead : codewords that no item has; good is 0
@@ -49,7 +52,10 @@ class LevelUse(NamedTuple):
 
 
 def level_use(count_k: Counts) -> LevelUse:
-    """Measure one level from how often each of its codes is used, ``(k,)``."""
+    """Measure one level from how often each of its codes is used, ``(k,)``.
+
+    Own definition; see `LevelUse` for sources.
+    """
     found = utilization(count_k)
     k = found.size
     return LevelUse(
@@ -107,7 +113,11 @@ def branching(codes_nl: Codes, level: int) -> dict[str, Any]:
 
 
 def quantiles(value_p: npt.NDArray[Any]) -> dict[str, float]:
-    """Return the 5, 25, 50, 75 and 95% quantiles of values ``(p,)``, lower ones: ``p5`` to."""
+    """Return the 5, 25, 50, 75 and 95% quantiles of values ``(p,)``, lower ones: ``p5`` to.
+
+    As defined by Hyndman & Fan, "Sample quantiles in statistical packages", 1996, without
+    interpolation.
+    """
     found_q = np.quantile(value_p, QUANTILES, method="lower")
     return {f"p{round(100 * q)}": float(v) for q, v in zip(QUANTILES, found_q, strict=True)}
 

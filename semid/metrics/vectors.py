@@ -11,6 +11,8 @@ def cosine_similarity(
 ) -> npt.NDArray[np.float64]:
     """Return the cosine between every row of `x_nd` and its own of `y_nd`, ``(n,)``.
 
+    Salton & McGill, "Introduction to modern information retrieval", 1983.
+
     0 where either has no length.
     """
     dot_n, x_n, y_n = (
