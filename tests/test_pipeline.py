@@ -63,6 +63,7 @@ def test_every_pipeline_parses(path, monkeypatch):
     if path.name == "compare_beauty.toml":
         expected = ["compare"]
     if path.name == "nightly.toml":
+        monkeypatch.setenv("UNIQUENESS", "0.8")
         expected = ["embed", "assign", "verify"]
     if path.name == "beauty_behaviour.toml":
         expected = ["train", "assign", "evaluate"]
@@ -323,7 +324,7 @@ def test_nights_of_a_live_catalog(tmp_path, monkeypatch):
     assert run_here("train", embeddings, "--output", model, *levels).code == 0
     monkeypatch.setenv("MODEL", str(model))
     monkeypatch.setenv("ENCODER", "e.encoder")
-    monkeypatch.setenv("UNIQUENESS", "0.05")
+    monkeypatch.setenv("UNIQUENESS", "0.01")
     ids = {}
     for night, rows in enumerate((600, 900, 900)):
         pq.write_table(items.slice(0, rows), "tonight.parquet")
