@@ -20,7 +20,7 @@ ROOT = Path(semid.__file__).parent
 RANKS: tuple[tuple[str, ...], ...] = (
     # what everything may say
     ("errors", "arrays"),
-    ("manifests", "database", "versions"),
+    ("manifests", "database", "versions", "spelling"),
     # codes as arrays; files; settings
     (
         "ids",
@@ -101,6 +101,13 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
     ("evaluation.names",),
+    # what training code imports
+    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building"),
+    ("recsys.trie", "recsys.vocabulary"),
+    ("recsys.exclusion", "recsys.lookup"),
+    ("recsys.constraint",),
+    ("recsys.beam_search", "recsys.hugging_face"),
+    ("recsys",),
     # the report, from arrays to the page
     ("report.drawing", "report.tree", "report.packing", "report.projection"),
     ("report.figures", "report.choices"),
@@ -177,6 +184,14 @@ LOADS = {
         "training",
         "quantizer",
         "fitting",
+        "recsys.item_index",
+        "recsys.trie",
+        "recsys.vocabulary",
+        "recsys.exclusion",
+        "recsys.lookup",
+        "recsys.constraint",
+        "recsys.beam_search",
+        "recsys.hugging_face",
     },
     "faiss": set(),
     "pandas": set(),
