@@ -106,7 +106,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("recsys.trie", "recsys.vocabulary"),
     ("recsys.exclusion", "recsys.lookup"),
     ("recsys.constraint",),
-    ("recsys.beam_search", "recsys.hugging_face"),
+    ("recsys.decoding", "recsys.hugging_face"),
     ("recsys",),
     # the report, from arrays to the page
     ("report.drawing", "report.tree", "report.packing", "report.projection"),
@@ -190,7 +190,7 @@ LOADS = {
         "recsys.exclusion",
         "recsys.lookup",
         "recsys.constraint",
-        "recsys.beam_search",
+        "recsys.decoding",
         "recsys.hugging_face",
     },
     "faiss": set(),

@@ -72,7 +72,7 @@ def test_what_is_left_is_allowed_and_nothing_else(dense_entries: int, made, data
     padded = torch.tensor([row + [-1] * (width - len(row)) for row in seen]).view(3, width).long()
     of_row = [np.delete(sids, sorted((out | set(row)) - {-1}), axis=0) for row in seen]
     if not all(map(len, of_row)):
-        with pytest.raises(SemidError, match="batch row . excludes all items that are left"):
+        with pytest.raises(SemidError, match=r"batch row \d excludes all items that are left"):
             stock.excluding_by_row(padded)
         of_row = [left] * 3
         padded = torch.full((3, 1), -1)
@@ -112,6 +112,9 @@ def test_outside_the_trie_nothing_may_follow() -> None:
     ]
     assert not constraint.allowed(torch.tensor([-1, -1]), 1).any()
     assert constraint.mask(torch.zeros(1, 5), torch.tensor([-1]), 1).isneginf().all()
+    # Level 1 has one code, level 0 more.
+    narrow = SidConstraint.of(SidTrie.of([[3, 0], [4, 0]], dense_entries=0))
+    assert narrow.mask(torch.zeros(1, 6), torch.tensor([-1]), 1).isneginf().all()
 
 
 def test_states_must_fit_the_batch_rows() -> None:

@@ -85,7 +85,7 @@ def test_it_holds_the_prefixes_and_nothing_else(dense_entries: int, made) -> Non
 @settings(max_examples=60, deadline=None)
 @given(tables())
 def test_leaves_have_their_rows(made) -> None:
-    sids, levels = made
+    sids, _ = made
     trie = SidTrie.of(sids)
     leaf = trie.walk(torch.from_numpy(sids))
     assert torch.equal(leaf, trie.leaf_n.long())

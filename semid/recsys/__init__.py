@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semid.recsys.beam_search import beam_search as beam_search
     from semid.recsys.constraint import SidConstraint as SidConstraint
+    from semid.recsys.decoding import beam_search as beam_search
     from semid.recsys.hugging_face import SidLogitsProcessor as SidLogitsProcessor
     from semid.recsys.hugging_face import add_tokens as add_tokens
     from semid.recsys.lookup import SidLookup as SidLookup
@@ -25,7 +25,7 @@ _HOME = {
     "SidTrie": "semid.recsys.trie",
     "SidVocabulary": "semid.recsys.vocabulary",
     "add_tokens": "semid.recsys.hugging_face",
-    "beam_search": "semid.recsys.beam_search",
+    "beam_search": "semid.recsys.decoding",
 }
 
 __all__ = sorted(_HOME)

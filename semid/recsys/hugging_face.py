@@ -140,6 +140,7 @@ class SidLogitsProcessor:
         start: int | None = None,
         prompt_length: int | None = None,
         end: int | None = None,
+        num_beams: int = 1,
     ) -> None:
         """Say where SIDs begin: one of `start` and `prompt_length`.
 
@@ -151,6 +152,8 @@ class SidLogitsProcessor:
         prompt_length : how many tokens stand before the SID in every row of ``input_ids``: their
             width for a decoder alone, 1 for an encoder and decoder
         end : the token that must follow a SID, such as that of the end of a sequence
+        num_beams : as `generate` is given it. Where there are fewer SIDs than beams, `generate`
+            fills up with sequences whose score is -inf or -1e9 at most: they are none
 
         Raises
         ------
@@ -161,6 +164,7 @@ class SidLogitsProcessor:
             raise SemidError("say where SIDs begin by one of start and prompt_length")
         self.constraint = constraint
         self.start, self.prompt_length, self.end = start, prompt_length, end
+        self.num_beams = num_beams
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores ``(r, v)`` with -inf for what may not follow tokens ``(r, t)``.
@@ -212,11 +216,12 @@ class SidLogitsProcessor:
                 )
             return scores
         node = self.constraint.walk(tail[:, :depth])
-        if bool((node < 0).any()):
+        # Among beams there may be some that were filled up; all of a row are a mistake.
+        if self.num_beams == 1 and bool((node < 0).any()):
             row = int((node < 0).nonzero()[0])
             raise SemidError(
                 f"a row begins a SID with the tokens {tail[row, :depth].tolist()}, which no SID of "
-                "the table begins with; end the prompt where a SID begins"
+                "the table begins with; end the prompt where a SID begins, or say num_beams"
             )
         return self.constraint.mask(scores, node, depth, batch)
 

@@ -165,7 +165,8 @@ class SidTrie:
             child = table_pk[place.long()].masked_fill_(none, -1)
             code_k = torch.arange(self.levels[depth], dtype=torch.int32, device=self.device)
             return Children(code_k.expand(child.shape), child, None)
-        inside = node.clamp(min=0).long()
+        # In the place of none stands a node of this depth, whose codes have tokens.
+        inside = node.clamp(min=self.bases[depth]).long()
         start, last = self.first_v[inside].unsqueeze(-1), self.first_v[inside + 1].unsqueeze(-1) - 1
         slot_w = torch.arange(self.widths[depth], dtype=torch.int32, device=self.device)
         reach = start + slot_w
