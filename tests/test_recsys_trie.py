@@ -94,9 +94,7 @@ def test_leaves_have_their_rows(made) -> None:
     for place, sid in enumerate(sids):
         expected = np.flatnonzero((sids == sid).all(1)).tolist()
         assert found.row_m[found.start_q[place] : found.start_q[place + 1]].tolist() == expected
-        assert trie.first_rows(leaf)[place] == expected[0]
     assert found.start_q[-1] == found.start_q[-2] == len(found.row_m)
-    assert trie.first_rows(torch.tensor([[-1]])).tolist() == [[-1]]
     for depth in range(trie.depth + 1):
         counts = Counter(tuple(sid[:depth].tolist()) for sid in sids)
         low, high = trie.bases[depth : depth + 2]
@@ -107,7 +105,7 @@ def test_keys_of_any_width_are_sorted() -> None:
     sids = np.array([[(1 << 31) - 1, 5, 1 << 30], [7, (1 << 31) - 1, 3], [7, 0, 1 << 20]])
     trie = SidTrie.of(sids)
     assert trie.row_n.tolist() == [2, 1, 0]
-    assert trie.first_rows(trie.walk(torch.from_numpy(sids))).tolist() == [0, 1, 2]
+    assert trie.rows(trie.walk(torch.from_numpy(sids))).row_m.tolist() == [0, 1, 2]
     assert not trie.dense
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from semid.errors import SemidError
 from semid.recsys.exclusion import DeadNodes, dead_nodes, forbidden
-from semid.recsys.trie import Children, SidTrie
+from semid.recsys.trie import Children, ItemRows, SidTrie
 from semid.recsys.vocabulary import SidTokens
 
 
@@ -102,7 +102,8 @@ class SidConstraint:
     def excluding(self, rows: Tensor) -> SidConstraint:
         """Return a constraint that also forbids items to all: rows of the table, -1 for none.
 
-        One pass over the items and nodes of the trie, which is shared.
+        One pass over the items and nodes of the trie, which is shared. What is excluded by row is
+        to be said after it.
 
         Raises
         ------
@@ -189,6 +190,28 @@ class SidConstraint:
         """Do what `mask` does in place."""
         token, kept = self._kept(logits, node, depth, row)
         return logits.fill_(-torch.inf).scatter_(-1, token, kept)
+
+    def rows(self, leaf: Tensor, row: Tensor | None = None) -> ItemRows:
+        """Return the rows of the table that have the SIDs of leaves ``(…)`` and are not excluded.
+
+        `row` is as of `candidates`.
+        """
+        leaf_q = leaf.reshape(-1)
+        found = self.trie.rows(leaf_q)
+        if self.live_n is None and self.dead is None:
+            return found
+        asked_m = torch.arange(len(leaf_q), device=leaf.device)
+        asked_m = asked_m.repeat_interleave(found.start_q.diff())
+        keep_m = torch.ones_like(asked_m, dtype=torch.bool)
+        if self.live_n is not None:
+            keep_m &= self.live_n[found.row_m]
+        if self.dead is not None:
+            batch_q = self.dead.batch_rows(len(leaf_q)) if row is None else row.reshape(-1)
+            excluded_m = self.dead.rows_bm[batch_q[asked_m]] == found.row_m.unsqueeze(1)
+            keep_m &= ~excluded_m.any(1)
+        count_q = torch.bincount(asked_m[keep_m], minlength=len(leaf_q))
+        start_q = torch.cat([count_q.new_zeros(1), count_q.cumsum(0)])
+        return ItemRows(start_q, found.row_m[keep_m])
 
     def _kept(
         self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None

@@ -29,8 +29,9 @@ class Beams(NamedTuple):
     tokens : ``(b, k, s)``, int64
     score : the sum of the tokens' log-probabilities, ``(b, k)``; -inf behind the last SID that is
         allowed, where there are fewer than k
-    leaf : nodes of the trie, -1 with a score of -inf, ``(b, k)``; ``trie.rows`` has all their items
-    row : the first row of the table that has the SID, the only one of unique SIDs; -1 likewise
+    leaf : nodes of the trie, -1 with a score of -inf, ``(b, k)``
+    row : the row of the table that has the SID, the first of those that are not excluded where
+        several share it (``constraint.rows(leaf)`` has all); -1 with a score of -inf, ``(b, k)``
     """
 
     tokens: Tensor
@@ -79,4 +80,7 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
         node = found.node.flatten(1).gather(1, place)
         before = tokens.gather(1, source.unsqueeze(-1).expand(-1, -1, depth))
         tokens = torch.cat([before, found.token.flatten(1).gather(1, place).unsqueeze(-1)], -1)
-    return Beams(tokens, score, node, trie.first_rows(node))
+    items = constraint.rows(node)
+    first_q = torch.cat([items.row_m, items.row_m.new_full((1,), -1)])[items.start_q[:-1]]
+    row = torch.where(items.start_q.diff() > 0, first_q, -1).view(node.shape)
+    return Beams(tokens, score, node, row)

@@ -24,15 +24,28 @@ class DeadNodes(NamedTuple):
 
     parent : their parents, int64; -2 for none
     slot : in which slot of `Children` they stand, int64
+    rows_bm : the rows of the table that are excluded, -1 for none
     """
 
     parent: tuple[Tensor, ...]
     slot: tuple[Tensor, ...]
+    rows_bm: Tensor
 
-    @property
-    def rows(self) -> int:
-        """How many batch rows there are: b."""
-        return len(self.parent[0])
+    def batch_rows(self, states: int) -> Tensor:
+        """Return the batch rows of states, of which each has as many, one row after the other.
+
+        Raises
+        ------
+        SemidError
+            When they cannot have as many.
+        """
+        batch = len(self.rows_bm)
+        if states % batch:
+            raise SemidError(
+                f"there are {states} states for {batch} batch rows of excluded items; give as many "
+                "for each"
+            )
+        return torch.arange(states, device=self.rows_bm.device) // (states // batch)
 
 
 def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | None) -> DeadNodes:
@@ -44,7 +57,8 @@ def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | 
     if rows_bm.ndim != 2:
         raise SemidError(f"excluded rows have shape {tuple(rows_bm.shape)}; expected (b, m)")
     last = trie.num_nodes
-    node_bm = _leaves(trie, rows_bm.to(trie.device), live_n)
+    rows_bm = rows_bm.to(trie.device)
+    node_bm = _leaves(trie, rows_bm, live_n)
     parents, slots = [], []
     for depth in reversed(range(trie.depth)):
         some_bm = node_bm < last
@@ -65,7 +79,7 @@ def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | 
     if bool(spent_b.any()):
         row = int(spent_b.nonzero()[0])
         raise SemidError(f"batch row {row} excludes all items that are left; leave some")
-    return DeadNodes(tuple(parents[::-1]), tuple(slots[::-1]))
+    return DeadNodes(tuple(parents[::-1]), tuple(slots[::-1]), rows_bm)
 
 
 def _leaves(trie: SidTrie, rows_bm: Tensor, live_n: Tensor | None) -> Tensor:
@@ -93,14 +107,7 @@ def forbidden(
     """Return which children of states ``(…)`` are dead for their batch rows: bool ``(…, w)``."""
     parent_bm, slot_bm = dead.parent[depth], dead.slot[depth]
     node_q, width = node.reshape(-1), found.node.shape[-1]
-    if row is None:
-        if len(node_q) % len(parent_bm):
-            raise SemidError(
-                f"there are {len(node_q)} states for {len(parent_bm)} batch rows of excluded "
-                "items; give as many for each"
-            )
-        places = torch.arange(len(parent_bm), device=node.device)
-        row = places.repeat_interleave(len(node_q) // len(parent_bm))
+    row = dead.batch_rows(len(node_q)) if row is None else row
     hit_qm = parent_bm[row.reshape(-1)] == node_q.unsqueeze(1)
     slot_qm = torch.where(hit_qm, slot_bm[row.reshape(-1)], width)
     mask_qw = torch.zeros(len(node_q), width + 1, dtype=torch.bool, device=node.device)

@@ -186,20 +186,14 @@ class SidLogitsProcessor:
             depth = depths[0]
             tail = input_ids[:, input_ids.shape[1] - max(depth, 0) :]
             return self._masked(tail, scores, depth)
-        batch_r = self._batch_rows(len(input_ids))
+        dead = self.constraint.dead
+        batch_r = None if dead is None else dead.batch_rows(len(input_ids))
         for depth in depths:  # as many as a SID has codes at most, and others that stay
             rows = (depth_r == depth).nonzero().squeeze(1)
             tail = input_ids[rows][:, input_ids.shape[1] - max(depth, 0) :]
             batch = None if batch_r is None else batch_r[rows]
             scores = scores.index_copy(0, rows, self._masked(tail, scores[rows], depth, batch))
         return scores
-
-    def _batch_rows(self, rows: int) -> Tensor | None:
-        """Return the batch row of every row ``(r,)``, where items are excluded by row."""
-        dead = self.constraint.dead
-        if dead is None:
-            return None
-        return torch.arange(rows, device=self.constraint.trie.device) // (rows // dead.rows)
 
     def _masked(
         self, tail: Tensor, scores: Tensor, depth: int, batch: Tensor | None = None

@@ -219,11 +219,6 @@ class SidTrie:
             start_q, self.row_n[torch.arange(len(shift_m), device=self.device) + shift_m]
         )
 
-    def first_rows(self, leaf: Tensor) -> Tensor:
-        """Return the first row of leaves ``(…)``, the only one of unique SIDs; -1 for -1."""
-        place = (leaf - self.bases[-2]).clamp(min=0)
-        return torch.where(leaf >= 0, self.row_n[self.start_f[place]], -1)
-
     @cached_property
     def leaf_n(self) -> Tensor:
         """The leaf of every row of the table, int32; made when first asked for."""
