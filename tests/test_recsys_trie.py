@@ -20,7 +20,7 @@ SIDS = np.array([[1, 2], [0, 1], [1, 0], [1, 2], [0, 2]])
 @st.composite
 def tables(draw, most: int = 40):
     """SIDs ``(n, s)``, few codes a level so that they share prefixes and whole SIDs."""
-    levels = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    levels = draw(st.lists(st.sampled_from([1, 2, 3, 5, 200]), min_size=1, max_size=4))
     rows = st.tuples(*(st.integers(0, size - 1) for size in levels))
     return np.array(draw(st.lists(rows, min_size=1, max_size=most))), tuple(levels)
 
@@ -71,7 +71,7 @@ def test_it_holds_the_prefixes_and_nothing_else(dense_entries: int, made) -> Non
         for place, parent in enumerate(parents):
             own = sorted({s[depth] for s in prefixes(sids, depth + 1) if s[:depth] == parent})
             assert found.code[place][is_own[place]].tolist() == own
-            for code in range(-1, levels[depth] + 2):
+            for code in {-1, *own, *range(6), levels[depth]}:
                 node = trie.advance(node_p[place], torch.tensor(code), depth)
                 expected = trie.walk(torch.tensor([*parent, code])) if code in own else -1
                 assert node == expected
@@ -134,3 +134,16 @@ def test_what_is_no_table_of_sids_is_refused(sids, levels, words) -> None:
 def test_longer_prefixes_are_refused() -> None:
     with pytest.raises(SemidError, match="prefixes have 3 codes but the trie's SIDs have 2"):
         SidTrie.of(SIDS).walk(torch.zeros(4, 3, dtype=torch.int64))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 1), st.integers(0, 299)), min_size=150, max_size=400))
+def test_nodes_of_many_children_are_searched(pairs) -> None:
+    sids = torch.tensor(sorted(pairs))
+    trie = SidTrie.of(sids, levels=(2, 300), dense_entries=0)
+    codes = torch.cartesian_prod(torch.tensor([0, 1]), torch.arange(-1, 302))
+    expected = [tuple(pair) in pairs for pair in codes.tolist()]
+    node = trie.walk(codes)
+    assert (node >= 0).tolist() == expected
+    assert torch.equal(trie.rows(node[node >= 0]).row_m, torch.arange(len(sids)))
+    assert trie.advance(torch.tensor([-1]), torch.tensor([sids[0, 1]]), 1).tolist() == [-1]

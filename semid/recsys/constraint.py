@@ -46,13 +46,16 @@ class SidConstraint:
     tokens : for every level the token of every code, int64
     codes : for every level the code of every token, int32, -1 for another level's; the last stands
         for all tokens that are larger
-    live_v : how many items are left below every node; None while none is forbidden
-    dead : for every depth the nodes below which a batch row has no item left
+    runs : for every level its tokens as a slice; None where they do not follow each other
+    live_n : which rows of the table are left; None for all
+    live_v : how many are left below every node
+    dead : what batch rows may not be given beyond that
     """
 
     trie: SidTrie
     tokens: tuple[Tensor, ...]
     codes: tuple[Tensor, ...]
+    runs: tuple[slice | None, ...]
     live_n: Tensor | None = None
     live_v: Tensor | None = None
     dead: DeadNodes | None = None
@@ -80,7 +83,7 @@ class SidConstraint:
             raise SemidError(
                 f"there are tokens for {len(tokens.levels)} levels but SIDs have {trie.depth}"
             )
-        own, codes = [], []
+        own, codes, runs = [], [], []
         for level, given_k in enumerate(tokens.levels):
             token_k = np.full(trie.levels[level], -1, np.int64)
             shared = min(len(token_k), len(given_k))
@@ -95,9 +98,10 @@ class SidConstraint:
                 )
             code_t = np.full(token_k.max() + 2, -1, np.int32)
             code_t[token_k[token_k >= 0]] = np.flatnonzero(token_k >= 0)
+            runs.append(_run(token_k))
             own.append(torch.from_numpy(token_k.clip(min=0)).to(trie.device))
             codes.append(torch.from_numpy(code_t).to(trie.device))
-        return cls(trie, tuple(own), tuple(codes))
+        return cls(trie, tuple(own), tuple(codes), tuple(runs))
 
     def excluding(self, rows: Tensor) -> SidConstraint:
         """Return a constraint that also forbids items to all: rows of the table, -1 for none.
@@ -183,13 +187,13 @@ class SidConstraint:
 
     def mask(self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None = None) -> Tensor:
         """Return logits ``(…, vocabulary)`` with -inf for what may not follow states ``(…)``."""
-        token, kept = self._kept(logits, node, depth, row)
-        return torch.full_like(logits, -torch.inf).scatter_(-1, token, kept)
+        place, kept = self._kept(logits, node, depth, row)
+        return _put(torch.full_like(logits, -torch.inf), place, kept)
 
     def mask_(self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None = None) -> Tensor:
         """Do what `mask` does in place."""
-        token, kept = self._kept(logits, node, depth, row)
-        return logits.fill_(-torch.inf).scatter_(-1, token, kept)
+        place, kept = self._kept(logits, node, depth, row)
+        return _put(logits.fill_(-torch.inf), place, kept)
 
     def rows(self, leaf: Tensor, row: Tensor | None = None) -> ItemRows:
         """Return the rows of the table that have the SIDs of leaves ``(…)`` and are not excluded.
@@ -215,9 +219,12 @@ class SidConstraint:
 
     def _kept(
         self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[slice | Tensor, Tensor]:
         """Return tokens, and their logits where they may follow; equal ones have equal logits."""
         found = self._children(node, depth, row)
+        run = self.runs[depth]
+        if found.repeats is None and run is not None:
+            return run, logits[..., run].masked_fill(found.node < 0, -torch.inf)
         token = self._tokens(found.code, depth)
         return token, logits.gather(-1, token).masked_fill_(found.node < 0, -torch.inf)
 
@@ -233,3 +240,17 @@ class SidConstraint:
         if self.dead is not None and self.dead.slot[depth].shape[1]:
             child = child.masked_fill(forbidden(self.dead, found, node, depth, row), -1)
         return found._replace(node=child)
+
+
+def _run(token_k: np.ndarray) -> slice | None:
+    """Return the tokens of a level as a slice, if they follow each other."""
+    first = int(token_k[0])
+    is_run = first >= 0 and np.array_equal(token_k, np.arange(first, first + len(token_k)))
+    return slice(first, first + len(token_k)) if is_run else None
+
+
+def _put(logits: Tensor, place: slice | Tensor, values: Tensor) -> Tensor:
+    if isinstance(place, Tensor):
+        return logits.scatter_(-1, place, values)
+    logits[..., place] = values
+    return logits

@@ -26,6 +26,9 @@ from semid.recsys.trie_building import build
 DENSE_ENTRIES = 1 << 20
 """A level has a dense table of children where that needs no more entries, of 4 bytes each."""
 
+NARROW = 64
+"""So many children are compared at once: a binary search is few steps, but many operations."""
+
 
 class Children(NamedTuple):
     """The children of nodes, in as many slots as the widest node of their depth needs.
@@ -179,22 +182,31 @@ class SidTrie:
         """Return the children of nodes ``(…)`` of one depth by their codes ``(…)``.
 
         int64; -1 where there is none, where the code is none of the level's, or from -1. A look-up
-        in a dense level, else a binary search among the children.
+        in a dense level; else a comparison with all children, or where they may be many a binary
+        search among them.
         """
-        alive = (node >= 0) & (code >= 0) & (code < self.levels[depth])
-        node, code = node.clamp(min=0).long(), code.clamp(0, self.levels[depth] - 1).long()
         if depth < len(self.dense):
-            child = self.dense[depth][(node - self.bases[depth]).clamp_(min=0), code].long()
-            return torch.where(alive, child, -1)
-        low, stop = self.first_v[node].long(), self.first_v[node + 1].long()
-        high = stop
+            alive = (node >= 0) & (code >= 0) & (code < self.levels[depth])
+            place = (node.long() - self.bases[depth]).clamp_(min=0)
+            child = self.dense[depth][place, code.clamp(0, self.levels[depth] - 1).long()]
+            return torch.where(alive, child.long(), -1)
+        if self.widths[depth] <= NARROW:
+            found = self.children(node, depth)
+            is_asked = found.code == code.unsqueeze(-1)
+            return torch.where(is_asked, found.node, -1).amax(-1).long()
+        return self._searched(node, code, depth)
+
+    def _searched(self, node: Tensor, code: Tensor, depth: int) -> Tensor:
+        inside = node.clamp(min=self.bases[depth]).long()
+        low, stop = self.first_v[inside].long(), self.first_v[inside + 1].long()
+        high, last = stop, self.num_nodes - 1
         for _ in range(self.widths[depth].bit_length()):
             middle = (low + high) >> 1
             # Past the last child of all there is nothing to read.
-            below = (self.code_v[middle.clamp(max=self.num_nodes - 1)] < code) & (middle < high)
+            below = (self.code_v[middle.clamp(max=last)] < code) & (middle < high)
             low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
-        found = (low < stop) & (self.code_v[low.clamp(max=self.num_nodes - 1)] == code)
-        return torch.where(alive & found, low, -1)
+        found = (node >= 0) & (low < stop) & (self.code_v[low.clamp(max=last)] == code)
+        return torch.where(found, low, -1)
 
     def walk(self, codes: Tensor) -> Tensor:
         """Return the nodes of prefixes ``(…, d)``, d from 0 to s: int64 ``(…)``, -1 for no such."""
