@@ -124,12 +124,13 @@ class SidLookup:
 
         int64 ``(…, s)``; -1 for unknown. `SidVocabulary.tokens` makes room for special tokens.
         """
-        sids = self.sids(item_ids)
-        return torch.where(sids >= 0, sids + self._offset_s, UNKNOWN)
+        return _taken(self._tokens_ns, self.rows(item_ids))
 
     @cached_property
-    def _offset_s(self) -> Tensor:
-        return torch.tensor(np.cumsum([0, *self.levels[:-1]]), device=self.device)
+    def _tokens_ns(self) -> Tensor:
+        offset_s = torch.tensor(np.cumsum([0, *self.levels[:-1]]), device=self.device)
+        fits = sum(self.levels) <= torch.iinfo(torch.int32).max
+        return (self.sids_ns + offset_s).to(torch.int32 if fits else torch.int64)
 
     @cached_property
     def trie(self) -> SidTrie:
