@@ -117,6 +117,12 @@ def test_outside_the_trie_nothing_may_follow() -> None:
     assert narrow.mask(torch.zeros(1, 6), torch.tensor([-1]), 1).isneginf().all()
 
 
+def test_logits_must_hold_the_tokens() -> None:
+    constraint = SidConstraint.of(SidTrie.of(SIDS))
+    with pytest.raises(SemidError, match="those of 4 tokens but level 1 has tokens up to 4"):
+        constraint.mask(torch.zeros(1, 4), torch.tensor([1]), 1)
+
+
 def test_states_must_fit_the_batch_rows() -> None:
     by_row = SidConstraint.of(SidTrie.of(SIDS)).excluding_by_row(torch.tensor([[1, 4], [0, 0]]))
     with pytest.raises(SemidError, match="3 states for 2 batch rows"):

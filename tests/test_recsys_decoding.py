@@ -83,5 +83,7 @@ def test_what_is_no_search_is_refused() -> None:
     constraint = SidConstraint.of(SidTrie.of(SIDS))
     with pytest.raises(SemidError, match="batch is 1 and beams 0"):
         beam_search(Bigrams(5, 2, 1), constraint, batch=1, beams=0)
+    with pytest.raises(SemidError, match="those of 1 tokens but level 0 has tokens up to 1"):
+        beam_search(lambda tokens, source: torch.zeros(1, 1, 1), constraint, batch=1, beams=2)
     with pytest.raises(SemidError, match=r"logits of shape \(1, 5\) for \(1, 1\) beams"):
         beam_search(lambda tokens, source: torch.zeros(1, 5), constraint, batch=1, beams=2)

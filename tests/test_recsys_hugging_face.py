@@ -97,7 +97,7 @@ def is_real(out) -> torch.Tensor:
 
 @pytest.mark.parametrize("search", SEARCHES)
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(made=tables(most=20))
+@given(made=tables(most=20, sizes=(1, 2, 5)))
 def test_every_sid_that_is_generated_exists(search: str, made) -> None:
     sids, levels = made
     trie = SidTrie.of(sids, levels=levels, dense_entries=4)

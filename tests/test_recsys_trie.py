@@ -18,9 +18,9 @@ SIDS = np.array([[1, 2], [0, 1], [1, 0], [1, 2], [0, 2]])
 
 
 @st.composite
-def tables(draw, most: int = 40):
+def tables(draw, most: int = 40, sizes: tuple[int, ...] = (1, 2, 3, 5, 200)):
     """SIDs ``(n, s)``, few codes a level so that they share prefixes and whole SIDs."""
-    levels = draw(st.lists(st.sampled_from([1, 2, 3, 5, 200]), min_size=1, max_size=4))
+    levels = draw(st.lists(st.sampled_from(sizes), min_size=1, max_size=4))
     rows = st.tuples(*(st.integers(0, size - 1) for size in levels))
     return np.array(draw(st.lists(rows, min_size=1, max_size=most))), tuple(levels)
 

@@ -195,6 +195,14 @@ class SidConstraint:
         place, kept = self._kept(logits, node, depth, row)
         return _put(logits.fill_(-torch.inf), place, kept)
 
+    def require_vocabulary(self, size: int, depth: int) -> None:
+        """Raise `SemidError` unless logits of `size` tokens hold those of level `depth`."""
+        if size < len(self.codes[depth]) - 1:
+            raise SemidError(
+                f"the logits are those of {size:,} tokens but level {depth} has tokens up to "
+                f"{len(self.codes[depth]) - 2:,}; give the model the vocabulary's size"
+            )
+
     def rows(self, leaf: Tensor, row: Tensor | None = None) -> ItemRows:
         """Return the rows of the table that have the SIDs of leaves ``(…)`` and are not excluded.
 
@@ -221,6 +229,7 @@ class SidConstraint:
         self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None
     ) -> tuple[slice | Tensor, Tensor]:
         """Return tokens, and their logits where they may follow; equal ones have equal logits."""
+        self.require_vocabulary(logits.shape[-1], depth)
         found = self._children(node, depth, row)
         run = self.runs[depth]
         if found.repeats is None and run is not None:

@@ -72,6 +72,7 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
                 f"step returned logits of shape {tuple(logits.shape)} for {tuple(node.shape)} "
                 "beams; expected (batch, beams, vocabulary)"
             )
+        constraint.require_vocabulary(logits.shape[-1], depth)
         found = constraint.candidates(node, depth)
         gain = logits.float().log_softmax(-1).gather(-1, found.token)
         total = score.unsqueeze(-1) + gain.masked_fill_(found.node < 0, -torch.inf)
