@@ -160,5 +160,11 @@ def test_codes_without_a_token_are_refused() -> None:
         SidConstraint.of(trie, SidVocabulary((2, 2)).sid_tokens)
     with pytest.raises(SemidError, match="tokens for 3 levels but SIDs have 2"):
         SidConstraint.of(trie, SidVocabulary((2, 3, 4)).sid_tokens)
+    # A code that does not occur may lack a token; it takes that of no other.
+    first = SidTokens((np.array([0, -1, 5]), np.array([3])))
+    for entries in (0, 99):
+        some = SidTrie.of([[0, 0], [2, 0]], levels=(3, 1), dense_entries=entries)
+        masked = SidConstraint.of(some, first).mask(torch.zeros(1, 6), torch.tensor([0]), 0)
+        assert masked.isfinite().nonzero()[:, 1].tolist() == [0, 5]
     unused = SidTokens((np.array([9, 4]), np.array([7, 2, 30, -1])))
     assert SidConstraint.of(trie, unused).trie is trie

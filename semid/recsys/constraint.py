@@ -99,7 +99,9 @@ class SidConstraint:
             code_t = np.full(token_k.max() + 2, -1, np.int32)
             code_t[token_k[token_k >= 0]] = np.flatnonzero(token_k >= 0)
             runs.append(_run(token_k))
-            own.append(torch.from_numpy(token_k.clip(min=0)).to(trie.device))
+            # Codes that do not occur are forbidden by a token that is none of the level's.
+            free = int(np.setdiff1d(np.arange(len(token_k) + 1), token_k)[0])
+            own.append(torch.from_numpy(np.where(token_k < 0, free, token_k)).to(trie.device))
             codes.append(torch.from_numpy(code_t).to(trie.device))
         return cls(trie, tuple(own), tuple(codes), tuple(runs))
 
