@@ -30,7 +30,7 @@ linkcheck: $(VENV)/.docs
 	$(BIN)/sphinx-build -b linkcheck -q docs out/linkcheck
 
 # The figures in docs/benchmarks.md; SEMID_DATA names the folder that holds beauty/.
-FIGURES = train assign suffix reassign nights align lookup embed robustness evaluate plan report exports
+FIGURES = train assign suffix reassign nights align lookup embed robustness evaluate plan report exports recsys
 
 figures: $(VENV)/.test
 	missed=; for figure in $(FIGURES); do $(BIN)/python benchmarks/$$figure.py || missed=1; done; test -z "$$missed"

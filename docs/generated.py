@@ -8,12 +8,14 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import typer
 
 import semid
 import semid.metrics
+import semid.recsys
 from semid.cli import app
 from semid.jobs.run import COMMANDS as JOBS
 
@@ -61,12 +63,22 @@ def metrics() -> str:
 
 def library() -> str:
     """Return an entry for every public name of the package."""
-    names = [name for name in semid.__all__ if not name.startswith("__")]
-    classes = [name for name in names if isinstance(getattr(semid, name), type)]
+    return _names_of(semid)
+
+
+def recsys() -> str:
+    """Return an entry for every public name of `semid.recsys`."""
+    return _names_of(semid.recsys)
+
+
+def _names_of(package: ModuleType) -> str:
+    names = [name for name in package.__all__ if not name.startswith("__")]
+    classes = [name for name in names if isinstance(getattr(package, name), type)]
     functions = [name for name in names if name not in classes]
+    of = package.__name__
     return "\n".join(
-        [_rest(f".. autofunction:: semid.{name}") for name in functions]
-        + [_rest(f".. autoclass:: semid.{name}\n   :members:") for name in classes]
+        [_rest(f".. autofunction:: {of}.{name}") for name in functions]
+        + [_rest(f".. autoclass:: {of}.{name}\n   :members:") for name in classes]
     )
 
 
@@ -84,6 +96,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "metrics": metrics,
     "library": library,
+    "recsys": recsys,
     "jobs": jobs,
 }
 

@@ -1,4 +1,8 @@
-"""The table of assigned IDs in memory, and its life; `semid.id_reading` reads it from its files."""
+"""The table of assigned IDs in memory, and its life; `semid.id_reading` reads it from its files.
+
+Reading a table and looking into it needs NumPy and Arrow alone, so that training code can do it;
+what the life of a table needs is imported by the methods.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.appending import Rules
 from semid.arrays import to_arrow
-from semid.collisions import CollisionConfig
 from semid.errors import SemidError
 from semid.id_columns import (
     CODES,
@@ -33,13 +35,12 @@ from semid.id_columns import (
     refuse_sid_width,
 )
 from semid.id_metadata import METADATA_KEY, metadata_of
-from semid.in_memory import Items, append_items, assign_items, retire_rows, save_rows
-from semid.origin import origin_of
 from semid.tombstones import require_id_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from semid.collisions import CollisionConfig
     from semid.drift_verdicts import Limits
     from semid.quantizer import Quantizer
     from semid.table_diff import TableDiff
@@ -100,6 +101,9 @@ class IdTable:
         SemidError
             For bad rows, or as the policy does.
         """
+        from semid.collisions import CollisionConfig
+        from semid.in_memory import Items, assign_items
+
         config = CollisionConfig(collisions) if isinstance(collisions, str) else collisions
         items = Items(model, item_ids, x, item_id=item_id, order=order, encoder=encoder)
         return cls._of_rows(*assign_items(items, config))
@@ -126,6 +130,9 @@ class IdTable:
         drifted : items that keep their IDs though their codes would be others now; see
             `semid.appending.Appended`
         """
+        from semid.appending import Rules
+        from semid.in_memory import Items, append_items
+
         rules = Rules(now or datetime.now(UTC), move_drifted, reclaim_after)
         items = Items(model, item_ids, x, item_id=self.item_id, order=order, encoder=encoder)
         rows, retired, drifted, noted = append_items(
@@ -138,6 +145,8 @@ class IdTable:
 
         Raises `SemidError` when an item is not there, or none would be left.
         """
+        from semid.in_memory import retire_rows
+
         when = now or datetime.now(UTC)
         rows, retired, summary = retire_rows(self.to_arrow(), self.retired, item_ids, when)
         noted = {**self.metadata, "summary": {**self.metadata.get("summary", {}), **summary}}
@@ -307,6 +316,7 @@ class IdTable:
         SemidError
             For bad rows, or embeddings without a model.
         """
+        from semid.origin import origin_of
         from semid.verification import verify_table
 
         if model is None:
@@ -337,6 +347,7 @@ class IdTable:
             For bad rows, or a table of another model, or one without distances.
         """
         from semid.drift_verdicts import Limits
+        from semid.in_memory import Items
         from semid.in_memory_checks import drift_of
 
         items = Items(model, item_ids, x, item_id=self.item_id)
@@ -348,6 +359,7 @@ class IdTable:
         As ``semid align``; of the items, those that the table has are looked at. The model is the
         same otherwise. Raises `SemidError` for bad rows, or when the table has none of the items.
         """
+        from semid.in_memory import Items
         from semid.in_memory_checks import aligned
 
         items = Items(model, item_ids, x, item_id=self.item_id)
@@ -362,6 +374,8 @@ class IdTable:
             When something is there, unless `overwrite`; when it cannot be written; or for retired
             items, for which a single file has no place.
         """
+        from semid.in_memory import save_rows
+
         save_rows(self.to_arrow(), self.retired, Path(path), overwrite=overwrite)
 
     def to_arrow(self) -> pa.Table:

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import SemidError
+from semid.spelling import OWN, level_name
 
 MAX_CODES = 1 << 31
 """Largest size of a level: codes are int32."""
 
 _MAX_KEYS = 1 << 63
-_TOKEN = re.compile(r"<([a-z]+)_(0|[1-9][0-9]{0,9})>")
+_TOKEN = re.compile(f"{OWN.before.format(level='([a-z]+)')}(0|[1-9][0-9]{{0,9}}){OWN.after}")
 
 Codes = npt.NDArray[np.integer[Any]]
 
@@ -179,16 +180,6 @@ def _sort(codes_nl: Codes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]
     return order_n, first_n
 
 
-def level_name(level: int) -> str:
-    """Return the letters of a level in tokens: a to z, then aa, ab and so on."""
-    letters = ""
-    level += 1
-    while level:
-        level, letter = divmod(level - 1, 26)
-        letters = chr(ord("a") + letter) + letters
-    return letters
-
-
 def to_tokens(sid_nl: Codes) -> npt.NDArray[np.str_]:
     """Spell IDs as one token per level: ``<a_41> <b_7> <c_203>``.
 
@@ -209,8 +200,8 @@ def to_tokens(sid_nl: Codes) -> npt.NDArray[np.str_]:
     columns = []
     for level, code_n in enumerate(sid_nl.T):
         value_k, index_n = np.unique(code_n, return_inverse=True)
-        name = level_name(level)
-        token_k = np.array([f"<{name}_{value}>" for value in value_k.tolist()], dtype=np.str_)
+        before = OWN.before.format(level=level_name(level))
+        token_k = np.array([f"{before}{value}{OWN.after}" for value in value_k.tolist()])
         columns.append(token_k[index_n])
     return np.stack(columns, axis=1)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from semid import __version__
 from semid.errors import SemidError, display_path
@@ -31,12 +30,16 @@ _READ_BYTES = 64 << 20
 
 def fingerprint(value: Any) -> str:
     """Return 16 hex digits that identify a JSON-like value, whatever the order of its keys."""
+    import xxhash  # here, so that tables can be read where it is not installed
+
     text = json.dumps(value, sort_keys=True, default=str)
     return xxhash.xxh3_64_hexdigest(text.encode())
 
 
 def digest(path: Path) -> str:
     """Return 32 hex digits that identify the contents of a file, or of all files in a folder."""
+    import xxhash
+
     total = xxhash.xxh3_128()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from semid.arrays import to_arrow, to_numpy
 from semid.errors import SemidError, display_path
@@ -234,6 +233,8 @@ def note_of(table: ParquetTable, item_id: str) -> dict[str, Any]:
 
 
 def _file_facts(table: ParquetTable, file: str) -> list[Any]:
+    import xxhash  # here, so that tables can be looked into where it is not installed
+
     try:
         with table.filesystem.open_input_file(file) as source:
             size = source.size()

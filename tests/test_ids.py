@@ -8,13 +8,13 @@ from semid.errors import SemidError
 from semid.ids import (
     from_tokens,
     group_ids,
-    level_name,
     pack_keys,
     prefixes,
     to_tokens,
     unpack_keys,
     validate_codes,
 )
+from semid.spelling import level_name
 
 CODES = np.array([[1, 2], [0, 2], [1, 2], [1, 0]], dtype=np.int32)
 

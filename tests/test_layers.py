@@ -20,7 +20,7 @@ ROOT = Path(semid.__file__).parent
 RANKS: tuple[tuple[str, ...], ...] = (
     # what everything may say
     ("errors", "arrays"),
-    ("manifests", "database", "versions"),
+    ("manifests", "database", "versions", "spelling"),
     # codes as arrays; files; settings
     (
         "ids",
@@ -101,6 +101,12 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.passing", "evaluation.structure", "evaluation.behaviour"),
     ("evaluation.whole",),
     ("evaluation.names",),
+    # what training code imports
+    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building"),
+    ("recsys.trie", "recsys.vocabulary"),
+    ("recsys.exclusion", "recsys.lookup"),
+    ("recsys.constraint",),
+    ("recsys.decoding", "recsys.hugging_face"),
     # the report, from arrays to the page
     ("report.drawing", "report.tree", "report.packing", "report.projection"),
     ("report.figures", "report.choices"),
@@ -186,6 +192,14 @@ LOADS = {
         "recsys.embeddings",
         "recsys.pieces",
         "recsys.sequences",
+        "recsys.item_index",
+        "recsys.trie",
+        "recsys.vocabulary",
+        "recsys.exclusion",
+        "recsys.lookup",
+        "recsys.constraint",
+        "recsys.decoding",
+        "recsys.hugging_face",
     },
     "faiss": set(),
     "pandas": set(),

@@ -58,12 +58,12 @@ def test_every_pipeline_parses(path, monkeypatch):
     monkeypatch.setenv("SEMID_DATA", "/some/where")
     for name in ("ITEMS", "MODEL", "ENCODER"):
         monkeypatch.setenv(name, f"data/{name}")
+    monkeypatch.setenv("UNIQUENESS", "0.8")
     steps = read_pipeline(path)
     expected = ["train", "assign", "export", "evaluate"]
     if path.name == "compare_beauty.toml":
         expected = ["compare"]
     if path.name == "nightly.toml":
-        monkeypatch.setenv("UNIQUENESS", "0.8")
         expected = ["embed", "assign", "verify"]
     if path.name == "beauty_behaviour.toml":
         expected = ["train", "assign", "evaluate"]

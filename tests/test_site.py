@@ -18,6 +18,7 @@ import typer
 from conftest import assert_parses, run_here
 
 import semid
+import semid.recsys
 from semid.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,8 @@ def test_every_public_name_is_there(site: Path) -> None:
     page = (site / "reference" / "library.html").read_text()
     for name in semid.__all__:
         assert name == "__version__" or f'id="semid.{name}"' in page, name
+    for name in semid.recsys.__all__:
+        assert f'id="semid.recsys.{name}"' in page, name
     for name in ("IdTable.append", "IdTable.lookup", "Quantizer.encode", "Quantizer.decode"):
         assert f'id="semid.{name}"' in page
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -52,7 +53,12 @@ def link_what_is_required(site: Path) -> None:
     """Stand in for an installation, of minutes: the same files, linked."""
     found: dict[str, metadata.Distribution] = {}
     required("semid", {"cpu"}, found)
-    for distribution in found.values():
+    link(site, found)
+
+
+def link(site: Path, names: Iterable[str]) -> None:
+    """Put the files of distributions into a folder of packages, as links."""
+    for distribution in map(metadata.distribution, names):
         root = Path(str(distribution.locate_file("")))
         tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
         for top in tops:

@@ -34,7 +34,7 @@ from semid.export.text import (
     write_token_lists,
 )
 from semid.id_table import IdTable
-from semid.ids import level_name
+from semid.spelling import OWN
 
 PASSES = 3
 INDEX, INFO = ".index.json", "info.txt"
@@ -51,11 +51,11 @@ def write(source: Source, path: Path) -> None:
     path.mkdir(parents=True)
     parts = ((numbers(number_n), sids_ns) for number_n, sids_ns in _numbered(source))
     write_token_lists(path / f"{path.name}{INDEX}", parts)
-    starts = [f"<{level_name(level)}_" for level in range(source.sid_length)]
+    starts = OWN.starts(source.sid_length)
     with (path / INFO).open("wb") as file:
         for number_n, sids_ns in _numbered(source):
             number = numbers(number_n)
-            tokens = spelled(sids_ns, starts, ">")
+            tokens = spelled(sids_ns, starts, OWN.after)
             write_text(file, joined(*tokens, "\tItem_", number, "\t", number, "\n"))
     write_map(source, path)
 

@@ -24,9 +24,10 @@ from semid.export.tabular import LONGS, codes_in, long_lists, read_columns, writ
 from semid.export.text import joined, spelled
 from semid.id_columns import CODES, SID
 from semid.id_table import IdTable
-from semid.ids import level_name
+from semid.spelling import SPELLINGS
 
 WIDTH = 8_192
+SPELLING = SPELLINGS["openonerec"]
 PID, TOKENS = "pid", "tokens"
 
 
@@ -38,10 +39,11 @@ def write(source: Source, path: Path) -> None:
     SemidError
         When a code or suffix is beyond the width, and has no token.
     """
-    starts = [f"<s_{level_name(level)}_" for level in range(source.sid_length)]
+    starts = SPELLING.starts(source.sid_length)
 
     def values(part: IdTable, _: int) -> list[pa.Array]:
-        text = joined("<|sid_begin|>", *spelled(part.sids, starts, ">"), "<|sid_end|>")
+        tokens = spelled(part.sids, starts, SPELLING.after)
+        text = joined(SPELLING.start, *tokens, SPELLING.end)
         return [part.item_ids, long_lists(part.codes), long_lists(part.sids), text]
 
     columns = {PID: source.id_type, CODES: LONGS, SID: LONGS, TOKENS: pa.string()}

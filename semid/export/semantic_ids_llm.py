@@ -24,8 +24,10 @@ from semid.export.source import Request, Source, table_of_sids
 from semid.export.tabular import read_columns, stacked, write_columns
 from semid.export.text import joined, spelled
 from semid.id_table import IdTable
+from semid.spelling import SPELLINGS
 
-WIDTH = 256
+SPELLING = SPELLINGS["semantic-ids-llm"]
+WIDTH = SPELLING.width
 ITEM, CODE, TOKENS = "parent_asin", "semantic_id_", "semantic_id"
 
 
@@ -38,12 +40,12 @@ def write(source: Source, path: Path) -> None:
         When a code or suffix is beyond the width, and would take the token of the next level.
     """
     offset_s = np.arange(source.sid_length, dtype=np.int64) * (source.width or WIDTH)
-    starts = ["<|sid_"] * source.sid_length
+    starts = SPELLING.starts(source.sid_length)
 
     def values(part: IdTable, _: int) -> list[pa.Array]:
         sids_ns = part.sids.astype(np.int64)
-        tokens = spelled(sids_ns + offset_s, starts, "|>")
-        text = joined("<|sid_start|>", *tokens, "<|sid_end|>")
+        tokens = spelled(sids_ns + offset_s, starts, SPELLING.after)
+        text = joined(SPELLING.start, *tokens, SPELLING.end)
         return [part.item_ids, *(to_arrow(code_n) for code_n in sids_ns.T), text]
 
     names = [f"{CODE}{level}" for level in range(source.sid_length)]

@@ -22,7 +22,8 @@ import pyarrow.csv as pa_csv
 from semid.arrays import strings_to_arrow, to_arrow
 from semid.errors import SemidError, display_path
 from semid.id_columns import concat_ids, id_column
-from semid.ids import from_tokens, level_name
+from semid.ids import from_tokens
+from semid.spelling import OWN
 
 _DECIMAL = r"\A(0|-?[1-9][0-9]{0,18})\z"
 _ESCAPED = r'[[:cntrl:]"\\]'
@@ -85,8 +86,8 @@ def write_token_lists(path: Path, rows: Iterator[tuple[pa.Array, Any]]) -> None:
     with path.open("wb") as file:
         file.write(b"{\n")
         for place, (keys, sids_ns) in enumerate(rows):
-            starts = [f'"<{level_name(level)}_' for level in range(sids_ns.shape[1])]
-            tokens = spelled(sids_ns, starts, '>"', ", ")
+            starts = [f'"{start}' for start in OWN.starts(sids_ns.shape[1])]
+            tokens = spelled(sids_ns, starts, f'{OWN.after}"', ", ")
             lines = joined(",\n", json_strings(keys), ": [", *tokens, "]")
             if place == 0:
                 write_text(file, pc.utf8_slice_codeunits(lines[:1], 2))

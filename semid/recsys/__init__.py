@@ -1,6 +1,7 @@
-"""What training code imports: IDs as tensors, embeddings of them, sequences of users.
+"""What training code imports: IDs as tensors, embeddings, sequences of users, valid decoding.
 
-Names are resolved when first used; torch, PyArrow and NumPy are enough for all but SentencePiece.
+Public names are resolved when first used: ``import semid.recsys`` loads neither torch nor
+transformers. Torch, pyarrow and NumPy are enough for all but Hugging Face and SentencePiece.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semid.recsys.constraint import SidConstraint as SidConstraint
+    from semid.recsys.decoding import beam_search as beam_search
     from semid.recsys.embeddings import CodeEmbedding as CodeEmbedding
     from semid.recsys.embeddings import PrefixNgramEmbedding as PrefixNgramEmbedding
     from semid.recsys.histories import LeaveOneOut as LeaveOneOut
     from semid.recsys.histories import Sequences as Sequences
     from semid.recsys.histories import TimeSplit as TimeSplit
     from semid.recsys.histories import read_sequences as read_sequences
+    from semid.recsys.hugging_face import SidLogitsProcessor as SidLogitsProcessor
+    from semid.recsys.hugging_face import add_tokens as add_tokens
+    from semid.recsys.lookup import SidLookup as SidLookup
     from semid.recsys.pieces import PieceEmbedding as PieceEmbedding
     from semid.recsys.pieces import SidPieces as SidPieces
     from semid.recsys.pieces import train_pieces as train_pieces
     from semid.recsys.sequences import SidSequenceDataset as SidSequenceDataset
     from semid.recsys.sequences import collate as collate
     from semid.recsys.sequences import flat_tokens as flat_tokens
+    from semid.recsys.trie import SidTrie as SidTrie
+    from semid.recsys.vocabulary import SidVocabulary as SidVocabulary
 
 _HOME = {
     "CodeEmbedding": "semid.recsys.embeddings",
@@ -28,9 +36,16 @@ _HOME = {
     "PieceEmbedding": "semid.recsys.pieces",
     "PrefixNgramEmbedding": "semid.recsys.embeddings",
     "Sequences": "semid.recsys.histories",
+    "SidConstraint": "semid.recsys.constraint",
+    "SidLogitsProcessor": "semid.recsys.hugging_face",
+    "SidLookup": "semid.recsys.lookup",
     "SidPieces": "semid.recsys.pieces",
     "SidSequenceDataset": "semid.recsys.sequences",
+    "SidTrie": "semid.recsys.trie",
+    "SidVocabulary": "semid.recsys.vocabulary",
     "TimeSplit": "semid.recsys.histories",
+    "add_tokens": "semid.recsys.hugging_face",
+    "beam_search": "semid.recsys.decoding",
     "collate": "semid.recsys.sequences",
     "flat_tokens": "semid.recsys.sequences",
     "read_sequences": "semid.recsys.histories",
@@ -45,7 +60,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'semid.recsys' has no attribute {name!r}")
     from semid.errors import require_package
 
-    require_package("torch", extra="cpu", purpose="semid.recsys")
+    require_package("torch", extra="recsys", purpose=f"semid.recsys.{name}")
     return getattr(import_module(_HOME[name]), name)
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from semid.errors import SemidError, require_package
-from semid.ids import Codes, group_ids, level_name, prefixes, validate_codes
+from semid.ids import Codes, group_ids, prefixes, validate_codes
 from semid.recsys.bags import (
     Unknown,
     draw_bag,
@@ -31,6 +31,7 @@ from semid.recsys.bags import (
     summed,
     without_unknown,
 )
+from semid.spelling import level_name
 
 # Every level has a Unicode plane of its own, from the first on, whose last two are no characters.
 _PLANE = 1 << 16

@@ -1,0 +1,179 @@
+"""Item ids to codes and SIDs, and SIDs to items, as tensors on any device.
+
+    lookup = SidLookup.load("ids/", device="cuda")
+    lookup.sids(item_ids)    # (…, s), -1 for items that the table lacks
+
+The table is read into memory: some 60 bytes an item, and the text of string ids. Nothing is written
+or cached. A lookup may be sent to the workers of a `DataLoader`: tensors go through shared memory,
+and a worker that is spawned has the table that its parent read, whatever was published since. Keep
+it on the CPU there.
+
+Shapes: n items, l levels of raw codes, s of SIDs, q queries, ``…`` any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from semid.arrays import to_arrow
+from semid.errors import SemidError
+from semid.id_reading import read_ids
+from semid.id_table import IdTable
+from semid.recsys.item_index import ItemIndex
+from semid.recsys.trie import ItemRows, SidTrie
+
+UNKNOWN = -1
+"""Row, code, and token of an item or SID that the table lacks."""
+
+
+@dataclass(frozen=True, eq=False)
+class SidLookup:
+    """The codes and SIDs of a table's items; `SidLookup.load` or `SidLookup.of` makes one.
+
+    Attributes
+    ----------
+    item_ids : strings or int64, in the order of the table's rows, ``(n,)``
+    levels : codes per level of a SID: the codewords that the table notes of its model, or one above
+        the largest code that occurs; of a suffix always the latter
+    codes_nl : raw codes, int32
+    sids_ns : SIDs, int32
+    index : where items are
+    """
+
+    item_ids: pa.Array
+    levels: tuple[int, ...]
+    codes_nl: Tensor
+    sids_ns: Tensor
+    index: ItemIndex
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str | torch.device = "cpu", item_id: str = "item_id"
+    ) -> SidLookup:
+        """Read a table: a file, a folder of parts, a store, a glob or a URI.
+
+        Raises
+        ------
+        SemidError
+            As `semid.read_ids`.
+        """
+        return cls.of(read_ids(path, item_id), device=device)
+
+    @classmethod
+    def of(cls, table: IdTable, *, device: str | torch.device = "cpu") -> SidLookup:
+        """Make the lookup of a table in memory."""
+        codes_nl, sids_ns = (
+            torch.from_numpy(np.array(codes, np.int32)) for codes in (table.codes, table.sids)
+        )
+        index = ItemIndex.of(table.item_ids, table.item_id)
+        made = cls(table.item_ids, levels_of(table), codes_nl, sids_ns, index)
+        return made.to(device)
+
+    def to(self, device: str | torch.device) -> SidLookup:
+        """Return the lookup on another device; string ids are looked up on the CPU all the same."""
+        return replace(
+            self,
+            codes_nl=self.codes_nl.to(device),
+            sids_ns=self.sids_ns.to(device),
+            index=self.index.to(device),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.sids_ns.device
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def rows(self, item_ids: Any) -> Tensor:
+        """Return the rows of items in the table: int64, -1 for those that it lacks.
+
+        Parameters
+        ----------
+        item_ids : integers as a tensor or NumPy array of any shape, such as padded histories
+            ``(b, t)`` whose padding is no item's id; or integers or strings as a list, a NumPy or
+            an Arrow array, ``(q,)``
+
+        Raises
+        ------
+        SemidError
+            When the ids are of another type than the table's, or one is null.
+        """
+        return self.index.rows(item_ids).to(self.device)
+
+    def codes(self, item_ids: Any) -> Tensor:
+        """Return the raw codes of items, as `rows` takes them: int64 ``(…, l)``, -1 for unknown."""
+        return _taken(self.codes_nl, self.rows(item_ids))
+
+    def sids(self, item_ids: Any) -> Tensor:
+        """Return the SIDs of items, as `rows` takes them: int64 ``(…, s)``, -1 for unknown."""
+        return _taken(self.sids_ns, self.rows(item_ids))
+
+    def tokens(self, item_ids: Any) -> Tensor:
+        """Return flat tokens of items: SIDs whose level l counts from ``sum(levels[:l])`` on.
+
+        int64 ``(…, s)``; -1 for unknown. `SidVocabulary.tokens` makes room for special tokens.
+        """
+        return _taken(self._tokens_ns, self.rows(item_ids))
+
+    @cached_property
+    def _tokens_ns(self) -> Tensor:
+        offset_s = torch.tensor(np.cumsum([0, *self.levels[:-1]]), device=self.device)
+        fits = sum(self.levels) <= torch.iinfo(torch.int32).max
+        return (self.sids_ns + offset_s).to(torch.int32 if fits else torch.int64)
+
+    @cached_property
+    def trie(self) -> SidTrie:
+        """The trie of the table's SIDs, on this device; made when first asked for."""
+        return SidTrie.of(self.sids_ns, levels=self.levels, device=self.device)
+
+    def rows_of_sids(self, sids: Any) -> ItemRows:
+        """Return the rows that have SIDs ``(q, s)``: none, one, or several that share it.
+
+        Item ids are ``lookup.ids(found.row_m)``.
+
+        Raises
+        ------
+        SemidError
+            When `sids` are not of the length of the table's.
+        """
+        sids_qs = torch.as_tensor(sids)
+        if sids_qs.ndim != 2 or sids_qs.shape[1] != len(self.levels):
+            raise SemidError(
+                f"the SIDs have shape {tuple(sids_qs.shape)}; expected (q, {len(self.levels)})"
+            )
+        return self.trie.rows(self.trie.walk(sids_qs))
+
+    def ids(self, row_m: Tensor) -> pa.Array:
+        """Return the item ids of rows ``(m,)``; null for -1."""
+        asked = np.ascontiguousarray(row_m.cpu().numpy())
+        if (asked >= 0).all():
+            return self.item_ids.take(to_arrow(asked))
+        known = pa.array([row if row >= 0 else None for row in asked.tolist()], pa.int64())
+        return self.item_ids.take(known)
+
+
+def levels_of(table: IdTable) -> tuple[int, ...]:
+    """Return codes per level of a table's SIDs, as `SidLookup.levels` says."""
+    summary = table.metadata.get("summary")
+    noted = (summary.get("levels") if isinstance(summary, dict) else None) or ()
+    found: npt.NDArray[Any] = table.sids.max(axis=0).astype(np.int64) + 1
+    if len(noted) == table.codes.shape[1]:
+        found[: len(noted)] = np.maximum(found[: len(noted)], noted)
+    return tuple(found.tolist())
+
+
+def _taken(codes_nl: Tensor, row: Tensor) -> Tensor:
+    found = codes_nl.index_select(0, row.clamp(min=0).reshape(-1)).long()
+    found = found.view(*row.shape, codes_nl.shape[1])
+    return found.masked_fill_(row.unsqueeze(-1) < 0, UNKNOWN)

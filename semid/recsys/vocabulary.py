@@ -1,0 +1,207 @@
+"""The tokens of SIDs: numbers for a model trained from scratch, and text for a language model.
+
+Every level has tokens of its own, one after the other, behind the special ones:
+
+    <pad> <bos> <eos> <unknown> | level 0: K_0 tokens | level 1: K_1 tokens | …
+
+`semid.recsys.add_tokens` adds the same levels to a Hugging Face tokenizer. Shapes: s levels of a
+SID, k codes of one, q texts, ``…`` any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from semid.errors import SemidError
+from semid.ids import MAX_CODES, validate_codes
+from semid.spelling import SPELLINGS, Spelling
+
+SPECIAL = ("pad", "bos", "eos", "unknown")
+
+
+class SidTokens(NamedTuple):
+    """Which token stands for which code, in the vocabulary of some model.
+
+    levels : for every level the token of every code, int64 ``(k,)``; -1 for a code without one
+    start, end : the tokens around a SID; None where there are none
+    """
+
+    levels: tuple[npt.NDArray[np.int64], ...]
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class SidVocabulary:
+    """The tokens of SIDs.
+
+    Attributes
+    ----------
+    levels : codes per level of a SID, as `SidLookup.levels` has them; a suffix may be given room
+        for items to come
+    special : which special tokens there are, in their order from token 0 on: any of ``pad``,
+        ``bos``, ``eos`` and ``unknown``, which stands for items that the table lacks
+    spelling : a name of `semid.spelling.SPELLINGS`, or a spelling of one's own
+    """
+
+    levels: tuple[int, ...]
+    special: tuple[str, ...] = SPECIAL
+    spelling: str | Spelling = "lcrec"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(map(int, self.levels)))
+        object.__setattr__(self, "special", tuple(self.special))
+        if not self.levels or not all(1 <= size <= MAX_CODES for size in self.levels):
+            raise SemidError(f"levels are {list(self.levels)}; give one size or more, from 1 on")
+        if len(set(self.special)) < len(self.special) or not set(self.special) <= set(SPECIAL):
+            raise SemidError(
+                f"special tokens are {list(self.special)}; each of {', '.join(SPECIAL)} may stand "
+                "there once"
+            )
+        if isinstance(self.spelling, str) and self.spelling not in SPELLINGS:
+            raise SemidError(
+                f"the spelling {self.spelling!r} is none of {', '.join(SPELLINGS)}; or give a "
+                "semid.spelling.Spelling"
+            )
+
+    def __len__(self) -> int:
+        return len(self.special) + sum(self.levels)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The token of code 0 of every level."""
+        return tuple((np.cumsum([0, *self.levels[:-1]]) + len(self.special)).tolist())
+
+    @property
+    def pad(self) -> int:
+        """The token that pads."""
+        return self._special("pad")
+
+    @property
+    def bos(self) -> int:
+        """The token that opens a sequence."""
+        return self._special("bos")
+
+    @property
+    def eos(self) -> int:
+        """The token that ends a sequence."""
+        return self._special("eos")
+
+    @property
+    def unknown(self) -> int:
+        """The token of items that the table lacks."""
+        return self._special("unknown")
+
+    def _special(self, name: str) -> int:
+        if name not in self.special:
+            raise SemidError(
+                f"the vocabulary has no token {name!r}; its special tokens are "
+                f"{', '.join(self.special) or 'none'}"
+            )
+        return self.special.index(name)
+
+    @property
+    def sid_tokens(self) -> SidTokens:
+        """Which token stands for which code, for a `SidConstraint`; `end` is ``eos``."""
+        pairs = zip(self.offsets, self.levels, strict=True)
+        levels = tuple(np.arange(offset, offset + size) for offset, size in pairs)
+        return SidTokens(levels, None, self.eos if "eos" in self.special else None)
+
+    def tokens(self, sids: Tensor) -> Tensor:
+        """Return the tokens of SIDs ``(…, s)``: int64 of their shape.
+
+        SIDs of unknown items, -1 throughout, become ``unknown`` throughout.
+
+        Raises
+        ------
+        SemidError
+            When SIDs have another length, or a code is beyond its level; when one is unknown and
+            there is no such token.
+        """
+        self._require_length(sids)
+        size = torch.tensor(self.levels, device=sids.device)
+        if bool((sids >= size).any() | (sids < -1).any()):
+            validate_codes(sids.reshape(-1, len(self.levels)).cpu().numpy(), self.levels)
+        known = sids >= 0
+        if "unknown" not in self.special and not bool(known.all()):
+            self._special("unknown")
+        other = self.unknown if "unknown" in self.special else 0
+        return torch.where(known, sids + torch.tensor(self.offsets, device=sids.device), other)
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """Undo `tokens`: int64 of their shape, -1 for what is no token of its level.
+
+        ``lookup.rows_of_sids(vocabulary.codes(tokens))`` are the items.
+        """
+        self._require_length(tokens)
+        code = tokens.long() - torch.tensor(self.offsets, device=tokens.device)
+        within = (code >= 0) & (code < torch.tensor(self.levels, device=tokens.device))
+        return torch.where(within, code, -1)
+
+    def _require_length(self, values: Tensor) -> None:
+        if values.shape[-1:] != (len(self.levels),):
+            raise SemidError(
+                f"the last of the dimensions {tuple(values.shape)} must be {len(self.levels)}, "
+                "the length of a SID"
+            )
+
+    # text
+
+    @cached_property
+    def marks(self) -> Spelling:
+        """How tokens are spelled."""
+        return SPELLINGS[self.spelling] if isinstance(self.spelling, str) else self.spelling
+
+    @cached_property
+    def words(self) -> tuple[list[str], ...]:
+        """The text of every level's tokens.
+
+        Raises `SemidError` when a level is wider than the spelling has room for.
+        """
+        return tuple(self.marks.tokens(level, size) for level, size in enumerate(self.levels))
+
+    @property
+    def around(self) -> list[str]:
+        """The text of the tokens around a SID: two, or none."""
+        return [word for word in (self.marks.start, self.marks.end) if word]
+
+    def texts(self, sids: Any) -> list[str]:
+        """Spell SIDs ``(q, s)``, none of them unknown, as a prompt has them.
+
+        ``<|sid_begin|><s_a_340><s_b_6566><s_c_5603><|sid_end|>`` in OpenOneRec's.
+        """
+        sids_qs = np.asarray(sids.cpu() if isinstance(sids, Tensor) else sids)
+        validate_codes(sids_qs, self.levels)
+        text_q = np.full(len(sids_qs), self.marks.start, object)
+        for words, code_q in zip(self.words, sids_qs.T, strict=True):
+            text_q = text_q + np.array(words, object)[code_q]
+        return list(text_q + self.marks.end)
+
+    def read(self, texts: Iterable[str]) -> Tensor:
+        """Read the first SID of every text: int64 ``(q, s)``, -1 throughout where there is none.
+
+        Spaces may stand between tokens.
+        """
+        parts = [
+            f"{re.escape(before)}([0-9]+){re.escape(self.marks.after)}"
+            for before in self.marks.starts(len(self.levels))
+        ]
+        pattern = re.compile(r"\s*".join(parts))
+        first = [self.marks.first(level) for level in range(len(self.levels))]
+        found = [self._codes_in(pattern.search(text), first) for text in texts]
+        return torch.tensor(found, dtype=torch.int64).view(-1, len(self.levels))
+
+    def _codes_in(self, match: re.Match[str] | None, first: Sequence[int]) -> list[int]:
+        numbers = [int(number) for number in match.groups()] if match else []
+        codes = [number - start for number, start in zip(numbers, first, strict=False)]
+        held = zip(codes, self.levels, strict=False)
+        return codes if codes and all(0 <= code < k for code, k in held) else [-1] * len(first)

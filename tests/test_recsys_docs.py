@@ -1,0 +1,27 @@
+"""The page on training code runs as it stands, from its first example to its last."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_recsys_hugging_face import WORDS, make_llama, make_tokenizer
+
+PAGE = Path(__file__).parent.parent / "docs" / "recsys.md"
+
+
+def test_its_examples_run_one_after_the_other(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    examples = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+    assert len(examples) >= 5
+    names: dict[str, Any] = {"tokenizer": make_tokenizer(), "model": make_llama(len(WORDS))}
+    exec("\n".join(examples), names)
+    assert names["items"].to_pylist() == ["P000001"]
+    assert names["best"].row.shape == (2, 10)
+    assert not {"P000001", "P000003", "P000004", None} & set(
+        names["lookup"].ids(names["best"].row[0]).to_pylist()
+    )
+    assert len(names["chosen"].row_m) == 2
+    assert len(names["recommended"]) == 1

@@ -1,0 +1,191 @@
+"""Item ids to codes and SIDs, and back, as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
+
+from semid.errors import SemidError
+from semid.id_hashes import hash_ids
+from semid.id_table import IdTable
+from semid.recsys import SidLookup
+
+CODES = np.array([[1, 0], [0, 2], [1, 0], [2, 2]], np.int32)
+SIDS = np.array([[1, 0, 0], [0, 2, 0], [1, 0, 1], [2, 2, 0]], np.int32)
+
+
+def table(ids=("b", "a", "d", "c"), **more) -> IdTable:
+    return IdTable.from_arrays(list(ids), CODES, SIDS, **more)
+
+
+def test_items_have_rows_codes_sids_and_tokens() -> None:
+    lookup = SidLookup.of(table())
+    assert len(lookup) == 4
+    assert lookup.levels == (3, 3, 2)
+    asked = ["c", "nobody", "b"]
+    assert lookup.rows(asked).tolist() == [3, -1, 0]
+    assert lookup.codes(asked).tolist() == [[2, 2], [-1, -1], [1, 0]]
+    assert lookup.sids(asked).tolist() == [[2, 2, 0], [-1, -1, -1], [1, 0, 0]]
+    assert lookup.tokens(asked).tolist() == [[2, 5, 6], [-1, -1, -1], [1, 3, 6]]
+    assert all(found.dtype == torch.int64 for found in (lookup.rows(asked), lookup.sids(asked)))
+    assert lookup.ids(torch.tensor([1, 3])).to_pylist() == ["a", "c"]
+    assert lookup.ids(torch.tensor([1, -1])).to_pylist() == ["a", None]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["d", "x", ""],
+        ("d", "x", ""),
+        np.array(["d", "x", ""]),
+        np.array(["d", "x", ""], object),
+        pa.array(["d", "x", ""]),
+        pa.array(["-", "d", "x", ""])[1:],
+        pa.array(["d", "x", ""], pa.large_string()),
+        pa.chunked_array([["d", "x"], [""]]),
+    ],
+)
+def test_string_ids_come_as_anything(asked) -> None:
+    assert SidLookup.of(table()).rows(asked).tolist() == [2, -1, -1]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [70, 8, 7],
+        np.array([70, 8, 7], np.int32),
+        np.array([70, 8, 7], object),
+        np.array([70, 8, 7], np.uint8),
+        pa.array([70, 8, 7], pa.int16()),
+        torch.tensor([70, 8, 7], dtype=torch.int32),
+    ],
+)
+def test_integer_ids_come_as_anything(asked) -> None:
+    assert SidLookup.of(table([7, -8, 70, 1 << 60])).rows(asked).tolist() == [2, -1, 0]
+
+
+def test_padded_histories_keep_their_shape() -> None:
+    lookup = SidLookup.of(table([7, 8, 70, 9]))
+    history = torch.tensor([[7, 70, 0], [9, 0, 0]])
+    assert lookup.rows(history).tolist() == [[0, 2, -1], [3, -1, -1]]
+    assert lookup.sids(history).shape == (2, 3, 3)
+    assert lookup.tokens(history.numpy()).tolist()[1] == [[2, 5, 6], [-1] * 3, [-1] * 3]
+
+
+def test_nothing_is_asked_for() -> None:
+    for ids, asked in (("badc", []), ([1, 2, 3, 4], []), ([1, 2, 3, 4], torch.empty(0, 5).long())):
+        found = SidLookup.of(table(ids)).sids(asked)
+        assert found.shape == (*getattr(asked, "shape", (0,)), 3)
+
+
+@pytest.mark.parametrize(
+    ("ids", "asked", "words"),
+    [
+        ("badc", [1], "asked for are integers but 'item_id' of the table is strings"),
+        ("badc", torch.tensor([1]), "integers but"),
+        ([1, 2, 3, 4], ["1"], "asked for are strings but 'item_id' of the table is int64"),
+        ([1, 2, 3, 4], torch.tensor([1.0]), "torch.float32"),
+        ([1, 2, 3, 4], [1, None], "row 1: 'item_id' is null"),
+        ("badc", ["a", None], "row 1: 'item_id' is null"),
+    ],
+)
+def test_ids_of_another_type_are_refused(ids, asked, words) -> None:
+    with pytest.raises(SemidError, match=words):
+        SidLookup.of(table(ids)).rows(asked)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(
+        st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=1, max_size=60, unique=True),
+        st.lists(st.integers(-3, 40), min_size=1, max_size=40, unique=True),
+        st.lists(st.text(max_size=6), min_size=1, max_size=40, unique=True),
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_look_ups_are_those_of_a_dict(ids, random) -> None:
+    codes = np.arange(len(ids), dtype=np.int32)[:, None]
+    kept = random.sample(ids, max(1, len(ids) // 2))
+    lookup = SidLookup.of(IdTable.from_arrays(kept, codes[: len(kept)]))
+    rows = {item: row for row, item in enumerate(kept)}
+    asked = [random.choice(ids) for _ in range(50)]
+    assert lookup.rows(asked).tolist() == [rows.get(item, -1) for item in asked]
+
+
+def test_strings_with_one_hash_are_told_apart() -> None:
+    ids = pa.array([f"item {number}" for number in range(300_000)])
+    hash_n = hash_ids(ids)
+    order_n = np.argsort(hash_n, kind="stable")
+    (pairs,) = np.nonzero(hash_n[order_n][1:] == hash_n[order_n][:-1])
+    assert len(pairs) > 2
+    one, other = (ids[int(order_n[pairs[0] + i])].as_py() for i in (0, 1))
+    asked = [other, one]
+    assert SidLookup.of(table([one, other, "c", "d"])).rows(asked).tolist() == [1, 0]
+    assert SidLookup.of(table([one, "b", "c", "d"])).rows(asked).tolist() == [-1, 0]
+
+
+def test_sids_have_items_some_of_them_several() -> None:
+    lookup = SidLookup.of(IdTable.from_arrays([10, 11, 12, 13], CODES))
+    found = lookup.rows_of_sids([[1, 0], [2, 1], [2, 2], [1, 0], [9, 9], [-1, -1]])
+    assert found.start_q.tolist() == [0, 2, 2, 3, 5, 5, 5]
+    assert found.row_m.tolist() == [0, 2, 3, 0, 2]
+    assert lookup.ids(found.row_m).to_pylist() == [10, 12, 13, 10, 12]
+    with pytest.raises(SemidError, match=r"shape \(1, 3\); expected \(q, 2\)"):
+        lookup.rows_of_sids([[1, 0, 0]])
+
+
+def test_levels_are_those_noted_of_the_model() -> None:
+    noted = table(metadata={"summary": {"levels": [8, 8]}})
+    assert SidLookup.of(noted).levels == (8, 8, 2)
+    assert SidLookup.of(table(metadata={"summary": {"levels": [8]}})).levels == (3, 3, 2)
+    assert SidLookup.of(table(metadata={"summary": None})).levels == (3, 3, 2)
+
+
+def test_tables_are_files_folders_and_stores(tmp_path: Path) -> None:
+    table().save(tmp_path / "ids.parquet")
+    table("wxyz").save(tmp_path / "store" / "v0001")
+    table("badc").save(tmp_path / "store" / "v0002")
+    (tmp_path / "store" / "CURRENT").write_text("v0002\n")
+    for path in ("ids.parquet", "store/v0002", "store"):
+        assert SidLookup.load(tmp_path / path).rows(["d"]).tolist() == [2]
+    with pytest.raises(SemidError, match=r"nothing\.parquet"):
+        SidLookup.load(tmp_path / "nothing.parquet")
+
+
+class Histories(Dataset):
+    """What training code has: a lookup inside a data set, sent to workers."""
+
+    def __init__(self, lookup: SidLookup, items: list) -> None:
+        self.lookup, self.items = lookup, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        found = self.lookup.rows_of_sids(self.lookup.sids([self.items[place]]))
+        return torch.cat([self.lookup.sids([self.items[place]])[0], found.row_m])
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_it_travels_to_the_workers_of_a_data_loader(context: str) -> None:
+    lookup = SidLookup.of(table())
+    if context == "spawn":
+        lookup.trie.size_v  # noqa: B018 - what was made on the way travels too
+    data = Histories(lookup, ["a", "c", "d"])
+    loader = DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context=context)
+    batches = [batch.tolist() for batch in loader]
+    assert batches == [[[0, 2, 0, 1], [2, 2, 0, 3]], [[1, 0, 1, 2]]]
+
+
+def test_a_lookup_moves() -> None:
+    lookup = SidLookup.of(table([1, 2, 3, 4]), device="cpu")
+    moved = lookup.to("meta")
+    assert moved.device.type == moved.index.key_n.device.type == "meta"
+    assert SidLookup.of(table()).to("meta").index.key_n.device.type == "cpu"
