@@ -43,7 +43,7 @@ FORMAT_VERSION = 1
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
 # Rows that the baseline is fitted to at most, and where codebooks are large, for each codeword.
-BASELINE_ROWS, BASELINE_ROWS_EACH = 131_072, 64
+BASELINE_ROWS, BASELINE_ROWS_EACH, BASELINE_GIB = 131_072, 64, 1.0
 NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
