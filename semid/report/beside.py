@@ -36,7 +36,7 @@ def beside(known: Known, found: Found) -> str:
 
 def _facts(known: Known, against: Against) -> list[tuple[str, str, str]]:
     """Return figures of both tables side by side; errors where one model assigned both."""
-    tables = ((against.subject, against.errors), (known.subject, known.metrics or {}))
+    tables = ((against.subject, against.metrics), (known.subject, known.metrics or {}))
     sides = [_figures(subject, errors) for subject, errors in tables]
     return [(name, value, sides[1].get(name, "–")) for name, value in sides[0].items()]
 
