@@ -21,7 +21,8 @@ class _Figure(NamedTuple):
     better : 1 where more is better, -1 where less is, 0 where neither
     chance : where under ``nulls`` it says what chance gives
     alike : what must be equal in both tables for the figures to be compared
-    of_sizes : whether neither is better unless both tables have as many codewords in every level
+    most : the most that there can be, of figures that prefixes of many items raise: of these the
+        better is the one that has more of what chance leaves
     """
 
     path: str
@@ -30,11 +31,11 @@ class _Figure(NamedTuple):
     better: int = 0
     chance: str = ""
     alike: tuple[str, ...] = ()
-    of_sizes: bool = False
+    most: float | None = None
 
 
-def _figures() -> Iterator[_Figure]:
-    """Yield what is compared, in the order of the page."""
+def _figures(levels: int) -> Iterator[_Figure]:
+    """Yield what is compared of codes of so many levels, in the order of the page."""
     yield _Figure("items", "items", ",")
     yield _Figure("uniqueness", "raw uniqueness", ".2%", 1, "uniqueness.random")
     yield _Figure("collisions.share_in_groups", "items in collisions", ".2%", -1)
@@ -45,14 +46,14 @@ def _figures() -> Iterator[_Figure]:
         yield _Figure(key, f"error of {name}", ".3f", -1)
     near, kept, shared = ("structure.k",), "structure.jaccard", "structure.common_prefix"
     yield _Figure(kept, "neighbours kept (Jaccard)", ".1%", 1, kept, near)
-    yield _Figure(shared, "first codes shared with neighbours", ".2f", 1, shared, near, True)
+    yield _Figure(shared, "first codes shared with neighbours", ".2f", 1, shared, near, levels)
     of = ("structure.categories.column", "structure.categories.items")
     for depth, codes in enumerate(("first codes", "two codes")):
         path, chance = f"structure.categories.depths.{depth}.purity", f"structure.purity.{depth}"
-        yield _Figure(path, f"category purity of {codes}", ".1%", 1, chance, of, True)
+        yield _Figure(path, f"category purity of {codes}", ".1%", 1, chance, of, 1)
     users = ("behaviour.interactions", "behaviour.of_other_items")
     path = "behaviour.prefix_recall.0"
-    yield _Figure(path, "steps that stay on the first code", ".1%", 1, path, users, True)
+    yield _Figure(path, "steps that stay on the first code", ".1%", 1, path, users, 1)
     alike, chance = (*users, "behaviour.hit_rate.k"), "behaviour.hit_rate"
     for key, name, better in (("embeddings", "embeddings", 0), ("dequantised", "decoded codes", 1)):
         yield _Figure(f"{chance}.{key}", f"next item near: {name}", ".2%", better, chance, alike)
@@ -84,8 +85,8 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
     """Return the figures that both tables have, and a sentence on what is not among them."""
     subjects, metrics = (against.subject, known.subject), (against.metrics, known.metrics or {})
     sides = [{**of.figures, **more} for of, more in zip(subjects, metrics, strict=True)]
-    alike, left_out, facts = subjects[0].levels == subjects[1].levels, list[str](), list[Fact]()
-    for figure in _figures():
+    left_out, facts = list[str](), list[Fact]()
+    for figure in _figures(max(len(of.levels) for of in subjects)):
         values = [_at(side, figure.path) for side in sides]
         if None in values:
             continue
@@ -93,7 +94,7 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
             left_out.append(figure.name)
         else:
             chances = [_at(side.get("nulls"), figure.chance) for side in sides]
-            facts.append(_fact(figure, values, chances, is_defined=alike or not figure.of_sizes))
+            facts.append(_fact(figure, values, chances))
     facts += [
         Fact(name, _by_level(sides[0], key, spelling), _by_level(sides[1], key, spelling))
         for key, name, spelling in (
@@ -104,15 +105,24 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
     return facts, _said(known, against, left_out)
 
 
-def _fact(
-    figure: _Figure, values: Sequence[Any], chances: Sequence[Any], *, is_defined: bool
-) -> Fact:
+def _fact(figure: _Figure, values: Sequence[Any], chances: Sequence[Any]) -> Fact:
     first, second = (format(value, figure.spelling) for value in values)
-    better = None
-    if figure.better and is_defined and first != second:
-        better = int(figure.better * (values[1] - values[0]) > 0)
+    better, judged = None, _judged(figure, values, chances)
+    if figure.better and judged is not None and first != second:
+        better = int(figure.better * (judged[1] - judged[0]) > 0)
     by_chance = dict.fromkeys(format(c, figure.spelling) for c in chances if c is not None)
     return Fact(figure.name, first, second, better, " / ".join(by_chance))
+
+
+def _judged(
+    figure: _Figure, values: Sequence[Any], chances: Sequence[Any]
+) -> Sequence[float] | None:
+    """Return what says which is better; None where chance is to be told off, and is not known."""
+    if figure.most is None:
+        return values
+    if None in chances or figure.most in chances:
+        return None
+    return [(v - c) / (figure.most - c) for v, c in zip(values, chances, strict=True)]
 
 
 def _by_level(side: Mapping[str, Any], key: str, spelling: str) -> str:

@@ -214,4 +214,5 @@ def _facts_table(names: tuple[str, str], facts: Sequence[Fact]) -> str:
         cells += [f"<td>{escape(fact.chance)}</td>"] if has_chance else []
         rows.append(f"<tr>{''.join(cells)}</tr>\n")
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
+    body = f"<thead><tr>{head}</tr></thead><tbody>\n{''.join(rows)}</tbody>"
+    return f'<table class="two">{body}</table>'

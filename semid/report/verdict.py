@@ -68,7 +68,7 @@ def of_gates(gates: Sequence[Mapping[str, Any]]) -> list[Finding]:
     if failed is None:
         return []
     about = "gate" if len(gates) == 1 else "gates"
-    return [Finding("bad", about, failed, "do what the findings say, or ask for less")]
+    return [Finding("bad", about, failed, "see the findings and figures below for what to change")]
 
 
 def verdict_html(findings: Sequence[Finding], unknown: str, *, nothing: str = NOTHING) -> str:

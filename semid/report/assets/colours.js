@@ -49,7 +49,8 @@ class Colours {
   item(item) {
     if (!this.column) return hue(this.catalog.sid[item * this.catalog.facts.sid_length]);
     const value = this.column.items[item];
-    return this.column.kind === "number" ? this.number(value) : this.label(value);
+    if (this.column.kind === "number") return this.number(value);
+    return value === this.column.labels.length ? NO_VALUE : this.label(value);
   }
 
   number(value) {
@@ -62,8 +63,7 @@ class Colours {
   }
 
   label(value) {
-    if (value === this.column.labels.length) return NO_VALUE;
-    return LABELS[value] || GREY;
+    return (value < this.column.labels.length && LABELS[value]) || GREY;
   }
 
   // Fill an element with what the colours mean.
