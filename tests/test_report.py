@@ -411,6 +411,15 @@ def test_training_is_drawn_where_it_is_known():
     assert not training_losses(warm[1:]).layout.shapes
 
 
+def test_the_terms_of_the_loss_are_explained(subject):
+    history = [{"epoch": 1, "uniformity_loss": 0.5, "kl_loss": 0.0, "held_out_error": 0.25}]
+    text, _ = build_page(Known(subject, "ids", history=history))
+    said = text[text.index("Loss over training") :][:600]
+    assert "Uniformity, what latents lack to being spread evenly" in said
+    assert "; held out error, what decoding misses of items that are not trained on" in said
+    assert "normal distribution" not in said
+
+
 def test_a_group_of_its_own_size_is_seen():
     (bars,) = collision_sizes(np.array([1, 1, 1, 9])).data
     assert (bars.x.tolist(), bars.y.tolist()) == ([1, 9], [3, 1])
@@ -496,6 +505,20 @@ def test_mistakes(tmp_path, world, monkeypatch, more, said):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_gates_are_printed_as_those_of_evaluate(tmp_path, world):
+    asked = ("--gate", "uniqueness >= 0.01", "--gate", "uniqueness >= 2")
+    value = json.loads((world / "metrics.json").read_text())["uniqueness"]
+    given = ("report", world / "ids.parquet", "--metrics", world / "metrics.json")
+    out = run_here(*given, *asked, "--output", tmp_path / "report.html").out
+    assert f"gate held: uniqueness >= 0.01 (it is {value:.6g})" in out
+    assert f"gate FAILED: uniqueness >= 2 (it is {value:.6g})" in out
+    assert "gates:" not in out
+    assert "verdict: 1 of 2 gates failed: uniqueness >= 2" in out
+    without = run_here(*given, "--output", tmp_path / "other.html").out
+    assert "gates:" not in without
+    assert "gate held" not in without
+
+
 def test_it_is_a_step_of_a_pipeline(tmp_path, world):
     pipeline = tmp_path / "report.toml"
     inputs = f"""
@@ -503,6 +526,9 @@ def test_it_is_a_step_of_a_pipeline(tmp_path, world):
         ids = "{world}/ids.parquet"
         items = "{world}/items.parquet"
         color_by = ["brand"]
+        metrics = "{world}/metrics.json"
+        against = "{world}/ids.parquet"
+        against_metrics = "{world}/metrics.json"
         output = "{tmp_path}/report.html"
     """
     pipeline.write_text(inputs)

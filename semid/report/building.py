@@ -38,23 +38,24 @@ from semid.report.verdict import (
     gates_html,
     of_gates,
     own_findings,
+    spelled,
     verdict_html,
 )
 
 MOST_PAGE_BYTES = 15_000_000
 # For sentences on what was left out.
 _NOTES_BYTES = 10_000
-# What the terms of a training's loss are.
+# What the curves of a training's loss are.
 _TERMS = {
-    "reconstruction": "what decoding misses of an embedding",
-    "commitment": "how far latents are from their codewords",
-    "codebook": "how far codewords are from their latents",
-    "diversity": "how unevenly codewords are used",
-    "uniformity": "what latents lack to being spread evenly, so that alike items get other codes",
-    "kl": "how far latents are from a normal distribution",
-    "contrast": "how badly items that the same users meet are told from others",
+    "reconstruction_loss": "what decoding misses of an embedding",
+    "commitment_loss": "how far latents are from their codewords",
+    "codebook_loss": "how far codewords are from their latents",
+    "diversity_loss": "how unevenly codewords are used",
+    "uniformity_loss": "what latents lack to being spread evenly, which tells alike items apart",
+    "kl_loss": "how far latents are from a normal distribution",
+    "contrast_loss": "how badly items that the same users meet are told from others",
+    "held_out_error": "what decoding misses of items that are not trained on, over their variance",
 }
-_HELD_OUT = "what decoding misses of items that are not trained on, as a share of their variance"
 _METRICS = "--model and --embeddings show what more there is to find"
 
 
@@ -185,13 +186,11 @@ def _plots(known: Known) -> str:
 def _of_losses(history: Sequence[Mapping[str, Any]]) -> str:
     """Say what the curves of a training's loss should do, and what each of them is."""
     there = {name for row in history for name, value in row.items() if value}
-    said = "; ".join(f"{name}: {_TERMS[name]}" for name in _TERMS if f"{name}_loss" in there)
-    held_out = "held out error" if "held_out_error" in there else ""
-    terms = "; ".join(filter(None, [said, held_out and f"{held_out}: {_HELD_OUT}"]))
-    return (
-        "They should fall and settle; the codebooks start after the autoencoder's warm-up. "
-        f"{terms[:1].upper()}{terms[1:]}."
-    )
+    said = ["They should fall and settle; the codebooks start after the autoencoder's warm-up."]
+    terms = [
+        f"{spelled(name.removesuffix('_loss'))}, {_TERMS[name]}" for name in _TERMS if name in there
+    ]
+    return " ".join([*said, f"{'; '.join(terms).capitalize()}."] if terms else said)
 
 
 def _columns(known: Known, found: Found) -> list[Column]:
