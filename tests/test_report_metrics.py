@@ -120,3 +120,25 @@ def test_items_of_another_type_are_of_another_table(world, tmp_path, written):
     page = tmp_path / "report.html"
     done = run_here("report", tmp_path / "ids.parquet", "--metrics", metrics, "--output", page)
     assert "which the ids table has not" in done.error
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("structure.jaccard", "much"),
+        ("structure.jaccard", float("nan")),
+        ("nulls", None),
+        ("nulls.structure.jaccard", []),
+        ("structure", 3),
+    ],
+)
+def test_what_cannot_be_compared_is_left_out(world, tmp_path, written, path, value):
+    page, metrics = tmp_path / "report.html", world / "metrics.json"
+    other = ("--against", world / "ids.parquet", "--against-metrics", written(put(path, value)))
+    given = ("--metrics", metrics, *other, "--output", page)
+    done = run_here("report", world / "ids.parquet", *given)
+    assert done.code == 0, done.err
+    text = page.read_text()
+    assert "<td>error of training items</td>" in text
+    kept = "<td>neighbours kept (Jaccard)</td>" in text
+    assert kept == path.startswith("nulls")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from semid.report.figures import code_usage
@@ -87,13 +88,13 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
     sides = [{**of.figures, **more} for of, more in zip(subjects, metrics, strict=True)]
     left_out, facts = list[str](), list[Fact]()
     for figure in _figures(max(len(of.levels) for of in subjects)):
-        values = [_at(side, figure.path) for side in sides]
+        values = [_number(side, figure.path) for side in sides]
         if None in values:
             continue
         if any(_at(sides[0], path) != _at(sides[1], path) for path in figure.alike):
             left_out.append(figure.name)
         else:
-            chances = [_at(side.get("nulls"), figure.chance) for side in sides]
+            chances = [_number(side.get("nulls"), figure.chance) for side in sides]
             facts.append(_fact(figure, values, chances))
     facts += [
         Fact(name, _by_level(sides[0], key, spelling), _by_level(sides[1], key, spelling))
@@ -144,8 +145,14 @@ def _said(known: Known, against: Against, left_out: Sequence[str]) -> str:
     return " ".join(said)
 
 
+def _number(figures: Any, path: str) -> Any:
+    """Return the number at a path, or None where there is none."""
+    found = _at(figures, path)
+    return found if isinstance(found, int | float) and isfinite(found) else None
+
+
 def _at(figures: Any, path: str) -> Any:
-    """Return the number or text at a path, or None where there is none."""
+    """Return what stands at a path, or None where nothing does."""
     for name in path.split("."):
         if isinstance(figures, Mapping):
             figures = figures.get(name)
@@ -153,4 +160,4 @@ def _at(figures: Any, path: str) -> Any:
             figures = figures[int(name)]
         else:
             return None
-    return figures if isinstance(figures, int | float | str) else None
+    return figures
