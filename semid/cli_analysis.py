@@ -154,6 +154,9 @@ def report(
     ] = None,
     gate: Gates = None,
     against: Annotated[str | None, typer.Option(help="Another ids table, side by side.")] = None,
+    against_metrics: Annotated[
+        str | None, typer.Option(help="metrics.json of semid evaluate of that table.")
+    ] = None,
     projection: Annotated[str, typer.Option(help="Of the map: tsne or pca.")] = "tsne",
     item_id: ItemId = "item_id",
     overwrite: Overwrite = False,
@@ -181,6 +184,7 @@ def report(
         metrics=metrics,
         gates=gate or [],
         against=against,
+        against_metrics=against_metrics,
         projection=projection,
         item_id=item_id,
         overwrite=overwrite,

@@ -23,6 +23,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *gates(metrics.get("gates", ()))])
 
 
+def report_facts(summary: Mapping[str, Any]) -> str:
+    """Lay out the summary of `semid report`: what the page holds and its verdict, the gates."""
+    facts = {name: value for name, value in summary.items() if name != "gates"}
+    return "\n".join([describe(facts), *gates(summary.get("gates", ()))])
+
+
 def diff_table(summary: Mapping[str, Any]) -> str:
     """Lay out the summary of `semid diff`."""
     parts = [aligned(counts(summary)), aligned(by_distance(summary))]
@@ -226,6 +232,7 @@ def _plain(value: Any) -> str:
 # How the figures of a command are laid out; those of the others are described.
 TABLES = {
     "evaluate": metrics_table,
+    "report": report_facts,
     "diff": diff_table,
     "verify": verification,
     "drift": drift,

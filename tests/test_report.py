@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from semid.errors import SemidError
 from semid.evaluation.findings import SHARED, Finding
+from semid.id_reading import read_ids
 from semid.id_table import IdTable
 from semid.ids import prefixes
 from semid.jobs.report import report
@@ -29,7 +31,7 @@ from semid.report import (
     training_perplexity,
 )
 from semid.report.building import build_page
-from semid.report.contents import NOBODY, Column, Held, contents, held_rows
+from semid.report.contents import NO_VALUE, NOBODY, RARE, Column, Held, contents, held_rows
 from semid.report.looking import Known
 from semid.report.packing import pack, rounded, smallest
 from semid.report.page import image_sources, page
@@ -37,7 +39,7 @@ from semid.report.projection import SAMPLE, place
 from semid.report.sections import all_metrics
 from semid.report.subject import Subject, column_of, shortened, texts_of, whole_or_none
 from semid.report.tree import means, most_frequent, prefix_tree
-from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
+from semid.report.verdict import findings_of, gates_html, of_gates, own_findings, verdict_html
 
 CODES = np.array([[0, 0], [0, 1], [0, 1], [2, 0]], np.int32)
 
@@ -236,6 +238,26 @@ def test_labels_are_numbered_by_how_many_have_them(subject, values, labels, foun
     assert column.name == ("of, the first" if labels == ("x",) else "of")
 
 
+def test_no_value_is_told_from_a_rare_one(subject, monkeypatch):
+    monkeypatch.setattr("semid.report.subject.MOST_LABELS", 1)
+    table = pa.table({"id": ["a", "b", "c", "d"], "of": ["x", "x", "y", None]})
+    column = column_of(subject, "of", pa.string(), table.to_batches())
+    assert (column.labels, column.value_n.tolist()) == (("x",), [0, 0, RARE, NO_VALUE])
+    assert column.missing_n.tolist() == [False, False, False, True]
+    price = Column("price", np.array([1.0, np.nan, np.nan, 2.0]))
+    held = Held(np.arange(4), {"ids": ["a", "b", "c", "d"]})
+    packed = contents(subject.table.sids, subject.tree, [column, price], held, np.arange(1)).text
+    facts, arrays, _ = unpacked(packed)
+    assert facts["columns"] == [
+        {"name": "of", "missing": 1, "kind": "label", "labels": ["x"], "rare": True},
+        {"name": "price", "missing": 2, "kind": "number"},
+    ]
+    assert arrays["item_0"].tolist() == [0, 0, 2, 1]
+    assert arrays["missing_0_1"].tolist() == [0, 1]
+    assert arrays["missing_1_1"].tolist() == [2, 0]
+    assert arrays["share_0_1"].tolist() == [170, 0]  # of all three items of the prefix
+
+
 def test_numbers_and_texts_come_in_any_order_with_strangers(subject):
     table = pa.table(
         {"id": ["d", "?", "a"], "price": pa.array([1, 2, None]), "title": ["x" * 9, "y", None]}
@@ -297,10 +319,37 @@ def test_findings_and_gates_are_escaped():
     assert ">0.25<" in gates
     assert "failed" in gates
     assert gates_html([]) == ""
-    assert "Nothing that was looked at is amiss" in verdict_html([], "")
+    assert "Nothing that was looked at is amiss." in verdict_html([], "")
+    assert "amiss in codes." in verdict_html([], "", nothing="nothing is amiss in codes")
     assert Finding("bad", "x", "y", "") in findings_of(
         {"findings": [{"severity": "bad", "about": "x", "says": "y"}]}
     )
+
+
+def test_gates_that_failed_come_first():
+    gates = [
+        {"gate": "uniqueness >= 0.9", "value": 0.25, "passed": False},
+        {"gate": "uniqueness >= 0.1", "value": 0.25, "passed": True},
+    ]
+    (found,) = of_gates(gates)
+    assert (found.severity, found.about) == ("bad", "gates")
+    assert found.says.startswith("1 of 2 gates failed: uniqueness >= 0.9, but it is 0.25; held:")
+    assert of_gates(gates[1:]) == of_gates([]) == []
+
+
+def test_a_page_says_what_was_looked_at_when_little_was():
+    codes_nl = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32)
+    table = IdTable.from_arrays(list("abcd"), codes_nl, codes_nl)
+    known = Known(Subject(table, (2, 2)), "ids")
+    text, summary = build_page(known)
+    assert summary["verdict"].startswith("nothing is amiss in the codes' use")
+    assert "Nothing is amiss in the codes&#x27; use and in how many items share them" in text
+    gates = [{"gate": "uniqueness >= 2", "value": 1.0, "passed": False}]
+    figures = {**known.subject.figures, "findings": [], "gates": gates}
+    text, summary = build_page(replace(known, metrics=figures))
+    assert summary["verdict"] == "1 of 1 gates failed: uniqueness >= 2, but it is 1"
+    assert "is amiss" not in text
+    assert text.index('class="verdict bad first"') < text.index("<h3>Gates</h3>")
 
 
 def test_all_metrics_are_laid_out_whatever_they_are():
@@ -362,6 +411,23 @@ def test_training_is_drawn_where_it_is_known():
     assert not training_losses(warm[1:]).layout.shapes
 
 
+def test_the_terms_of_the_loss_are_explained(subject):
+    history = [{"epoch": 1, "uniformity_loss": 0.5, "kl_loss": 0.0, "held_out_error": 0.25}]
+    text, _ = build_page(Known(subject, "ids", history=history))
+    said = text[text.index("Loss over training") :][:600]
+    assert "Uniformity, what latents lack to being spread evenly" in said
+    assert "; held out error, what decoding misses of items that are not trained on" in said
+    assert "normal distribution" not in said
+
+
+def test_a_group_of_its_own_size_is_seen():
+    (bars,) = collision_sizes(np.array([1, 1, 1, 9])).data
+    assert (bars.x.tolist(), bars.y.tolist()) == ([1, 9], [3, 1])
+    low, high = collision_sizes(np.array([1, 1, 1, 9])).layout.yaxis.range
+    assert 10**low == pytest.approx(0.5)
+    assert 10**high > 3
+
+
 # the command
 
 
@@ -385,7 +451,7 @@ def test_the_page_of_all_that_there_is(tmp_path, world):
     assert "uniqueness >= 2, but it is" in done.err
     summary = json.loads(done.out)["summary"]
     assert summary["items"] == summary["items_held"] == 400
-    assert summary["verdict"] == "it is"
+    assert summary["verdict"].startswith("1 of 1 gates failed: uniqueness >= 2, but it is 0.")
     text = page.read_text()
     assert len(text) < 15e6
     for said in ("uniqueness &gt;= 2", "It is.", "0.00% of the 400 items in both", "Worst cases"):
@@ -411,6 +477,7 @@ def test_what_is_not_given_is_named(tmp_path, world):
     text = (tmp_path / "report.html").read_text()
     for said in ("--items", "--embeddings", "--model", "--against"):
         assert f"{said}." in text
+    assert 'href="#tables"' not in text
     assert "Judged by codes alone: --model and --embeddings show what more" in text
     assert 'id="map"' not in text
 
@@ -438,6 +505,20 @@ def test_mistakes(tmp_path, world, monkeypatch, more, said):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_gates_are_printed_as_those_of_evaluate(tmp_path, world):
+    asked = ("--gate", "uniqueness >= 0.01", "--gate", "uniqueness >= 2")
+    value = json.loads((world / "metrics.json").read_text())["uniqueness"]
+    given = ("report", world / "ids.parquet", "--metrics", world / "metrics.json")
+    out = run_here(*given, *asked, "--output", tmp_path / "report.html").out
+    assert f"gate held: uniqueness >= 0.01 (it is {value:.6g})" in out
+    assert f"gate FAILED: uniqueness >= 2 (it is {value:.6g})" in out
+    assert "gates:" not in out
+    assert "verdict: 1 of 2 gates failed: uniqueness >= 2" in out
+    without = run_here(*given, "--output", tmp_path / "other.html").out
+    assert "gates:" not in without
+    assert "gate held" not in without
+
+
 def test_it_is_a_step_of_a_pipeline(tmp_path, world):
     pipeline = tmp_path / "report.toml"
     inputs = f"""
@@ -445,6 +526,9 @@ def test_it_is_a_step_of_a_pipeline(tmp_path, world):
         ids = "{world}/ids.parquet"
         items = "{world}/items.parquet"
         color_by = ["brand"]
+        metrics = "{world}/metrics.json"
+        against = "{world}/ids.parquet"
+        against_metrics = "{world}/metrics.json"
         output = "{tmp_path}/report.html"
     """
     pipeline.write_text(inputs)
@@ -490,6 +574,18 @@ def test_embeddings_of_other_items_are_refused(tmp_path, world, model):
     given += ("--model", world / "model") if model else ()
     done = run_here("report", world / "ids.parquet", *given)
     assert "has none of the items of" in done.error
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--color-by", "brand")])
+def test_items_of_another_catalog_are_refused(tmp_path, world, more):
+    rows = pq.read_table(world / "items.parquet")
+    names = pa.array([f"other {i}" for i in range(len(rows))])
+    pq.write_table(rows.set_column(0, "item_id", names), tmp_path / "i.parquet")
+    given = ("--items", tmp_path / "i.parquet", *more, "--output", tmp_path / "report.html")
+    done = run_here("report", world / "ids.parquet", *given)
+    assert "i.parquet has none of the items of" in done.error
+    assert "; give the items of this catalog" in done.error
     assert not (tmp_path / "report.html").exists()
 
 
@@ -610,7 +706,7 @@ def test_what_users_did_is_measured_and_coloured(tmp_path, world):
     assert "<summary>behaviour</summary>" in text
     assert "categories: column" in text
     facts, arrays, texts = unpacked(re.search(r'id="packed">([^<]+)<', text)[1])
-    assert facts["columns"][0] == {"name": "interactions", "kind": "number"}
+    assert facts["columns"][0] == {"name": "interactions", "missing": 0, "kind": "number"}
     met_m = dict(zip(texts["ids"], arrays["item_0"].tolist(), strict=True))
     assert (met_m[str(ids[0])], met_m[str(ids[1])], met_m[str(ids[2])]) == (2, 1, 0)
 
@@ -621,7 +717,42 @@ def test_both_tables_have_their_figures(tmp_path, world):
     assert done.code == 0, done.err
     error = json.loads((world / "metrics.json").read_text())["train_error"]
     row = f"<td>error of training items</td><td>{error:.3f}</td><td>{error:.3f}</td>"
-    assert row in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert row in text
+    assert 'href="#tables"' in text
+    assert "More figures side by side: give --against-metrics." in text
+
+
+def test_the_better_of_two_figures_is_marked(tmp_path, world):
+    """In the other table all items have one first code."""
+    ids, given = world / "ids.parquet", ("--embeddings", world / "embeddings.parquet")
+    rows = pq.read_table(ids)
+    codes = pa.array([[0, second] for _, second in rows["codes"].to_pylist()], rows["codes"].type)
+    place = rows.schema.get_field_index("codes")
+    other, metrics = tmp_path / "other.parquet", tmp_path / "other.json"
+    pq.write_table(rows.set_column(place, rows.schema.field(place), codes), other)
+    figures = json.loads((world / "metrics.json").read_text())
+    figures |= Subject(read_ids(other)).figures
+    figures["collisions"]["harmful"] = {"pairs": 0, "threshold": 1, "share": None, "examples": []}
+    figures |= {"train_error": 0.0625, "held_out_error": 99.0}
+    figures["structure"]["jaccard"], figures["structure"]["k"] = 0.0, figures["structure"]["k"] + 1
+    metrics.write_text(json.dumps(figures))
+    more = ("--metrics", world / "metrics.json", "--against", other, "--against-metrics", metrics)
+    done = run_here("report", ids, *given, *more, "--output", tmp_path / "r.html")
+    assert done.code == 0, done.err
+    text = (tmp_path / "r.html").read_text()
+    better = '<small class="passed">better</small> '
+    ours = json.loads((world / "metrics.json").read_text())
+    train, held_out = (f"{ours[f'{side}_error']:.3f}" for side in ("train", "held_out"))
+    assert f"<td>error of training items</td><td>{better}0.062</td><td>{train}</td>" in text
+    assert f"<td>error of held-out items</td><td>99.000</td><td>{better}{held_out}</td>" in text
+    chance = f"{ours['nulls']['uniqueness']['random']:.2%}"
+    assert re.search(rf"raw uniqueness</td><td>[^<]*</td><td>{better}[^<]*</td><td>{chance}<", text)
+    assert "hence left out: neighbours kept (Jaccard), first codes shared" in text
+    refused = run_here("report", ids, "--against-metrics", metrics, "--output", tmp_path / "x.html")
+    assert "name that by --against" in refused.error
+    swapped = ("--against", ids, "--against-metrics", metrics, "--output", tmp_path / "x.html")
+    assert "measure this one by semid evaluate" in run_here("report", ids, *swapped).error
 
 
 def test_items_that_collide_are_compared_without_a_model(tmp_path, world):

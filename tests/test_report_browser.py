@@ -23,6 +23,7 @@ ODD = [
     "😀 שלום עולם",
     "two\nlines",
 ]
+NO_BRAND = 5
 AT = "document.querySelector"
 DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 
@@ -35,6 +36,9 @@ def page(world, tmp_path_factory):
     titles = items["title"].to_pylist()
     titles[: len(ODD)] = ODD
     items = items.set_column(1, "title", pa.array(titles))
+    brands = [*items["brand"].to_pylist()[:-NO_BRAND], *[None] * NO_BRAND]
+    place = items.schema.get_field_index("brand")
+    items = items.set_column(place, "brand", pa.array(brands))
     images = [DOT, *(f"https://images.invalid/{n}.png" for n in range(1, len(items)))]
     pq.write_table(items.append_column("image", pa.array(images)), folder / "items.parquet")
     done = run_here(
@@ -99,6 +103,20 @@ def test_a_click_on_a_prefix_lists_its_items(opened, world):
     assert texts(opened, "[data-part=crumbs] a") == ["all items", str(prefix[0])]
     opened.click("[data-part=crumbs] a")
     opened.wait(f"{AT}('[data-part=panel] h3').textContent === 'All items'")
+
+
+def test_items_without_a_value_are_named(opened, page):
+    assert texts(opened, "[data-part=legend] .chip")[-1] == f"no value ({NO_BRAND} items)"
+    assert f"brand: {NO_BRAND} items without a value" in texts(opened, ".facts")[0]
+    lacks = pq.read_table(page.parent / "items.parquet")["item_id"].to_pylist()[-1]
+    opened.eval(f"(location.hash = 'i={lacks}', 1)")
+    opened.wait(f"{AT}('.card')")
+    assert "no value" in texts(opened, ".card dd")
+    first = texts(opened, ".card dd")[1].split(",")[0]
+    opened.eval(f"(location.hash = 'p={first}', 1)")
+    opened.wait(f"{AT}('[data-part=panel] h3').textContent === 'Prefix {first}'")
+    said = texts(opened, ".facts")[0]
+    assert re.search(r"brand: \d+% \w+ \(\d items? without a value\) · mean price \d", said)
 
 
 def test_search_finds_an_item_by_title_and_shows_its_leaf(opened, page, world):

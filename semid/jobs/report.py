@@ -10,7 +10,8 @@ from typing import Any
 from semid.errors import SemidError, display_path, require_package
 from semid.gates import Gate, Judged, judge, parse_gates, sentence
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
-from semid.jobs.report_sources import ItemColumns, Paths, Sources
+from semid.jobs.report_inputs import ItemColumns, Paths
+from semid.jobs.report_sources import Sources
 from semid.manifests import Manifest
 from semid.report.building import build_page
 from semid.report.projection import require_method
@@ -32,6 +33,7 @@ def report(
     metrics: str | None = None,
     gates: Sequence[str] = (),
     against: str | None = None,
+    against_metrics: str | None = None,
     projection: str = "tsne",
     item_id: str = "item_id",
     overwrite: bool = False,
@@ -60,6 +62,7 @@ def report(
     metrics : ``metrics.json`` of `semid evaluate` of this table, for the verdict and all figures
     gates : what the figures must be, such as ``uniqueness >= 0.9``; see `semid.gates`
     against : another ids table to compare with
+    against_metrics : ``metrics.json`` of `semid evaluate` of that table, to compare figures with
     projection : how items are placed on the map, ``tsne`` or ``pca``
     item_id : name of the id column in all tables
     overwrite : replace a page made of something else
@@ -80,7 +83,10 @@ def report(
     asked = parse_gates(gates)
     target = output_path(output)
     columns = ItemColumns(title, image, url, categories, tuple(color_by))
-    paths = Paths(ids, item_id, model, embeddings, items, interactions, metrics, against)
+    paths = Paths(
+        *(ids, item_id, model, embeddings, items, interactions),
+        *(metrics, against, against_metrics),
+    )
     sources = Sources.opened(paths, columns)
     if asked:
         sources.require_figures(asked)
@@ -110,6 +116,7 @@ def report(
 def _page(
     sources: Sources, asked: Sequence[Gate], projection: str, stage: Path, *, show: bool
 ) -> tuple[str, dict[str, Any]]:
+    sources.refuse_others()
     if sources.embeddings is not None:
         require_unique_ids(sources.embeddings, sources.item_id, show=show)
     figures = sources.figures(stage, show=show)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from semid.artifact import CONFIG, HISTORY, METRICS, WEIGHTS, model_fingerprint, read_header
+from semid.artifact import CONFIG, HISTORY, METRICS, WEIGHTS, model_fingerprint
 from semid.coded_items import CodedItems, Embedded, embedded, read_items
-from semid.columns import EMBEDDING, id_type
-from semid.embedding_columns import Widths, embedding_widths
+from semid.columns import id_type
+from semid.embedding_columns import Widths
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.passing import look
 from semid.gates import Gate, judge
@@ -24,9 +25,17 @@ from semid.ids import validate_codes
 from semid.jobs.context import Context
 from semid.jobs.evaluate import Evaluated, measured, require_any
 from semid.jobs.gate_names import refuse_unknown_figures
-from semid.jobs.job import require_codes, require_like_ids, require_own_model, require_widths
+from semid.jobs.job import require_like_ids
 from semid.jobs.progress import bar
-from semid.jobs.report_metrics import read_metrics, refuse_other_table
+from semid.jobs.report_inputs import (
+    ItemColumns,
+    Paths,
+    open_context,
+    open_embeddings,
+    open_header,
+    open_metrics,
+)
+from semid.jobs.report_metrics import Metrics
 from semid.met_items import count_met
 from semid.report.contents import Column
 from semid.report.looking import Against, Known, Vectors
@@ -42,40 +51,6 @@ _INTERACTIONS = "interactions"
 
 
 @dataclass(frozen=True)
-class ItemColumns:
-    """Which columns of the items table hold what."""
-
-    title: str
-    image: str | None = None
-    url: str | None = None
-    categories: str | None = None
-    color_by: tuple[str, ...] = ()
-
-    def settings(self) -> dict[str, Any]:
-        """Return what a page depends on."""
-        return {**self.texts(), "categories": self.categories, "color_by": list(self.color_by)}
-
-    def texts(self) -> dict[str, str]:
-        """Return the columns with text to show, by what they are of."""
-        named = {"titles": self.title, "images": self.image, "urls": self.url}
-        return {name: column for name, column in named.items() if column is not None}
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the inputs of a report are, and how their id column is called."""
-
-    ids: str
-    item_id: str
-    model: str | None = None
-    embeddings: str | None = None
-    items: str | None = None
-    interactions: str | None = None
-    metrics: str | None = None
-    against: str | None = None
-
-
-@dataclass(frozen=True)
 class Sources:
     """The opened inputs of a report."""
 
@@ -87,8 +62,9 @@ class Sources:
     header: dict[str, Any] = field(default_factory=dict)
     embeddings: ParquetTable | None = None
     widths: Widths = field(default_factory=dict)
-    metrics: Path | None = None
+    metrics: Metrics | None = None
     against: ParquetTable | None = None
+    against_metrics: Metrics | None = None
 
     @classmethod
     def opened(cls, paths: Paths, columns: ItemColumns) -> Sources:
@@ -103,18 +79,24 @@ class Sources:
         id_type(table, item_id)
         table.require([CODES])
         folder = None if paths.model is None else Path(paths.model)
-        header = {} if folder is None else _header(folder, table)
-        embeddings, widths = _embeddings(paths.embeddings, folder, header)
+        header = {} if folder is None else open_header(folder, table)
+        embeddings, widths = open_embeddings(paths.embeddings, folder, header)
         against = None if paths.against is None else open_table(paths.against)
         for beside in filter(None, (embeddings, against)):
             require_like_ids(table, beside, item_id, "a report is of one catalog")
-        metrics = None if paths.metrics is None else Path(paths.metrics)
-        if metrics is not None:
-            refuse_other_table(metrics, table, folder, header)
-        context = _context(table, paths, columns)
+        metrics = open_metrics(paths.metrics, table, folder, header)
+        against_metrics = None
+        if paths.against_metrics is not None:
+            if against is None:
+                raise SemidError(
+                    f"{display_path(paths.against_metrics)} is to be of the table to compare "
+                    "with; name that by --against"
+                )
+            against_metrics = open_metrics(paths.against_metrics, against, None, {})
+        context = open_context(table, paths, columns)
         return cls(
             *(table, item_id, columns, context, folder, header),
-            *(embeddings, widths, metrics, against),
+            *(embeddings, widths, metrics, against, against_metrics),
         )
 
     def inputs(self) -> dict[str, ParquetTable | Path]:
@@ -125,12 +107,37 @@ class Sources:
         if self.model is not None:
             names = {"model": WEIGHTS, "config": CONFIG, "history": HISTORY, "verdicts": METRICS}
             found |= {name: self.model / file for name, file in names.items()}
-        return found if self.metrics is None else found | {"metrics": self.metrics}
+        given = {"metrics": self.metrics, "against metrics": self.against_metrics}
+        return found | {name: one.path for name, one in given.items() if one is not None}
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The table, in memory."""
+        return _subject(self.ids, self.item_id, self.header.get("levels"))
+
+    @cached_property
+    def other(self) -> Subject | None:
+        """The table to compare with, in memory."""
+        return None if self.against is None else _subject(self.against, self.item_id, None)
+
+    def refuse_others(self) -> None:
+        """Raise `SemidError` for metrics of other codes, and for items that the table has not."""
+        if self.metrics is not None:
+            self.metrics.refuse_other_codes(self.ids, self.subject.figures)
+        if self.against_metrics is not None and self.against is not None and self.other is not None:
+            self.against_metrics.refuse_other_codes(self.against, self.other.figures)
+        if (items := self.context.items) is not None:
+            batches = items.batches([self.item_id])
+            if not any(len(self.subject.rows_of(batch.column(0))[0]) for batch in batches):
+                raise SemidError(
+                    f"{display_path(items.name)} has none of the items of "
+                    f"{display_path(self.ids.name)}; give the items of this catalog"
+                )
 
     def require_figures(self, asked: Sequence[Gate]) -> None:
         """Raise `SemidError` for a gate whose figure is not there or will not be."""
         if self.metrics is not None:
-            judge(read_metrics(self.metrics), asked)
+            judge(self.metrics.figures, asked)
         elif self.model is None or self.embeddings is None:
             raise SemidError(
                 "gates are on the figures of semid evaluate; give --metrics, or --model and "
@@ -142,7 +149,7 @@ class Sources:
     def figures(self, stage: Path, *, show: bool) -> dict[str, Any] | None:
         """Return what `semid evaluate` says, measured here unless its file is given."""
         if self.metrics is not None:
-            return read_metrics(self.metrics)
+            return dict(self.metrics.figures)
         if self.model is None or self.embeddings is None:
             return None
         subject = Evaluated(self.ids, self.embeddings, self.model, self.header, self.item_id)
@@ -151,11 +158,7 @@ class Sources:
     @contextmanager
     def read(self, figures: dict[str, Any] | None, stage: Path, *, show: bool) -> Iterator[Known]:
         """Read what fits in memory, and open what streams; a bar runs while it is open."""
-        noted = read_metadata(self.ids).get("summary", {}).get("levels")
-        levels = self.header.get("levels", noted)
-        subject = Subject(read_ids(self.ids.name, self.item_id), levels)
-        validate_codes(subject.table.codes, subject.levels, at=self.ids.locate)
-        model = self._loaded()
+        subject, model = self.subject, self._loaded()
         noted = read_metadata(self.ids).get("collisions") or {}
         known = Known(
             subject=subject,
@@ -203,18 +206,18 @@ class Sources:
         return Vectors(items, beside, items.placed(subject.table_row_n))
 
     def _against(self, model: Quantizer | None, stage: Path) -> Against | None:
-        """Read the other table, and measure its errors where the same model assigned it."""
-        if self.against is None:
+        """Return the other table; without metrics its errors, if the same model assigned it."""
+        if self.against is None or self.other is None:
             return None
-        name = display_path(self.against.name)
-        subject = Subject(read_ids(self.against.name, self.item_id))
-        noted, errors = read_metadata(self.against).get("model_fingerprint"), dict[str, Any]()
+        name, figures = display_path(self.against.name), dict[str, Any]()
+        if self.against_metrics is not None:
+            return Against(name, self.other, self.against_metrics.figures)
         if model is None or self.model is None or self.embeddings is None:
-            return Against(name, subject, errors)
-        if noted == model_fingerprint(self.model):
+            return Against(name, self.other, figures)
+        if read_metadata(self.against).get("model_fingerprint") == model_fingerprint(self.model):
             found = look(*self._coded(self.against, model.levels, stage), model)
-            errors = found.depths[-1].result()
-        return Against(name, subject, errors)
+            figures = found.depths[-1].result()
+        return Against(name, self.other, figures)
 
     def _columns(self, subject: Subject, stage: Path) -> tuple[Column, ...]:
         """Gather what the items may be coloured by, and how often they were met."""
@@ -239,38 +242,9 @@ class Sources:
             yield pa.record_batch(found, [str(place) for place in range(len(columns))])
 
 
-def _header(folder: Path, table: ParquetTable) -> dict[str, Any]:
-    header = read_header(folder)
-    require_codes(header, folder)
-    require_own_model(table, folder)
-    return header
-
-
-def _embeddings(
-    path: str | None, folder: Path | None, header: dict[str, Any]
-) -> tuple[ParquetTable | None, Widths]:
-    if path is None:
-        return None, {}
-    table = open_table(path)
-    if folder is None:
-        return table, embedding_widths(table, [EMBEDDING])
-    require_widths(table, header["columns"], folder)
-    return table, header["columns"]
-
-
-def _context(table: ParquetTable, paths: Paths, columns: ItemColumns) -> Context:
-    if paths.items is None and (columns.color_by or columns.image or columns.url):
-        raise SemidError(
-            "titles, images and columns to colour by are of the items table; name it by --items"
-        )
-    context = Context.opened(
-        table,
-        paths.items,
-        paths.interactions,
-        title=columns.title,
-        categories=columns.categories,
-        item_id=paths.item_id,
-    )
-    if context.items is not None:
-        context.items.require([*columns.texts().values(), *columns.color_by])
-    return context
+def _subject(table: ParquetTable, item_id: str, levels: Sequence[int] | None) -> Subject:
+    """Read an ids table; of levels that no model tells, those that are noted, or that occur."""
+    noted = read_metadata(table).get("summary", {}).get("levels")
+    subject = Subject(read_ids(table.name, item_id), levels or noted)
+    validate_codes(subject.table.codes, subject.levels, at=table.locate)
+    return subject

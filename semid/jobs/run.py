@@ -71,7 +71,7 @@ _TABLES = ("embed", "assign")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS), "projection": METHODS}
 _INPUTS = (
     *("items", "embeddings", "interactions", "init_from", "model", "to", "ids", "old", "new"),
-    *("metrics", "against"),
+    *("metrics", "against", "against_metrics"),
 )
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,31 @@ from semid.report.sections import (
     worst_collisions,
     worst_items,
 )
-from semid.report.verdict import findings_of, gates_html, own_findings, verdict_html
+from semid.report.verdict import (
+    NOTHING,
+    NOTHING_IN_CODES,
+    findings_of,
+    gates_html,
+    of_gates,
+    own_findings,
+    spelled,
+    verdict_html,
+)
 
 MOST_PAGE_BYTES = 15_000_000
 # For sentences on what was left out.
 _NOTES_BYTES = 10_000
+# What the curves of a training's loss are.
+_TERMS = {
+    "reconstruction_loss": "what decoding misses of an embedding",
+    "commitment_loss": "how far latents are from their codewords",
+    "codebook_loss": "how far codewords are from their latents",
+    "diversity_loss": "how unevenly codewords are used",
+    "uniformity_loss": "what latents lack to being spread evenly, which tells alike items apart",
+    "kl_loss": "how far latents are from a normal distribution",
+    "contrast_loss": "how badly items that the same users meet are told from others",
+    "held_out_error": "what decoding misses of items that are not trained on, over their variance",
+}
 _METRICS = "--model and --embeddings show what more there is to find"
 
 
@@ -73,7 +93,7 @@ def build_page(
         *(subject.table.sids, subject.tree, _columns(known, found), found.held, found.wanted),
         most_bytes=min(MOST_BYTES, room),
     )
-    worst = findings[0].says if findings else "nothing that was looked at is amiss"
+    worst = findings[0].says if findings else _nothing(known)
     summary = {"items": len(subject), "items_held": filled.items, "verdict": worst}
     return html(filled.text, filled.left_out), summary
 
@@ -86,9 +106,14 @@ def _about(known: Known) -> str:
 
 
 def _findings(known: Known) -> list[Finding]:
-    if known.metrics is not None and "findings" in known.metrics:
-        return findings_of(known.metrics)
-    return own_findings(known.subject.figures)
+    """Return what is amiss, the worst first: gates that failed, then what figures say."""
+    if known.metrics is None:
+        return own_findings(known.subject.figures)
+    return of_gates(known.metrics.get("gates", [])) + findings_of(known.metrics)
+
+
+def _nothing(known: Known) -> str:
+    return NOTHING_IN_CODES if known.metrics is None else NOTHING
 
 
 def _verdict(known: Known, findings: list[Finding]) -> str:
@@ -105,11 +130,10 @@ def _verdict(known: Known, findings: list[Finding]) -> str:
         if metrics.get(key) is not None:
             figures[f"error of {name}"] = f"{metrics[key]:.3f}"
     gates = gates_html(metrics.get("gates") or [])
+    unknown = note(f"Judged by codes alone: {_METRICS}.") if known.metrics is None else ""
     return "".join(
         [
-            verdict_html(findings, note(f"Judged by codes alone: {_METRICS}."))
-            if known.metrics is None
-            else verdict_html(findings, ""),
+            verdict_html(findings, unknown, nothing=_nothing(known)),
             f"<h3>Gates</h3>{gates}" if gates else "",
             tiles(figures),
         ]
@@ -147,13 +171,26 @@ def _plots(known: Known) -> str:
     if known.history:
         says = "It should rise and stay; a level that falls has decayed."
         shown.append(Plot("Perplexity over training", says, training_perplexity(known.history)))
-        says = "They should fall and settle; the codebooks start after the autoencoder's warm-up."
-        shown.append(Plot("Loss over training", says, training_losses(known.history)))
+        shown.append(
+            Plot("Loss over training", _of_losses(known.history), training_losses(known.history))
+        )
     elif known.model is None:
         notes.append("Perplexity and loss over training: give the --model.")
     else:
         notes.append("This model was fitted in one go: it has no history of epochs.")
+    if known.against is None:
+        notes.append("Another table side by side: name it by --against.")
     return plots(shown) + "".join(map(note, notes))
+
+
+def _of_losses(history: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the curves of a training's loss should do, and what each of them is."""
+    there = {name for row in history for name, value in row.items() if value}
+    said = ["They should fall and settle; the codebooks start after the autoencoder's warm-up."]
+    terms = [
+        f"{spelled(name.removesuffix('_loss'))}, {_TERMS[name]}" for name in _TERMS if name in there
+    ]
+    return " ".join([*said, f"{'; '.join(terms).capitalize()}."] if terms else said)
 
 
 def _columns(known: Known, found: Found) -> list[Column]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ LEAST_DEPTHS = 3
 """Codes of the prefixes that are left out only when items and colours are."""
 MOST_LABELS = 60
 NOBODY = 0xFFFFFFFF
+NO_VALUE, RARE = -1, -2
+"""In place of a label: there is none; there is one, but not among those that are told apart."""
 
 Rows = npt.NDArray[np.int64]
 TreeArrays = dict[tuple[int, int], dict[str, npt.NDArray[Any]]]
@@ -39,13 +42,30 @@ class Column:
     Attributes
     ----------
     name : what it is called
-    value_n : numbers, NaN where unknown; or the places of labels, -1 where unknown
+    value_n : numbers, NaN where there is none; or the places of labels, `NO_VALUE` or `RARE`
     labels : the labels, most frequent first; None for numbers
     """
 
     name: str
     value_n: npt.NDArray[Any]
     labels: tuple[str, ...] | None = None
+
+    @cached_property
+    def missing_n(self) -> npt.NDArray[np.bool_]:
+        """Which items have no value."""
+        value_n = self.value_n
+        missing_n: npt.NDArray[np.bool_]
+        missing_n = np.isnan(value_n) if self.labels is None else value_n == NO_VALUE
+        return missing_n
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the page's script is told of it."""
+        told: dict[str, Any] = {"name": self.name, "missing": int(self.missing_n.sum())}
+        if self.labels is None:
+            return told | {"kind": "number"}
+        rare = bool((self.value_n == RARE).any())
+        return told | {"kind": "label", "labels": self.labels, "rare": rare}
 
 
 @dataclass(frozen=True)
@@ -220,12 +240,7 @@ def _packed(content: _Content) -> str:
         "sid_length": sids_ns.shape[1],
         "neighbours": 0 if held.near_mk is None else held.near_mk.shape[1],
         "neighbours_said": _of_neighbours(len(sids_ns), held),
-        "columns": [
-            {"name": c.name, "kind": "number"}
-            if c.labels is None
-            else {"name": c.name, "kind": "label", "labels": c.labels}
-            for c in content.columns
-        ],
+        "columns": [column.facts for column in content.columns],
     }
     return pack(arrays, held.texts, facts)
 
@@ -259,10 +274,14 @@ def _tree_arrays(tree: Sequence[Prefixes], columns: Sequence[Column]) -> TreeArr
                     f"value_{name}": _values(column, label_p),
                     f"share_{name}": (255 * share_p).round().astype(np.uint8),
                 }
+            if column.missing_n.any():
+                missing_p = np.add.reduceat(column.missing_n.astype(np.int64), prefixes.start_p)
+                found[depth, place][f"missing_{name}"] = smallest(missing_p)
     return found
 
 
 def _values(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if column.labels is None:
         return rounded(values)
-    return smallest(np.where(values < 0, len(column.labels), values))
+    # No value and a rare one are the two places after the labels.
+    return smallest(np.where(values < 0, len(column.labels) - 1 - values, values))

@@ -138,7 +138,9 @@ def collision_sizes(size_g: npt.NDArray[np.integer], name: str = "groups") -> Fi
         )
     )
     figure.update_xaxes(dtick=1 if size_b[-1] <= 20 else None, tickformat=",")
-    figure.update_yaxes(type="log")
+    # Bars of a log axis begin where it does: below 1, so that a single large group is seen.
+    top = max(float(np.log10(count_b.max())), 0.5)
+    figure.update_yaxes(type="log", range=[np.log10(0.5), 1.05 * top], dtick=1, tickformat=",")
     return figure
 
 

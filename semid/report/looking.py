@@ -93,11 +93,11 @@ class Known:
 
 
 class Against(NamedTuple):
-    """Another table: its name, its items, and its errors where the model is the same."""
+    """Another table: its name, its items, and what is known of its figures, as in metrics.json."""
 
     name: str
     subject: Subject
-    errors: Mapping[str, Any]
+    metrics: Mapping[str, Any]
 
 
 class Shared(NamedTuple):
@@ -212,7 +212,12 @@ def _rows_of(subject: Subject, items: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the rows of items that metrics name."""
     kind = subject.table.item_ids.type
     names = [one["item_id"] for one in items]
-    rows: list[int] = subject.table.rows_of(pa.array(names).cast(kind)).tolist() if names else []
+    rows: list[int] = []
+    try:
+        if names:
+            rows = subject.table.rows_of(pa.array(names).cast(kind)).tolist()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # ids of another type
+        rows = [-1]
     if -1 in rows:
         raise SemidError(
             f"the metrics name the item {names[rows.index(-1)]!r}, which the ids table has not: "

@@ -36,6 +36,16 @@ class Collision(NamedTuple):
     examples: list[Item]
 
 
+class Fact(NamedTuple):
+    """A figure of two tables: its name, its value in both, which is better, what chance gives."""
+
+    name: str
+    first: str
+    second: str
+    better: int | None = None
+    chance: str = ""
+
+
 def tiles(figures: Mapping[str, str]) -> str:
     """Lay out figures, each with its name below."""
     cells = "".join(
@@ -69,7 +79,7 @@ def worst_collisions(groups: Sequence[Collision]) -> str:
         f'<td class="text">{_listed(group.examples, group.items)}</td></tr>\n'
         for group in groups
     )
-    head = '<th>raw codes</th><th>items</th><th>cosine</th><th class="text">such as</th>'
+    head = '<th>raw codes</th><th>items</th><th>cosine less mean</th><th class="text">such as</th>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -162,16 +172,14 @@ def _details(name: str, body: str, *, is_open: bool = True) -> str:
     return f'<details class="group"{state}><summary>{escape(name)}</summary>{body}</details>'
 
 
-def two_tables(
-    summary: Mapping[str, Any], names: tuple[str, str], facts: Sequence[tuple[str, str, str]]
-) -> str:
+def two_tables(summary: Mapping[str, Any], names: tuple[str, str], facts: Sequence[Fact]) -> str:
     """Lay out what `semid diff` finds between two tables, beside facts about each.
 
     Parameters
     ----------
     summary : of `semid.table_diff.TableDiff`
     names : what the two tables are called
-    facts : the name of each and its value in both
+    facts : figures of both
     """
     common = max(summary["common"], 1)
     size = max(common, summary["added"], summary["retired"])
@@ -179,7 +187,7 @@ def two_tables(
     shares += [summary["added"] / size, summary["retired"] / size]
     parts = [
         f"<p>{escape(lead(summary))}</p>",
-        html_table([["", *names], *map(list, facts)]),
+        _facts_table(names, facts),
         "<h3>What changed</h3>",
         html_bars(counts(summary), shares),
         "<h3>How many codes differ</h3>",
@@ -191,3 +199,20 @@ def two_tables(
     if differs := differing(summary):
         parts.append(html_list(differs))
     return "\n".join(parts)
+
+
+def _facts_table(names: tuple[str, str], facts: Sequence[Fact]) -> str:
+    has_chance = any(fact.chance for fact in facts)
+    header = ["", *names, *(["by chance"] if has_chance else [])]
+    rows = []
+    for fact in facts:
+        cells = [f"<td>{escape(fact.name)}</td>"]
+        for place, value in enumerate((fact.first, fact.second)):
+            marked = place == fact.better
+            mark = '<small class="passed">better</small> ' if marked else ""
+            cells.append(f"<td>{mark}{escape(value)}</td>")
+        cells += [f"<td>{escape(fact.chance)}</td>"] if has_chance else []
+        rows.append(f"<tr>{''.join(cells)}</tr>\n")
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = f"<thead><tr>{head}</tr></thead><tbody>\n{''.join(rows)}</tbody>"
+    return f'<table class="two">{body}</table>'

@@ -20,7 +20,7 @@ from semid.errors import SemidError
 from semid.evaluation.codes import code_figures
 from semid.id_table import IdTable
 from semid.ids import group_ids, pack_keys, prefixes
-from semid.report.contents import MOST_LABELS, Column
+from semid.report.contents import MOST_LABELS, NO_VALUE, RARE, Column
 from semid.report.tree import Prefixes, prefix_tree
 
 Rows = npt.NDArray[np.int64]
@@ -110,22 +110,23 @@ def column_of(
             found = batch.column(1).cast(pa.float64(), safe=False).fill_null(float("nan"))
             value_n[row_b] = found.to_numpy(zero_copy_only=False)[place_b]
         return Column(name, np.where(np.isfinite(value_n), value_n, np.nan))
-    label_n, labels = np.full(len(subject), -1), dict[str, int]()
+    label_n, labels = np.full(len(subject), NO_VALUE), dict[str, int]()
     for batch in batches:
         place_b, row_b = subject.rows_of(batch.column(0))
         coded = _texts(batch.column(1), name).dictionary_encode()
         known = [labels.setdefault(text, len(labels)) for text in coded.dictionary.to_pylist()]
         index_b = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
-        label_n[row_b] = np.array([*known, -1])[index_b][place_b]
+        label_n[row_b] = np.array([*known, NO_VALUE])[index_b][place_b]
     return _most_common(f"{name}, the first" if _is_list(kind) else name, label_n, list(labels))
 
 
 def _most_common(name: str, label_n: Rows, labels: list[str]) -> Column:
-    """Order labels by how many items have them; those of few items count as unknown."""
+    """Order labels by how many items have them; those of the fewest items are `RARE`."""
     count_k = np.bincount(label_n[label_n >= 0], minlength=len(labels))
     order_k = np.lexsort((np.array(labels, dtype=object), -count_k)) if labels else count_k
     kept_k = order_k[:MOST_LABELS]
-    rank_k = np.full(len(labels) + 1, -1)
+    rank_k = np.full(len(labels) + 1, RARE)
+    rank_k[-1] = NO_VALUE
     rank_k[kept_k] = np.arange(len(kept_k))
     return Column(name, rank_k[label_n], tuple(labels[place] for place in kept_k.tolist()))
 

@@ -8,9 +8,16 @@ from typing import Any
 
 from semid.evaluation.findings import OFTEN_SHARED, RUINED, SHARED, Finding
 from semid.fit_config import TrainingConfig
+from semid.gates import Judged, sentence
 
 # Findings that are seen without asking for more.
 _AT_ONCE = 4
+
+NOTHING = "nothing that was looked at is amiss"
+NOTHING_IN_CODES = (
+    "nothing is amiss in the codes' use and in how many items share them, which is all that was "
+    "looked at"
+)
 
 _GRADES = {"bad": "bad", "warning": "warn"}
 
@@ -55,11 +62,26 @@ def own_findings(figures: Mapping[str, Any]) -> list[Finding]:
     return [finding for *_, finding in sorted(found, key=lambda one: one[:2])]
 
 
-def verdict_html(findings: Sequence[Finding], unknown: str) -> str:
-    """Lay out findings, the first the largest; `unknown` says what is not known, as HTML."""
+def of_gates(gates: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Return the finding that gates failed, with what they found; none where all held."""
+    failed = sentence([Judged(**gate) for gate in gates])
+    if failed is None:
+        return []
+    about = "gate" if len(gates) == 1 else "gates"
+    return [Finding("bad", about, failed, "see the findings and figures below for what to change")]
+
+
+def verdict_html(findings: Sequence[Finding], unknown: str, *, nothing: str = NOTHING) -> str:
+    """Lay out findings, the first the largest.
+
+    Parameters
+    ----------
+    findings : the worst first
+    unknown : what is not known, as HTML
+    nothing : what to say without findings
+    """
     if not findings:
-        first = '<div class="verdict good first"><p>Nothing that was looked at is amiss.</p></div>'
-        return first + unknown
+        return f'<div class="verdict good first"><p>{_sentence(nothing)}</p></div>{unknown}'
     cards = [_card(finding, place == 0) for place, finding in enumerate(findings)]
     page = "\n".join(cards[:_AT_ONCE])
     if others := cards[_AT_ONCE:]:

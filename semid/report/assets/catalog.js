@@ -28,7 +28,40 @@ class Catalog {
   column(column, c) {
     const values = this.depths.map((_, d) => this.packed.array(`value_${c}_${d + 1}`));
     const shares = this.depths.map((_, d) => this.packed.array(`share_${c}_${d + 1}`));
-    return { ...column, values, shares, items: this.packed.array(`item_${c}`) };
+    const missing = this.depths.map((_, d) => this.packed.array(`missing_${c}_${d + 1}`));
+    const items = this.packed.array(`item_${c}`);
+    return { ...column, without: column.missing, values, shares, missing, items };
+  }
+
+  // How many items of a prefix have no value in a column.
+  without(column, { depth, place }) {
+    if (!depth) return column.without;
+    const missing = column.missing[depth - 1];
+    return missing ? missing[place] : 0;
+  }
+
+  // What a column says of a prefix: its mean or most frequent label, and who has no value.
+  said(column, node) {
+    const { depth, place } = node,
+      without = this.without(column, node);
+    if (without === this.size(node)) return `${column.name}: no value`;
+    const lacks = without ? `${counted(without, "item")} without a value` : "";
+    let value = "";
+    if (depth && column.kind === "number")
+      value = `mean ${column.name} ${short(column.values[depth - 1][place])}`;
+    else if (depth) {
+      const share = Math.round((100 * column.shares[depth - 1][place]) / 255);
+      const label = column.labels[column.values[depth - 1][place]];
+      value = `${column.name}: ${label === undefined ? "rare labels" : `${share}% ${label}`}`;
+    }
+    return value && lacks ? `${value} (${lacks})` : value || (lacks && `${column.name}: ${lacks}`);
+  }
+
+  // What a column says of an item.
+  valueOf(column, item) {
+    const value = column.items[item];
+    if (column.kind === "number") return Number.isNaN(value) ? "no value" : short(value);
+    return column.labels[value] ?? (value === column.labels.length ? "no value" : "a rare label");
   }
 
   // A node is { depth, place, path }; the root has depth 0.

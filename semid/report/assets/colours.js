@@ -22,6 +22,7 @@ const LABELS = [
   [90, 100, 160],
 ];
 const GREY = [140, 145, 152];
+const NO_VALUE = [66, 70, 80];
 
 class Colours {
   constructor(catalog, column) {
@@ -33,23 +34,27 @@ class Colours {
 
   node(depth, place, path) {
     if (!this.column) return hue(path.length ? path[0] : this.catalog.depths[0].code[place]);
-    const value = this.column.values[depth - 1][place];
-    if (this.column.kind === "number") return this.number(value);
-    return mixed(
-      GREY,
-      this.label(value),
-      0.25 + (0.75 * this.column.shares[depth - 1][place]) / 255,
-    );
+    const { kind, values, shares } = this.column,
+      value = values[depth - 1][place];
+    if (kind === "number") return this.number(value);
+    const share = shares[depth - 1][place] / 255,
+      without =
+        this.catalog.without(this.column, { depth, place }) /
+        this.catalog.depths[depth - 1].size[place];
+    return without > share
+      ? mixed(GREY, NO_VALUE, 0.25 + 0.75 * without)
+      : mixed(GREY, this.label(value), 0.25 + 0.75 * share);
   }
 
   item(item) {
     if (!this.column) return hue(this.catalog.sid[item * this.catalog.facts.sid_length]);
     const value = this.column.items[item];
-    return this.column.kind === "number" ? this.number(value) : this.label(value);
+    if (this.column.kind === "number") return this.number(value);
+    return value === this.column.labels.length ? NO_VALUE : this.label(value);
   }
 
   number(value) {
-    if (Number.isNaN(value)) return GREY;
+    if (Number.isNaN(value)) return NO_VALUE;
     const along =
       Math.min(Math.max((value - this.low) / (this.high - this.low || 1), 0), 1) *
       (STOPS.length - 1);
@@ -58,29 +63,34 @@ class Colours {
   }
 
   label(value) {
-    return value < LABELS.length ? LABELS[value] : GREY;
+    return (value < this.column.labels.length && LABELS[value]) || GREY;
   }
 
   // Fill an element with what the colours mean.
   explain(element, ofPrefixes) {
     element.replaceChildren();
     if (!this.column) return element.append("coloured by first code");
-    if (this.column.kind === "number") {
+    const { name, kind, labels, rare, without } = this.column,
+      isKnown = without < this.catalog.facts.items;
+    if (kind === "number" && isKnown) {
       const ramp = document.createElement("i");
       ramp.className = "ramp";
       ramp.style.background = `linear-gradient(90deg, ${STOPS.map(css).join(",")})`;
-      return element.append(
-        `${this.column.name}${ofPrefixes ? " (mean)" : ""} ${short(this.low)} `,
+      element.append(
+        `${name}${ofPrefixes ? " (mean)" : ""} ${short(this.low)} `,
         ramp,
         ` ${short(this.high)}`,
       );
+    } else {
+      element.append(name);
+      (labels || [])
+        .slice(0, LABELS.length)
+        .forEach((label, place) => element.append(chip(css(LABELS[place]), label)));
+      if (rare || (labels || []).length > LABELS.length) element.append(chip(css(GREY), "others"));
     }
-    this.column.labels
-      .slice(0, LABELS.length)
-      .forEach((label, place) => element.append(chip(css(LABELS[place]), label)));
-    if (this.column.labels.length > LABELS.length)
-      element.append(chip(css(GREY), "others, or unknown"));
-    if (ofPrefixes) element.append("the greyer a prefix, the more mixed it is");
+    if (without) element.append(chip(css(NO_VALUE), `no value (${counted(without, "item")})`));
+    if (ofPrefixes && isKnown && kind === "label")
+      element.append("the greyer a prefix, the more mixed it is");
   }
 }
 

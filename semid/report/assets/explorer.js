@@ -119,15 +119,7 @@ class Explorer {
       said = [counted(catalog.size(node), "item")];
     if (node.depth) said.push(`${short((100 * catalog.size(node)) / catalog.facts.items)}% of all`);
     if (stop > start) said.push(counted(stop - start, "next code"));
-    for (const column of node.depth ? catalog.columns : []) {
-      const value = column.values[node.depth - 1][node.place];
-      if (column.kind === "number") {
-        if (!Number.isNaN(value)) said.push(`mean ${column.name} ${short(value)}`);
-        continue;
-      }
-      const share = column.shares[node.depth - 1][node.place] / 255;
-      if (share) said.push(`${Math.round(100 * share)}% ${column.labels[value]}`);
-    }
+    said.push(...catalog.columns.map((column) => catalog.said(column, node)).filter(Boolean));
     return Object.assign(document.createElement("p"), {
       className: "facts",
       textContent: said.join(" · "),
@@ -143,12 +135,7 @@ class Explorer {
       ["id", catalog.ids[item]],
       ["semantic ID", spelled(catalog.sidOf(item))],
     ];
-    for (const column of catalog.columns) {
-      const value = column.items[item];
-      const known = column.kind === "number" ? !Number.isNaN(value) : value < column.labels.length;
-      if (known)
-        rows.push([column.name, column.kind === "number" ? short(value) : column.labels[value]]);
-    }
+    for (const column of catalog.columns) rows.push([column.name, catalog.valueOf(column, item)]);
     const list = document.createElement("dl");
     for (const [name, value] of rows) {
       list.append(
@@ -202,6 +189,10 @@ class Explorer {
       near,
       "Not known: give --embeddings.",
     );
+    if (near.length)
+      sides.lastChild.append(
+        note("Cosines as they are; those of the worst collisions are less the catalog's mean."),
+      );
     side(`With the prefix ${spelled(parent.path) || "(none)"}`, siblings, "No other item.");
     return [sides];
   }

@@ -206,10 +206,7 @@ class Treemap {
   valueText(child) {
     const { column } = this.colours;
     if (!column) return "";
-    const value = column.values[child.depth - 1][child.place];
-    if (column.kind === "number") return `, ${column.name} ${short(value)}`;
-    const share = column.shares[child.depth - 1][child.place] / 255;
-    return share ? `, ${column.labels[value]} ${Math.round(100 * share)}%` : "";
+    return `, ${this.catalog.said(column, child)}`;
   }
 
   paint(child, colour, x, y, width, height) {
