@@ -135,7 +135,7 @@ def report(
         str | None, typer.Option(help="What it was assigned from, in any order.")
     ] = None,
     items: Annotated[str | None, typer.Option(help="Items table, for what follows.")] = None,
-    title: Annotated[str, typer.Option("--title-column", help="Titles.")] = "title",
+    title: Annotated[str, typer.Option("--title", "--title-column", help="Titles.")] = "title",
     image: Annotated[
         str | None, typer.Option("--image-column", help="URLs of images; loaded only when asked.")
     ] = None,

@@ -23,8 +23,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *gates(metrics.get("gates", ()))])
 
 
-def report_facts(summary: Mapping[str, Any]) -> str:
-    """Lay out the summary of `semid report`: what the page holds and its verdict, the gates."""
+def gated_facts(summary: Mapping[str, Any]) -> str:
+    """Lay out the summary of `semid assign` or `report`: facts, then the gates."""
     facts = {name: value for name, value in summary.items() if name != "gates"}
     return "\n".join([describe(facts), *gates(summary.get("gates", ()))])
 
@@ -232,7 +232,8 @@ def _plain(value: Any) -> str:
 # How the figures of a command are laid out; those of the others are described.
 TABLES = {
     "evaluate": metrics_table,
-    "report": report_facts,
+    "assign": gated_facts,
+    "report": gated_facts,
     "diff": diff_table,
     "verify": verification,
     "drift": drift,
