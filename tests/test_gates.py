@@ -234,7 +234,7 @@ def test_a_name_that_is_none_is_found_before_anything_is_measured(world: Path, p
             "the baseline of semid evaluate, beside a model that is not one itself,",
         ),
         (
-            "baseline.verdicts",
+            "baseline.train_rows",
             "the baseline of semid evaluate, beside a model that is not one itself,",
         ),
     ):

@@ -42,8 +42,9 @@ FORMAT_VERSION = 1
 # assigned them all have the same, unless an item was embedded anew since.
 AGAIN_ROWS = 2_048
 OTHER_SHARE = 0.01
-# Rows that the baseline is fitted to at most, and where codebooks are large, for each codeword.
-BASELINE_ROWS, BASELINE_ROWS_EACH, BASELINE_GIB = 131_072, 64, 1.0
+# Rows that the baseline is fitted to for each codeword, as many as FAISS takes by itself; and the
+# memory for it.
+BASELINE_ROWS, BASELINE_GIB = 256, 1.0
 NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
@@ -272,7 +273,7 @@ def _refuse_other_embeddings(
 
 def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
     from semid.fit_config import FitConfig, KMeansConfig
-    from semid.fitting import fit_data
+    from semid.fitting import fit_unmeasured
     from semid.training_data import open_training_data
 
     header, fitted = subject.header, subject.header["config"]
@@ -282,9 +283,7 @@ def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
         columns=tuple(header["columns"]),
         seed=int(fitted.get("seed", 0)),
         holdout=float(fitted.get("holdout", 0.1)),
-        kmeans=KMeansConfig(
-            max_rows=max(BASELINE_ROWS, BASELINE_ROWS_EACH * max(header["levels"]))
-        ),
+        kmeans=KMeansConfig(max_rows=BASELINE_ROWS * max(header["levels"])),
     )
     memory_bytes = int(config.memory_gib * 2**30)
     with bar("baseline", len(config.levels), "levels", show=show) as shown:
@@ -296,7 +295,7 @@ def _baseline(subject: Evaluated, *, show: bool) -> Quantizer:
             columns=config.columns,
         )
         try:
-            return fit_data(data, config, device="cpu", callbacks=[TrainingBar(shown)])
+            return fit_unmeasured(data, config, device="cpu", callbacks=[TrainingBar(shown)])
         except SemidError as error:
             raise SemidError(
                 f"the baseline cannot be fitted: {error}; or leave it out by --no-baseline"

@@ -12,7 +12,7 @@ from semid.gates import Gate, parse_gates, require_names
 from semid.jobs.context import Context
 
 # What is told of the baseline's fit beside its figures.
-OF_FIT = ("train_rows", "held_out_rows", "fitted_rows", "verdicts")
+OF_FIT = ("train_rows", "held_out_rows", "fitted_rows")
 # What some figures need, as a user asks for it.
 _ASKED_BY = {
     "met": "--interactions",
