@@ -120,7 +120,8 @@ def print_steps(done: Sequence[tuple[Any, Any]], as_json: bool) -> None:
         return
 
     for step, result in done:
-        if step.command in TABLES:
+        # What an assignment did is of interest here where gates were asked of it.
+        if step.command in TABLES and (step.command != "assign" or "gates" in result.summary):
             typer.echo(TABLES[step.command](result.summary))
 
 
