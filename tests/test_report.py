@@ -755,6 +755,24 @@ def test_the_better_of_two_figures_is_marked(tmp_path, world):
     assert "measure this one by semid evaluate" in run_here("report", ids, *swapped).error
 
 
+@pytest.mark.parametrize("errors", [1, 3])
+def test_of_sampled_figures_none_is_better_within_two_standard_errors(tmp_path, world, errors):
+    ids, given = world / "ids.parquet", ("--embeddings", world / "embeddings.parquet")
+    figures = json.loads((world / "metrics.json").read_text())
+    kept = figures["structure"]["jaccard"]
+    off = figures["structure"]["standard_errors"]["jaccard"] * 2**0.5 * errors
+    figures["structure"]["jaccard"] = kept + off
+    (tmp_path / "other.json").write_text(json.dumps(figures))
+    more = ("--metrics", world / "metrics.json", "--against", ids)
+    more += ("--against-metrics", tmp_path / "other.json", "--output", tmp_path / "r.html")
+    assert run_here("report", ids, *given, *more).code == 0
+    (row,) = re.findall(
+        r"<td>neighbours kept \(Jaccard\).*?</tr>", (tmp_path / "r.html").read_text()
+    )
+    assert f"{kept + off:.1%}" in row
+    assert row.count("better") == (errors > 2)
+
+
 def test_items_that_collide_are_compared_without_a_model(tmp_path, world):
     given = ("--embeddings", world / "embeddings.parquet", "--projection", "pca")
     done = run_here("report", world / "ids.parquet", *given, "--output", tmp_path / "report.html")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import hypot, isfinite
 from typing import Any, NamedTuple
 
 from semid.report.figures import code_usage
@@ -24,6 +24,8 @@ class _Figure(NamedTuple):
     alike : what must be equal in both tables for the figures to be compared
     most : the most that there can be, of figures that prefixes of many items raise: of these the
         better is the one that has more of what chance leaves
+    error : where the standard error of a sampled figure stands: none is better than one that is
+        within two of them
     """
 
     path: str
@@ -33,6 +35,7 @@ class _Figure(NamedTuple):
     chance: str = ""
     alike: tuple[str, ...] = ()
     most: float | None = None
+    error: str = ""
 
 
 def _figures(levels: int) -> Iterator[_Figure]:
@@ -46,18 +49,24 @@ def _figures(levels: int) -> Iterator[_Figure]:
     for key, name in SIDES.items():
         yield _Figure(key, f"error of {name}", ".3f", -1)
     near, kept, shared = ("structure.k",), "structure.jaccard", "structure.common_prefix"
-    yield _Figure(kept, "neighbours kept (Jaccard)", ".1%", 1, kept, near)
-    yield _Figure(shared, "first codes shared with neighbours", ".2f", 1, shared, near, levels)
+    errors = "structure.standard_errors"
+    name = "neighbours kept (Jaccard)"
+    yield _Figure(kept, name, ".1%", 1, kept, near, error=f"{errors}.jaccard")
+    name, error = f"first codes shared with neighbours, of {levels}", f"{errors}.common_prefix"
+    yield _Figure(shared, name, ".2f", 1, shared, near, levels, error)
     of = ("structure.categories.column", "structure.categories.items")
     for depth, codes in enumerate(("first codes", "two codes")):
         path, chance = f"structure.categories.depths.{depth}.purity", f"structure.purity.{depth}"
         yield _Figure(path, f"category purity of {codes}", ".1%", 1, chance, of, 1)
     users = ("behaviour.interactions", "behaviour.of_other_items")
     path = "behaviour.prefix_recall.0"
-    yield _Figure(path, "steps that stay on the first code", ".1%", 1, path, users, 1)
+    error = "behaviour.standard_errors.prefix_recall.0"
+    yield _Figure(path, "steps that stay on the first code", ".1%", 1, path, users, 1, error)
     alike, chance = (*users, "behaviour.hit_rate.k"), "behaviour.hit_rate"
     for key, name, better in (("embeddings", "embeddings", 0), ("dequantised", "decoded codes", 1)):
-        yield _Figure(f"{chance}.{key}", f"next item near: {name}", ".2%", better, chance, alike)
+        path, error = f"{chance}.{key}", f"{chance}.standard_errors.{key}"
+        name = f"next item near: {name}"
+        yield _Figure(path, name, ".2%", better, chance, alike, error=error)
 
 
 def beside(known: Known, found: Found) -> str:
@@ -95,7 +104,8 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
             left_out.append(figure.name)
         else:
             chances = [_number(side.get("nulls"), figure.chance) for side in sides]
-            facts.append(_fact(figure, values, chances))
+            errors = [_number(side, figure.error) for side in sides]
+            facts.append(_fact(figure, values, chances, errors))
     facts += [
         Fact(name, _by_level(sides[0], key, spelling), _by_level(sides[1], key, spelling))
         for key, name, spelling in (
@@ -106,10 +116,13 @@ def _facts(known: Known, against: Against) -> tuple[list[Fact], str]:
     return facts, _said(known, against, left_out)
 
 
-def _fact(figure: _Figure, values: Sequence[Any], chances: Sequence[Any]) -> Fact:
+def _fact(
+    figure: _Figure, values: Sequence[Any], chances: Sequence[Any], errors: Sequence[Any]
+) -> Fact:
     first, second = (format(value, figure.spelling) for value in values)
     better, judged = None, _judged(figure, values, chances)
-    if figure.better and judged is not None and first != second:
+    far = None in errors or abs(values[1] - values[0]) > 2 * hypot(*errors)
+    if figure.better and judged is not None and first != second and far:
         better = int(figure.better * (judged[1] - judged[0]) > 0)
     by_chance = dict.fromkeys(format(c, figure.spelling) for c in chances if c is not None)
     return Fact(figure.name, first, second, better, " / ".join(by_chance))
