@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from semid.kmeans import kmeans
 from semid.metrics.codes import Utilization, utilization
+from semid.metrics.uniqueness import row_digests
 
 Matrix = npt.NDArray[np.float32]
 
@@ -71,8 +71,7 @@ class DataFacts:
 
 def examine(x_nd: Matrix, codewords: int, *, seed: int) -> DataFacts:
     """Look at a sample of embeddings ``(n, d)``; k-means probes it with at most `codewords`."""
-    digests = [xxhash.xxh3_64_intdigest(row) for row in np.ascontiguousarray(x_nd)]
-    copies_m = np.unique(np.array(digests, np.uint64), return_counts=True)[1]
+    copies_m = np.unique(row_digests(np.asarray(x_nd, np.float32)), return_counts=True)[1]
     step = math.ceil(len(x_nd) / PROBED_ROWS)
     centred_nd = x_nd[::step] - x_nd[::step].mean(0)
     k = min(codewords, PROBED_CODEWORDS, len(centred_nd))
