@@ -98,8 +98,21 @@ def test_a_prefix_without_items_is_forbidden() -> None:
     assert by_row.allowed(by_row.start(6), 0).tolist() == [e for e in expected for _ in (0, 1)]
     rows = torch.tensor([2, 0])
     assert by_row.allowed(by_row.start(2), 0, rows).tolist() == [expected[2], expected[0]]
-    both = whole.excluding(torch.tensor([0])).excluding_by_row(torch.tensor([[3, 2], [0, 2]]))
-    assert both.allowed(start.expand(2), 0).tolist() == [[True, False], [True, True]]
+    stock, seen = torch.tensor([0]), torch.tensor([[3, 2], [0, 2]])
+    for both in (
+        whole.excluding(stock).excluding_by_row(seen),
+        whole.excluding_by_row(seen).excluding(stock),
+    ):
+        assert both.allowed(start.expand(2), 0).tolist() == [[True, False], [True, True]]
+
+
+def test_masks_are_no_rows() -> None:
+    whole, mask = SidConstraint.of(SidTrie.of(SIDS)), torch.tensor([[True, False, False]])
+    for exclude in (whole.excluding, whole.excluding_by_row):
+        with pytest.raises(
+            SemidError, match=r"excluded rows are of type torch\.bool; give the num"
+        ):
+            exclude(mask)
 
 
 def test_outside_the_trie_nothing_may_follow() -> None:

@@ -75,7 +75,7 @@ def test_excluded_items_are_not_found() -> None:
     other = constraint.excluding_by_row(torch.tensor([[0, -1], [3, 1]]))
     found = beam_search(Bigrams(5, 2, batch=2), other, batch=2, beams=4)
     assert [set(row.tolist()) - {-1} for row in found.row] == [{1, 2, 3, 4}, {0, 2, 4}]
-    items = other.excluding(torch.tensor([0])).rows(torch.tensor([6, 3, -1]))
+    items = constraint.excluding(torch.tensor([0])).rows(torch.tensor([6, 3, -1]))
     assert (items.start_q.tolist(), items.row_m.tolist()) == ([0, 1, 2, 2], [3, 1])
 
 

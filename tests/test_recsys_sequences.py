@@ -226,6 +226,11 @@ def test_splits_in_time(times: list[Any], split: TimeSplit) -> None:
             TimeSplit(3, 2),
             "validates from 3 on but tests from 2, which",
         ),
+        # Seconds, where the column has microseconds: all would be tested on.
+        ([(1, "a", NOON), (1, "b", NOON)], "timestamp", TimeSplit(5, 6), "nothing to train on"),
+        ([(1, "a", 3), (1, "b", 4)], "timestamp", TimeSplit(4, 9), "or to test on; give times"),
+        ([(1, "a", 3)], "timestamp", (3, 4), r"the split is \(3, 4\); give LeaveOneOut\(\) or"),
+        ([(1, "a", 3)], "timestamp", LeaveOneOut, "the split is <class"),
     ],
 )
 def test_mistakes_in_interactions(rows: Any, order: str, split: Any, said: str) -> None:
@@ -386,6 +391,8 @@ def test_mistakes_in_a_dataset(sequences: Sequences) -> None:
         ({"examples": "all"}, "examples is 'all'; choose one of"),
         ({"padding_side": "middle"}, "padding_side is 'middle'"),
         ({"max_items": 0}, "max_items is 0; give at least 1"),
+        ({"tokens": CODES}, "padding is 0, which is a token of an item"),
+        ({"padding": 5}, "padding is 5, which is a token of an item"),
         ({"tokens": TOKENS[1:]}, r"tokens have shape \(7, 2\) .* expected integers \(8, s\)"),
     ):
         with pytest.raises(SemidError, match=said):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from semid.errors import SemidError
-from semid.recsys.exclusion import DeadNodes, dead_nodes, forbidden
+from semid.recsys.exclusion import DeadNodes, dead_nodes, forbidden, require_rows
 from semid.recsys.trie import Children, ItemRows, SidTrie
 from semid.recsys.vocabulary import SidTokens
 
@@ -108,14 +108,15 @@ class SidConstraint:
     def excluding(self, rows: Tensor) -> SidConstraint:
         """Return a constraint that also forbids items to all: rows of the table, -1 for none.
 
-        One pass over the items and nodes of the trie, which is shared. What is excluded by row is
-        to be said after it.
+        One pass over the items and nodes of the trie, which is shared. What is excluded by row
+        stays so.
 
         Raises
         ------
         SemidError
-            When no item would be left.
+            When rows are no numbers, or no item would be left.
         """
+        require_rows(rows)
         live_n = torch.ones(len(self.trie.row_n), dtype=torch.bool, device=self.trie.device)
         if self.live_n is not None:
             live_n &= self.live_n
@@ -124,7 +125,8 @@ class SidConstraint:
         if not bool(live_n.any()):
             raise SemidError(f"all {len(live_n):,} items are excluded; leave some")
         live_v = self.trie.summed(live_n.int()).int()
-        return replace(self, live_n=live_n, live_v=live_v, dead=None)
+        stock = replace(self, live_n=live_n, live_v=live_v, dead=None)
+        return stock if self.dead is None else stock.excluding_by_row(self.dead.rows_bm)
 
     def excluding_by_row(self, rows_bm: Tensor) -> SidConstraint:
         """Return a constraint that also forbids every batch row some items, such as those seen.

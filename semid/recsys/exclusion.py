@@ -48,12 +48,22 @@ class DeadNodes(NamedTuple):
         return torch.arange(states, device=self.rows_bm.device) // (states // batch)
 
 
+def require_rows(rows: Tensor) -> None:
+    """Raise `SemidError` unless excluded rows are numbers of rows, and no mask."""
+    if rows.dtype == torch.bool or rows.is_floating_point():
+        raise SemidError(
+            f"excluded rows are of type {rows.dtype}; give the numbers of rows, as of a mask its "
+            "nonzero()"
+        )
+
+
 def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | None) -> DeadNodes:
     """Find the dead nodes of batch rows; parameters and errors as of `excluding_by_row`.
 
     `live_v` and `live_n` say what is left without them: below every node, and which rows; None for
     all.
     """
+    require_rows(rows_bm)
     if rows_bm.ndim != 2:
         raise SemidError(f"excluded rows have shape {tuple(rows_bm.shape)}; expected (b, m)")
     last = trie.num_nodes

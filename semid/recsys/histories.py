@@ -129,6 +129,8 @@ def read_sequences(
         has a position twice, an id is given twice, a time of the split is none, or no item is
         known.
     """
+    if not isinstance(split, LeaveOneOut | TimeSplit):
+        raise SemidError(f"the split is {split!r}; give LeaveOneOut() or TimeSplit(…, …)")
     if not isinstance(interactions, ParquetTable):
         interactions = open_table(interactions)
     ids = id_column(getattr(items, "item_ids", items), item_id)
@@ -142,6 +144,11 @@ def read_sequences(
     else:
         part_m = (rows.place_m >= bounds[0]).astype(np.int8) + (rows.place_m >= bounds[1])
         short = 0
+        if not len(part_m) or part_m.min() > 0 or part_m.max() < 2:
+            raise SemidError(
+                f"the {split} leaves nothing to train on or to test on; give times within those of "
+                f"{display_path(interactions.name)}, written as its column is"
+            )
     item_m = _numbers(ids, rows.item_ids)[rows.item_m]
     known_m = item_m >= 0
     if not known_m.any():

@@ -153,7 +153,7 @@ class SidLogitsProcessor:
             width for a decoder alone, 1 for an encoder and decoder
         end : the token that must follow a SID, such as that of the end of a sequence
         num_beams : as `generate` is given it. Where there are fewer SIDs than beams, `generate`
-            fills up with sequences whose score is -inf or -1e9 at most: they are none
+            fills up with sequences that are none: their score is -1e9 over their length, or -inf
 
         Raises
         ------

@@ -119,7 +119,8 @@ class SidSequenceDataset(Dataset[Batch]):
     Raises
     ------
     SemidError
-        When tokens are not of all items, a choice is unknown, or the part has no example.
+        When tokens are not of all items, an item has the padding as a token, a choice is unknown,
+        or the part has no example.
     """
 
     def __init__(
@@ -142,6 +143,11 @@ class SidSequenceDataset(Dataset[Batch]):
             raise SemidError(
                 f"tokens have shape {tokens.shape} and type {tokens.dtype}; expected integers "
                 f"({sequences.items}, s), a row for each id that the sequences were read with"
+            )
+        if (tokens == padding).any():
+            raise SemidError(
+                f"padding is {padding}, which is a token of an item; give one that is none: 0 of "
+                "flat tokens, -1 of codes"
             )
         if max_items < 1:
             raise SemidError(f"max_items is {max_items}; give at least 1")
