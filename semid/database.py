@@ -36,6 +36,8 @@ def out_of_core(
     ------
     SemidError
         When memory or the disk run out inside the block.
+    KeyboardInterrupt
+        As anywhere, also while a query runs.
     """
     place = ":memory:" if file is None else str(folder / file)
     limits = {"memory_limit": f"{memory_bytes}B", "temp_directory": str(folder)}
@@ -54,6 +56,11 @@ def out_of_core(
                 f"{display_path(folder)} ({str(error).splitlines()[0]}); {relief}, or free space "
                 "there"
             ) from error
+        raise
+    except RuntimeError as error:
+        # What DuckDB makes of Ctrl-C while it waits for a query.
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
         raise
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +41,18 @@ def test_what_reading_raises_is_raised(tmp_path: Path, stop: BaseException) -> N
     with pytest.raises(type(stop)) as raised:
         total(tmp_path, counting(stop))
     assert raised.value is stop
+
+
+def endless(folder: Path) -> None:
+    query = "SELECT sum(a.range * b.range % 7) FROM range(1000000) a, range(1000000) b"
+    with out_of_core("adding up", folder, memory_bytes=1 << 28, relief="-") as connection:
+        connection.execute(query).fetchone()
+
+
+def test_an_interrupt_during_a_query_is_one(tmp_path: Path) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        endless(tmp_path)
 
 
 def test_too_little_memory_is_said(tmp_path: Path) -> None:
