@@ -68,7 +68,7 @@ class Path(nn.Module):
                 hidden = self.norms[place](hidden)
             hidden = self.activate(hidden)
             if self.dropout and generator is not None:
-                hidden = _drop_out(hidden, self.dropout, generator)
+                hidden = drop_out(hidden, self.dropout, generator)
         out = apply(self.mlp[-1], hidden)
         if self.config.skip == "identity":
             # Embeddings of other widths than the widest end in zeros.
@@ -82,7 +82,7 @@ class Path(nn.Module):
         return chosen[self.config.activation](hidden)
 
 
-def _drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:
+def drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:
     # Not torch's own, which draws from global state; four 16-bit numbers from every draw.
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(
         -(2**63), None, generator=generator

@@ -24,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from semid.artifact import read_artifact
 from semid.id_reading import read_ids
 from semid.jobs.job import produce
-from semid.jobs.mapping import interrupts_held, write_table
+from semid.jobs.mapping import write_table
+from semid.jobs.processes import interrupts_held
 from semid.manifests import METADATA_KEY, digest, read_manifest
 from semid.outputs import staging
 

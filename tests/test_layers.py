@@ -37,6 +37,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "metrics.change",
         "metrics.codes",
         "metrics.neighbours",
+        "metrics.ranking",
         "metrics.sampling",
         "metrics.vectors",
         "gates",
@@ -131,7 +132,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("recsys.embeddings", "recsys.pieces", "recsys.sequences"),
     ("recsys",),
     # paths in, paths out
-    ("jobs", "jobs.progress"),
+    ("jobs", "jobs.progress", "jobs.processes"),
     ("jobs.job", "jobs.mapping"),
     ("jobs.encoding", "jobs.publishing", "jobs.context"),
     ("jobs.continuing", "jobs.gate_names", "jobs.report_shape"),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from semid.cooccurrence import count_partners, steps_left_out
 from semid.embedding_columns import embedding_widths, take_rows
 from semid.errors import SemidError, display_path, require_package
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
-from semid.jobs.mapping import end_with_parent, interrupts_held
+from semid.jobs.processes import end_with_parent, in_processes
 from semid.jobs.progress import bar
 from semid.manifests import Manifest, write_json
 from semid.streams import open_writer
@@ -167,21 +164,8 @@ def _steps(
 
 def _in_child(entry: Entry, number: int, protocol: _Protocol, made: Path) -> None:
     """Run in a process that has done nothing else, so that its memory is the run's own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, end_with_parent) as pool:
-        try:
-            with interrupts_held():
-                done = pool.submit(_run, entry, number, protocol)
-            row = done.result()
-        except BrokenProcessPool as error:
-            raise SemidError(
-                f"the process of {entry.name} was ended from outside, most likely because memory "
-                "ran out; finished runs are kept: run the same command again"
-            ) from error
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise
+    calls, ended = [(entry, number, protocol)], f"the process of {entry.name}"
+    [(_, row)] = in_processes(_run, calls, workers=1, start=end_with_parent, ended=ended)
     made.parent.mkdir(exist_ok=True)
     writing = made.with_suffix(".writing")
     write_json(writing, row)

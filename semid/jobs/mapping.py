@@ -5,15 +5,10 @@ Every finished chunk is a part file; a job that is killed goes on with the chunk
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +16,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semid.errors import SemidError
+from semid.jobs.processes import end_with_parent, in_processes
 from semid.jobs.progress import Bar, bar
 from semid.streams import ROW_GROUP_ROWS, in_order, open_writer, prefetch
 from semid.tables import ParquetTable, open_table
@@ -166,54 +161,17 @@ def _map_in_processes(
     workers: int,
     shown: Bar,
 ) -> None:
-    # Spawned, never forked: faiss and torch hang after a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(todo)), context, _start_worker, (table, mapper, batch_rows)
+    done = in_processes(
+        _work,
+        todo,
+        workers=workers,
+        start=_start_worker,
+        start_with=(table, mapper, batch_rows),
+        ended="a worker process",
     )
-    others = set(multiprocessing.active_children())
-    try:
-        with interrupts_held():
-            futures = {pool.submit(_work, span, part): span for span, part in todo}
-        for future in as_completed(futures):
-            future.result()
-            start, stop = futures[future]
-            shown.update(stop - start)
-    except BaseException as error:
-        # At once: a pool that is asked to end works off its queue first.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        # Its thread ends with them; left alone, it would look for them while this process ends.
-        pool.shutdown(cancel_futures=True)
-        if isinstance(error, BrokenProcessPool):
-            raise SemidError(
-                "a worker process was ended from outside, most likely because memory ran out; "
-                "finished parts are kept: run the same command again, with fewer --workers"
-            ) from error
-        raise
-    pool.shutdown()
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Start processes here: they never hear Ctrl-C; the parent does, afterwards, and ends them.
-
-    One that is interrupted while it hands its task to a process would leave that to fail aloud.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield
-        return
-    heard: list[int] = []
-    # The signal may reach any thread, and Python then interrupts this one: it needs both.
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        for number in heard[:1]:
-            signal.raise_signal(number)
+    for number, _ in done:
+        start, stop = todo[number][0]
+        shown.update(stop - start)
 
 
 def _start_worker(table: ParquetTable, mapper: RowMap, batch_rows: int) -> None:
@@ -230,18 +188,6 @@ def _work(span: tuple[int, int], part: Path) -> None:
     table, mapper, batch_rows = _worker
     for _ in write_part(table, mapper, span, part, batch_rows):
         pass
-
-
-def end_with_parent() -> None:
-    """Make this spawned process end when the one that started it does."""
-    threading.Thread(target=_await_parent, daemon=True).start()
-
-
-def _await_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def write_table(
