@@ -244,3 +244,53 @@ def compare(
         show=True,
     )
     print_result("compare", result, as_json)
+
+
+@analysis.command()
+def probe(
+    ids: Annotated[list[str], typer.Argument(help="Ids tables of one catalog; path or name=path.")],
+    interactions: Annotated[str, typer.Option(help="Who met which item, in order.")],
+    output: Output,
+    preset: Annotated[
+        str, typer.Option(help="Sizes: tiny for two CPU cores, paper for a GPU.")
+    ] = "tiny",
+    models: Annotated[
+        str | None, typer.Option(help="Some of generative,sequential,item-ids; all when left out.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each model on each table.")] = 3,
+    part: Annotated[
+        str, typer.Option(help="What is ranked: test, or validation to choose settings by.")
+    ] = "test",
+    config: Config = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as generative.epochs=20.")
+    ] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="Runs at once, which share the cores.")] = 1,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Judge IDs by recommenders: train the same small models on each table, and rank.
+
+    Example: semid probe out/ids.parquet other=out/other.parquet --interactions interactions.parquet
+    --output out/probe
+    """
+    from semid.jobs.probe import probe as job
+
+    result = job(
+        ids,
+        interactions=interactions,
+        output=output,
+        preset=preset,
+        models=None if models is None else read_names(models),
+        seeds=seeds,
+        settings=read_given(config, set_),
+        part=part,
+        item_id=item_id,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("probe", result, as_json)

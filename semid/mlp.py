@@ -83,8 +83,12 @@ class Path(nn.Module):
 
 
 def drop_out(x: Tensor, share: float, generator: Generator) -> Tensor:
+    """Set a share of numbers to zero and scale the others up (Srivastava et al., JMLR 15, 2014).
+
+    Drawn where the generator is.
+    """
     # Not torch's own, which draws from global state; four 16-bit numbers from every draw.
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=generator.device).random_(
         -(2**63), None, generator=generator
     )
     drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)

@@ -1,4 +1,4 @@
-"""Pages for people: tables, bars and text to one HTML page that loads nothing.
+"""Pages for people: tables, bars and text to one HTML page that loads nothing, or as Markdown.
 
 Readable on a phone, on paper, and in a browser set to dark. What stands in the page is the
 caller's business.
@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from html import escape
 
 Table = Sequence[Sequence[str]]
+
+
+def markdown_table(table: Table) -> str:
+    """Lay out rows of text as Markdown, a header first; the first column is names."""
+    header, *rows = table
+    lines = [header, ["---", *("--:" for _ in header[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def html_table(table: Table, *, prose: bool = False) -> str:

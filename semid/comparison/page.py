@@ -7,7 +7,7 @@ from typing import Any
 
 from semid.comparison.scatter import Point, scatter
 from semid.comparison.summary import Spread, error_side
-from semid.pages import html_list, html_page, html_table
+from semid.pages import html_list, html_page, html_table, markdown_table
 
 Summary = Mapping[str, Any]
 Table = list[list[str]]
@@ -95,15 +95,9 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
 
 def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a comparison as Markdown."""
-    parts = ["# Quantizers side by side", _in_markdown(overview(summaries))]
-    parts += ["By level and prefix, medians:", _in_markdown(by_level(summaries))]
+    parts = ["# Quantizers side by side", markdown_table(overview(summaries))]
+    parts += ["By level and prefix, medians:", markdown_table(by_level(summaries))]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, facts))]) + "\n"
-
-
-def _in_markdown(table: Table) -> str:
-    header, *rows = table
-    lines = [header, ["---", *("--:" for _ in header[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:

@@ -185,11 +185,21 @@ class SidSequenceDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return int(self.end_e[-1]) if len(self.end_e) else 0
 
+    def lengths(self) -> Rows:
+        """Return how many items the history of every example has, ``(e,)``."""
+        before_e = self.target_e - self.sequences.offset_u[self._users(self.target_e)]
+        most_e: Rows = np.minimum(before_e, self.max_items)
+        if self.examples != "windows":
+            return most_e
+        place_e = np.searchsorted(self.end_e, np.arange(len(self)), "right")
+        left_e: Rows = self.end_e[place_e] - np.arange(len(self))
+        return left_e
+
     def __getitem__(self, index: int) -> Batch:
         """Return a batch of one example."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | Rows) -> Batch:
         """Return a batch of some examples; a `DataLoader` asks for all of a batch at once."""
         index_b = np.asarray(indices, np.int64)
         if ((index_b < 0) | (index_b >= len(self))).any():

@@ -1,0 +1,1 @@
+"""IDs judged by recommenders."""

@@ -1,0 +1,140 @@
+"""A probe as Markdown and as one HTML page; summaries in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from semid.pages import html_bars, html_list, html_page, html_table, markdown_table
+from semid.probe.published import published_for
+from semid.probe.summary import Spread
+
+Summary = Mapping[str, Any]
+Table = list[list[str]]
+
+TITLES = {
+    "generative": "Generative model: SIDs token by token",
+    "sequential": "Sequential model: all items scored by their codes",
+    "item-ids": "For reference: the sequential model with plain item ids",
+}
+_ALL = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_GROUPS = ("head", "torso", "tail", "cold")
+
+
+def overview(summaries: Sequence[Summary]) -> Table:
+    """Lay out the figures over all targets, a header first."""
+    header = ["table", *map(_named, _ALL), "Recall@10, ratio", "seconds"]
+    return [
+        header,
+        *(
+            [
+                s["table"] or "item ids",
+                *(_figure(s["groups"]["all"][name]) for name in _ALL),
+                "–" if s["ratio"] is None else f"{s['ratio']:.3f}",
+                f"{s['seconds'].mean:,.0f}",
+            ]
+            for s in summaries
+        ),
+    ]
+
+
+def by_group(summaries: Sequence[Summary]) -> Table:
+    """Lay out Recall@10 and NDCG@10 by how popular the target is, a header first."""
+    header = ["table", *(f"{name} {kind}" for kind in ("Recall@10", "NDCG@10") for name in _GROUPS)]
+    return [
+        header,
+        *(
+            [
+                s["table"] or "item ids",
+                *(
+                    _figure(s["groups"][group][name])
+                    for name in ("recall@10", "ndcg@10")
+                    for group in _GROUPS
+                ),
+            ]
+            for s in summaries
+        ),
+    ]
+
+
+def published(facts: Mapping[str, Any]) -> Table:
+    """Lay out what is published of the same data, a header first; empty if nothing is known."""
+    found = published_for(facts)
+    header = ["published", "Recall@5", "NDCG@5", "Recall@10", "NDCG@10", "what differs"]
+    rows = [
+        [one.name, *("–" if value is None else f"{value:.4f}" for value in one[1:5]), one.differs]
+        for one in found
+    ]
+    return [header, *rows] if rows else []
+
+
+def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
+    """Say what the figures are, a sentence or two each."""
+    counts = summaries[0]["groups"]
+    targets = {group: round(figures["targets"].mean) for group, figures in counts.items()}
+    recall = max(s["groups"]["all"]["recall@10"].mean for s in summaries)
+    error = (recall * (1 - recall) / max(targets["all"], 1)) ** 0.5
+    cold = f"{targets['cold']:,} have a cold item, which nobody met in training"
+    return [
+        f"{facts['items']:,} items, {facts['users']:,} users, {facts['interactions']:,} "
+        f"interactions; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}, preset "
+        f"{facts['preset']}, on {facts['machine']}. Mean (range) over seeds.",
+        f"Leave-one-out: {targets['all']:,} users are judged by their {facts['last']} interaction "
+        "among all items, those that they met before included. Nobody's settings were chosen by "
+        "these targets.",
+        "Items that share a SID share its places: a figure is that of a random order among them.",
+        f"Targets are {targets['head']:,} of the head (the tenth of the items that is met most), "
+        f"{targets['torso']:,} of the torso (the next four tenths) and {targets['tail']:,} of the "
+        f"tail; {cold}.",
+        f"The choice of users alone gives a Recall@10 of {recall:.3f} a standard error of "
+        f"{error:.4f}; all tables are judged by the same users.",
+        "The ratio is that of the mean Recall@10 to the first table's. Seconds are those of one "
+        "run: training and ranking.",
+    ]
+
+
+def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
+    """Write a probe as Markdown."""
+    parts = ["# IDs judged by recommenders"]
+    for model, own in _by_model(summaries).items():
+        parts += [
+            f"## {TITLES[model]}",
+            markdown_table(overview(own)),
+            markdown_table(by_group(own)),
+        ]
+    if beside := published(facts):
+        parts += ["## Published", markdown_table(beside)]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, facts))]) + "\n"
+
+
+def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
+    """Write a probe as one HTML page that loads nothing."""
+    parts = []
+    most = max(s["groups"]["all"]["recall@10"].mean for s in summaries) or 1.0
+    for model, own in _by_model(summaries).items():
+        shares = [s["groups"]["all"]["recall@10"].mean / most for s in own]
+        parts += [f"<h2>{TITLES[model]}</h2>", html_bars(overview(own), shares)]
+        parts += ["<p>By how popular the target is:</p>", html_table(by_group(own))]
+    if beside := published(facts):
+        parts += ["<h2>Published</h2>", html_table(beside, prose=True)]
+    parts += ["<h2>What the figures are</h2>", html_list(notes(summaries, facts))]
+    return html_page("IDs judged by recommenders", parts)
+
+
+def _by_model(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
+    found: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        found.setdefault(summary["model"], []).append(summary)
+    return found
+
+
+def _named(name: str) -> str:
+    measure, k = name.split("@")
+    return f"{'NDCG' if measure == 'ndcg' else 'Recall'}@{k}"
+
+
+def _figure(found: Spread | None) -> str:
+    if found is None:
+        return "–"
+    mean, low, high = (f"{value:.4f}" for value in found)
+    return mean if low == high else f"{mean} ({low}–{high})"

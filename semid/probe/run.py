@@ -1,0 +1,239 @@
+"""One run of a probe, in a process of its own: an ids table and a seed in, figures out.
+
+Every run has the same items in the same order, the same users and the same targets; only codes and
+seed differ. Shapes: n items, s codes of a SID, q targets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Generator
+
+from semid.arrays import to_numpy
+from semid.id_reading import read_ids
+from semid.metrics.behaviour import BANDS, popularity_bands
+from semid.metrics.ranking import ndcg_at, recall_at
+from semid.probe.fitting import dtype_of, fit
+from semid.probe.generative import GenerativeModel
+from semid.probe.judging import Ranks, constraint_of, generated, scored
+from semid.probe.sequential import SequentialModel
+from semid.probe.settings import ProbeSettings
+from semid.recsys.histories import Sequences, read_sequences
+from semid.recsys.lookup import levels_of
+from semid.recsys.sequences import SidSequenceDataset
+
+Codes = npt.NDArray[np.int64]
+Progress = Callable[[int, str], None]
+CUTS = (5, 10, 20)
+GROUPS = ("all", *BANDS, "cold")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all runs have in common.
+
+    Attributes
+    ----------
+    interactions : table of who met which item
+    item_id : name of the id column of all tables
+    settings : of models and training
+    part : which interactions are the targets, ``test`` or ``validation``
+    device : as of `semid.devices.pick_device`
+    """
+
+    interactions: str
+    item_id: str
+    settings: ProbeSettings
+    part: str
+    device: str
+
+
+def _silent(steps: int, sentence: str) -> None:
+    """Tell nobody."""
+
+
+def run(
+    model: str,
+    ids: str,
+    seed: int,
+    protocol: Protocol,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Progress = _silent,
+) -> dict[str, Any]:
+    """Train one model on one table and rank all targets; returns what `probe.parquet` holds of it.
+
+    Parameters
+    ----------
+    model : of `semid.probe.settings.MODELS`
+    ids : the table; of ``item-ids`` only its items count
+    seed : of weights, dropout and order
+    protocol : see there
+    checkpoint : file to keep the state of training in
+    on_progress : told how many steps are done, an epoch or the ranking, and where it is
+
+    Raises
+    ------
+    SemidError
+        When a table cannot be read, or nobody has an interaction to train on or to be judged by.
+    """
+    item_ids, codes_ns, levels = read_codes(model, ids, protocol.item_id)
+    sequences = read_sequences(protocol.interactions, item_ids, item_id=protocol.item_id)
+    began = time.perf_counter()
+    trained = train(
+        model,
+        codes_ns,
+        levels,
+        sequences,
+        seed,
+        protocol,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+    between = time.perf_counter()
+    ranks = _ranks(trained, codes_ns, sequences, protocol, on_progress)
+    ended = time.perf_counter()
+    return {
+        "seed": seed,
+        "items": len(item_ids),
+        "users": len(sequences),
+        "interactions": sequences.interactions,
+        "parameters": sum(weight.numel() for weight in trained.parameters()),
+        "distinct_sids": len(np.unique(codes_ns, axis=0)),
+        "machine": _machine(trained.device, protocol.settings.precision),
+        "fit_seconds": between - began,
+        "rank_seconds": ended - between,
+        "groups": figures(ranks, sequences.met()),
+    }
+
+
+def read_codes(model: str, ids: str, item_id: str) -> tuple[pa.Array, Codes, tuple[int, ...]]:
+    """Return ids in their order as text, the codes that a model reads, and codes per level."""
+    table = read_ids(ids, item_id)
+    order_n = to_numpy(pc.array_sort_indices(table.item_ids.cast(pa.large_string())))
+    item_ids = table.item_ids.take(pa.array(order_n))
+    if model == "item-ids":
+        return item_ids, np.arange(len(order_n))[:, None], (len(order_n),)
+    return item_ids, np.asarray(table.sids, np.int64)[order_n], levels_of(table)
+
+
+def train(
+    model: str,
+    codes_ns: Codes,
+    levels: tuple[int, ...],
+    sequences: Sequences,
+    seed: int,
+    protocol: Protocol,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Progress = _silent,
+) -> GenerativeModel | SequentialModel:
+    """Train one model; `codes_ns` are in the order of the ids that `sequences` were read with."""
+    from semid.devices import pick_device
+
+    device, chance = pick_device(protocol.device), Generator().manual_seed(seed)
+    is_generative = model == "generative"
+    settings = getattr(protocol.settings, "generative" if is_generative else "sequential")
+    network: GenerativeModel | SequentialModel
+    if is_generative:
+        network = GenerativeModel(levels, settings, chance)
+    else:
+        network = SequentialModel(torch.from_numpy(codes_ns), levels, settings, chance)
+    network = network.to(device)
+    done = 0
+
+    def hear(epochs: int, loss: float) -> None:
+        nonlocal done
+        on_progress(epochs - done, f"epoch {epochs} of {settings.epochs}, loss {loss:.3f}")
+        done = epochs
+
+    fit(
+        network,
+        _dataset(sequences, codes_ns, "training", settings.max_items),
+        settings,
+        seed=seed,
+        precision=protocol.settings.precision,
+        checkpoint=checkpoint,
+        on_epoch=hear,
+    )
+    return network
+
+
+def _dataset(sequences: Sequences, codes_ns: Codes, part: Any, most: int) -> SidSequenceDataset:
+    return SidSequenceDataset(
+        sequences, codes_ns, part, examples="shifted", max_items=most, padding=-1
+    )
+
+
+def _ranks(
+    trained: GenerativeModel | SequentialModel,
+    codes_ns: Codes,
+    sequences: Sequences,
+    protocol: Protocol,
+    on_progress: Progress,
+) -> Ranks:
+    settings = protocol.settings
+    own = settings.generative if isinstance(trained, GenerativeModel) else settings.sequential
+    dataset = _dataset(sequences, codes_ns, protocol.part, own.max_items)
+
+    done = 0
+
+    def hear(targets: int) -> None:
+        nonlocal done
+        done += targets
+        on_progress(done == len(dataset), f"{done:,} of {len(dataset):,} targets ranked")
+
+    if isinstance(trained, SequentialModel):
+        return scored(trained, dataset, on_batch=hear)
+    constraint = constraint_of(trained, codes_ns)
+    beams, precision = settings.beams, settings.precision
+    return generated(trained, dataset, constraint, beams=beams, precision=precision, on_batch=hear)
+
+
+def figures(ranks: Ranks, met_n: npt.NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
+    """Return recall and NDCG at `CUTS` for all targets and for groups of them.
+
+    Parameters
+    ----------
+    ranks : of all targets
+    met_n : how often every item was met in training: says which are head, torso and tail, as
+        `semid.metrics.behaviour.popularity_bands` has them, and which cold: never met
+
+    Returns
+    -------
+    groups : for each of `GROUPS` the number of ``targets``, ``recall@5`` and so on, None of a group
+        without targets
+    """
+    band_q = popularity_bands(met_n, np.arange(len(met_n)))[ranks.item]
+    chosen = {"all": np.ones(len(band_q), np.bool_)}
+    chosen |= {name: band_q == number for number, name in enumerate(BANDS)}
+    chosen["cold"] = met_n[ranks.item] == 0
+    named = [
+        (f"{name}@{k}", measure(ranks.before, ranks.tied, k))
+        for name, measure in (("recall", recall_at), ("ndcg", ndcg_at))
+        for k in CUTS
+    ]
+    return {
+        group: {"targets": int(here_q.sum())}
+        | {name: float(value_q[here_q].mean()) if here_q.any() else None for name, value_q in named}
+        for group, here_q in chosen.items()
+    }
+
+
+def _machine(device: torch.device, precision: str) -> str:
+    """Describe what a run was made on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    threads = torch.get_num_threads()
+    many = f" with {threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else ""
+    kind = str(dtype_of(precision, device)).removeprefix("torch.")
+    return f"{name}{many} in {kind}"

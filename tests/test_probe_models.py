@@ -1,0 +1,216 @@
+"""The models that judge IDs: what they compute, held against slow ways to say the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Generator
+
+from semid.errors import SemidError
+from semid.metrics.ranking import MISSED
+from semid.probe.fitting import dtype_of, fit, of_one_length, shuffled
+from semid.probe.generative import GenerativeModel
+from semid.probe.judging import constraint_of, generated, scored
+from semid.probe.sequential import SequentialModel
+from semid.probe.settings import NetworkSettings
+from semid.recsys import SidSequenceDataset, read_sequences
+
+SMALL = NetworkSettings(
+    width=16, layers=2, heads=2, head_width=8, feedforward=32, max_items=4, epochs=2, batch=8
+)
+LEVELS = (3, 3, 2)
+# Items 2 and 3 share a SID, and so do 6, 7 and 8.
+SIDS = np.array(
+    [
+        *([0, 0, 0], [0, 1, 0], [0, 2, 1], [0, 2, 1], [1, 0, 0]),
+        *([1, 1, 1], [2, 0, 0], [2, 0, 0], [2, 0, 0], [2, 2, 1]),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    """Forty users with 3 to 8 of ten items each."""
+    random = np.random.default_rng(0)
+    rows = [
+        (f"u{user:02}", f"i{item}", place)
+        for user in range(40)
+        for place, item in enumerate(random.integers(0, 10, random.integers(3, 9)))
+    ]
+    path = tmp_path_factory.mktemp("probe") / "interactions.parquet"
+    names = ["user_id", "item_id", "position"]
+    columns = [pa.array(column) for column in zip(*rows, strict=True)]
+    pq.write_table(pa.table(columns, names=names), path)
+    return read_sequences(path, [f"i{item}" for item in range(10)])
+
+
+def dataset(sequences, codes, part="training"):
+    return SidSequenceDataset(sequences, codes, part, examples="shifted", max_items=4, padding=-1)
+
+
+def generative(seed=0):
+    model = GenerativeModel(LEVELS, SMALL, Generator().manual_seed(seed))
+    with torch.no_grad():  # as drawn, all is nearly equal
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(20)
+    return model
+
+
+def log_probability(model, history, sid):
+    """The log-probability of a SID after a history: the losses of whole rows, subtracted."""
+    total = torch.zeros(())
+    rows = torch.from_numpy(np.array([*history, sid]))[None]
+    hidden, _ = model._read(rows[:, :-1], rows[:, -1:], None)
+    for level, code in enumerate(sid):
+        at = hidden[0, len(history) * len(sid) + level]
+        total += model._logits(at, level).log_softmax(-1)[code]
+    return float(total.detach())
+
+
+def test_a_beam_search_over_all_sids_ranks_as_their_probabilities_do(sequences):
+    model, data = generative(), dataset(sequences, SIDS, "test")
+    found = generated(model, data, constraint_of(model, SIDS), beams=20, precision="float32")
+    distinct = np.unique(SIDS, axis=0)
+    for example in range(len(data)):
+        batch = data[example]
+        history = SIDS[batch.items_bt[0].numpy()]
+        chance = np.array([log_probability(model, history, sid) for sid in distinct])
+        target = int(batch.target_items[0])
+        own = chance[(distinct == SIDS[target]).all(1)][0]
+        better = distinct[chance > own]
+        before = sum(int((sid == SIDS).all(1).sum()) for sid in better)
+        assert found.before[example] == before
+        assert found.tied[example] == (SIDS[target] == SIDS).all(1).sum()
+        assert found.item[example] == target
+
+
+def test_a_target_beyond_the_beams_is_missed(sequences):
+    model, data = generative(), dataset(sequences, SIDS, "test")
+    whole = generated(model, data, constraint_of(model, SIDS), beams=20, precision="float32")
+    few = generated(model, data, constraint_of(model, SIDS), beams=1, precision="float32")
+    missed = few.before == MISSED
+    assert missed.any()
+    assert not missed.all()
+    assert (few.before[~missed] == 0).all()
+    assert not (whole.before == MISSED).any()
+
+
+def test_padding_changes_no_loss(sequences):
+    model, data = generative(), dataset(sequences, SIDS)
+    together = data.__getitems__(range(len(data)))
+    assert (together.items_bt < 0).any()
+    places = total = 0.0
+    for example in range(len(data)):
+        one = data[example]
+        count = len(one.items_bt[0]) + 1
+        places, total = places + count, total + count * float(model.loss(one).detach())
+    assert float(model.loss(together).detach()) == pytest.approx(total / places, rel=1e-5)
+
+
+def test_what_comes_later_is_not_seen(sequences):
+    model = generative()
+    codes = torch.from_numpy(SIDS[[0, 4, 9]])[None]
+    changed = codes.clone()
+    changed[0, 2] = torch.tensor([1, 1, 1])
+    before, after = (model._read(one, None, None)[0][0] for one in (codes, changed))
+    assert torch.allclose(before[: 1 + 2 * 3], after[: 1 + 2 * 3], atol=1e-6)
+    assert not torch.allclose(before[1 + 2 * 3 :], after[1 + 2 * 3 :], atol=1e-3)
+
+
+def test_the_loss_over_all_items_and_its_gradient_are_those_of_torch(sequences):
+    chance = Generator().manual_seed(0)
+    model = SequentialModel(torch.from_numpy(SIDS), LEVELS, SMALL, chance)
+    batch = dataset(sequences, SIDS).__getitems__(range(8))
+    model.loss(batch).backward()
+    own = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    items = model.items()
+    hidden = model._read(batch.items_bt, items, None)
+    logits = hidden @ items.T
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), batch.target_items.flatten(), ignore_index=-1
+    )
+    assert float(model.loss(batch).detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+    loss.backward()
+    for name, weight in model.named_parameters():
+        assert torch.allclose(own[name], weight.grad, atol=1e-6), name
+
+
+def test_items_of_equal_codes_tie(sequences):
+    chance = Generator().manual_seed(0)
+    model = SequentialModel(torch.from_numpy(SIDS), LEVELS, SMALL, chance)
+    data = dataset(sequences, SIDS, "test")
+    ranks = scored(model, data)
+    size_n = (SIDS[:, None] == SIDS[None]).all(2).sum(1)
+    np.testing.assert_array_equal(ranks.tied, size_n[ranks.item])
+    batch = data[3]
+    scores = model.scores(batch.items_bt, model.items())[0]
+    target = int(batch.target_items[0])
+    assert ranks.before[3] == int((scores > scores[target] + 1e-6).sum())
+
+
+@pytest.mark.parametrize("codes", [SIDS, np.arange(10)[:, None]])
+def test_training_lowers_the_loss_and_repeats(sequences, codes):
+    data = dataset(sequences, codes)
+    runs = []
+    for _ in range(2):
+        chance = Generator().manual_seed(1)
+        levels = tuple(int(most) + 1 for most in codes.max(0))
+        model = SequentialModel(torch.from_numpy(codes), levels, SMALL, chance)
+        runs.append(fit(model, data, SMALL, seed=3, precision="float32"))
+    assert runs[0] == runs[1]
+    assert runs[0][-1] < runs[0][0]
+
+
+def test_training_goes_on_from_a_checkpoint(sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr("semid.probe.fitting._SAVE_SECONDS", 0.0)
+    data = dataset(sequences, SIDS)
+    whole = generative()
+    expected = fit(whole, data, SMALL, seed=0, precision="float32")
+
+    def stop(epochs, loss):
+        raise InterruptedError
+
+    kept = tmp_path / "run.safetensors"
+    with pytest.raises(InterruptedError):
+        fit(generative(), data, SMALL, seed=0, checkpoint=kept, precision="float32", on_epoch=stop)
+    again = generative(seed=5)
+    assert fit(again, data, SMALL, seed=0, checkpoint=kept, precision="float32") == expected
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loss_that_is_no_number_is_said(sequences):
+    model = generative()
+    with torch.no_grad():
+        model.tokens.fill_(torch.inf)
+    with pytest.raises(SemidError, match="the loss is nan after 1 epochs; lower the learning_rate"):
+        fit(model, dataset(sequences, SIDS), SMALL, seed=0, precision="float32")
+
+
+def test_batches_hold_every_example_once(sequences):
+    data = dataset(sequences, SIDS)
+    random = np.random.default_rng(0)
+    for batches in (list(shuffled(data, 7, random)), list(of_one_length(data, 7))):
+        np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(data)))
+        assert all(1 <= len(batch) <= 7 for batch in batches)
+    lengths = data.lengths()
+    assert all(len(set(lengths[batch])) == 1 for batch in of_one_length(data, 7))
+
+
+@pytest.mark.parametrize("examples", ["prefixes", "windows", "last", "shifted"])
+def test_lengths_are_those_of_histories(sequences, examples):
+    data = SidSequenceDataset(sequences, SIDS, examples=examples, max_items=4, padding=-1)
+    found = [int((data[example].items_bt >= 0).sum()) for example in range(len(data))]
+    np.testing.assert_array_equal(data.lengths(), found)
+
+
+def test_precisions():
+    cpu = torch.device("cpu")
+    assert dtype_of("float32", cpu) == torch.float32
+    assert dtype_of("bfloat16", cpu) == torch.bfloat16
+    assert dtype_of("auto", cpu) in (torch.float32, torch.bfloat16)
