@@ -1,1 +1,46 @@
-"""IDs judged by recommenders."""
+"""IDs judged by recommenders: the models, how they are trained, and where targets rank.
+
+`semid.jobs.probe.probe` runs them on ids tables. Public names are resolved when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semid.probe.fitting import fit as fit
+    from semid.probe.generative import Continuation as Continuation
+    from semid.probe.generative import GenerativeModel as GenerativeModel
+    from semid.probe.judging import constraint_of as constraint_of
+    from semid.probe.judging import generated as generated
+    from semid.probe.judging import scored as scored
+    from semid.probe.run import figures as figures
+    from semid.probe.sequential import SequentialModel as SequentialModel
+    from semid.probe.settings import NetworkSettings as NetworkSettings
+    from semid.probe.settings import ProbeSettings as ProbeSettings
+
+_HOME = {
+    "Continuation": "semid.probe.generative",
+    "GenerativeModel": "semid.probe.generative",
+    "NetworkSettings": "semid.probe.settings",
+    "ProbeSettings": "semid.probe.settings",
+    "SequentialModel": "semid.probe.sequential",
+    "constraint_of": "semid.probe.judging",
+    "figures": "semid.probe.run",
+    "fit": "semid.probe.fitting",
+    "generated": "semid.probe.judging",
+    "scored": "semid.probe.judging",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'semid.probe' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
