@@ -13,12 +13,14 @@ import pytest
 from semid.config import as_plain
 from semid.encoders import FeaturesConfig, LsaConfig, SentenceTransformerConfig
 from semid.fit_config import FitConfig
+from semid.probe.settings import settings_of
 
 SECTIONS = {
     "## Training": FitConfig(),
     "`--encoder lsa`": LsaConfig(),
     "`--encoder features`": FeaturesConfig(numeric=("price",)),
     "`--encoder <sentence-transformers": SentenceTransformerConfig("model"),
+    "## Recommenders that judge IDs": settings_of("tiny", {}),
 }
 PAGE = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
 

@@ -6,7 +6,8 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from semid.tables import ParquetTable, open_table
 REFERENCE = "item-ids"
 RUNS = "runs"
 _FACTS = ("items", "users", "interactions")
+_EVERY_SECONDS, _JOIN_SECONDS = 0.2, 2.0
 _RANK_STEPS = 1  # of the bar, beside one an epoch
 
 
@@ -221,45 +223,56 @@ def _keep(before: Path, runs_folder: Path, runs: Sequence[_Run]) -> None:
 
 
 def _make(runs: Sequence[_Run], folder: Path, protocol: Any, workers: int, show: bool) -> None:
-    """Make the runs that are not there, each in a process that has done nothing else."""
+    """Make the runs that are not there, in processes that say where they are."""
     missing = [run for run in runs if not (folder / f"{run.file}.json").exists()]
-    heard = multiprocessing.get_context("spawn").SimpleQueue()
+    told = multiprocessing.get_context("spawn").SimpleQueue()
+    threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
     with bar("probe", sum(run.steps for run in runs), "epochs", show=show) as shown:
         shown.update(sum(run.steps for run in runs) - sum(run.steps for run in missing))
-        listening = threading.Thread(target=_listen, args=(heard, shown), daemon=True)
-        listening.start()
-        done = in_processes(
-            _run,
-            [(run, folder, protocol) for run in missing],
-            workers=workers,
-            start=_start,
-            start_with=(heard, max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None),
-            fresh=True,
-            ended="the process of a run",
-        )
-        try:
+        with _listening(told, shown):
+            done = in_processes(
+                _run,
+                [(run, folder, protocol) for run in missing],
+                workers=workers,
+                start=_start,
+                start_with=(told, threads),
+                ended="the process of a run",
+            )
             for _ in done:
                 pass
-        finally:
-            heard.put(None)
-            listening.join()
 
 
-def _listen(heard: Any, shown: Bar) -> None:
-    for steps, sentence in iter(heard.get, None):
-        shown.set_postfix_str(sentence, refresh=False)
-        shown.update(steps)
+@contextmanager
+def _listening(told: Any, shown: Bar) -> Iterator[None]:
+    """Move the bar by what processes tell, meanwhile."""
+    over = threading.Event()
+
+    def listen() -> None:
+        # Not by a last message: a process that is killed while it tells keeps the others waiting.
+        while not over.wait(_EVERY_SECONDS):
+            while not told.empty():
+                steps, sentence = told.get()
+                shown.set_postfix_str(sentence, refresh=False)
+                shown.update(steps)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_JOIN_SECONDS)
 
 
-_heard: Any = None  # of a spawned process, set once
+_told: Any = None  # of a spawned process, set once
 
 
-def _start(heard: Any, threads: int | None) -> None:
-    global _heard
+def _start(told: Any, threads: int | None) -> None:
+    global _told
     end_with_parent()
     if threads is not None:  # torch is not loaded yet and reads this when it is
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _heard = heard
+    _told = told
 
 
 def _run(made: _Run, folder: Path, protocol: Any) -> None:
@@ -268,7 +281,7 @@ def _run(made: _Run, folder: Path, protocol: Any) -> None:
     label = ", ".join(filter(None, [made.name, made.model, f"seed {made.seed}"]))
 
     def tell(steps: int, sentence: str) -> None:
-        _heard.put((steps, f"{label}: {sentence}"))
+        _told.put((steps, f"{label}: {sentence}"))
 
     checkpoint = folder / f"{made.file}.safetensors"
     row = run(made.model, made.ids, made.seed, protocol, checkpoint=checkpoint, on_progress=tell)

@@ -32,6 +32,7 @@ from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
 from semid.jobs.job import Result, output_path, require_workers, table_path
+from semid.jobs.probe import probe, probed_by
 from semid.jobs.report import check_request, report
 from semid.jobs.train import check_requests, read_settings, train
 from semid.jobs.verify import verify
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "verify": verify,
     "drift": drift,
     "report": report,
+    "probe": probe,
 }
 
 
@@ -65,6 +67,7 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
     "verify": (check_resources,),
     "drift": (Limits, check_resources),
     "report": (check_request, parse_gates),
+    "probe": (probed_by,),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign")
@@ -237,14 +240,23 @@ def run(
             raise GateError(f"{where}: {result.failure}")
 
 
+def _input_paths(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the inputs of a step by their keys; of several, those without and with a name."""
+    for key in _INPUTS:
+        value = given.get(key)
+        if isinstance(value, str) and key != "items":
+            yield key, value
+        elif isinstance(value, list | tuple):
+            yield from ((key, one.partition("=")[2] or one) for one in value)
+
+
 def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:
     """Find a mistyped path before an hour of training, not after."""
     writers = {os.path.normpath(step.parameters["output"]): step.name for step in steps}
     made: set[str] = set()
     for step in steps:
-        for key in _INPUTS:
-            path = step.parameters.get(key)
-            if key == "items" or path is None or os.path.normpath(path) in made:
+        for key, path in _input_paths(step.parameters):
+            if os.path.normpath(path) in made:
                 continue
             if (later := writers.get(os.path.normpath(path))) is not None:
                 raise SemidError(

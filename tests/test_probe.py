@@ -1,0 +1,356 @@
+"""Probes: what is trained on which table, where targets rank, what is written and refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_here, start
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semid.errors import SemidError
+from semid.id_table import IdTable
+from semid.metrics.ranking import MISSED, ndcg_at, recall_at
+from semid.probe.judging import Ranks
+from semid.probe.page import by_group, html, markdown, overview
+from semid.probe.run import GROUPS, figures
+from semid.probe.settings import PRESETS, settings_of
+from semid.probe.summary import Spread, spread, summarise
+
+# ranks
+
+
+def test_recall_and_ndcg_by_hand():
+    before = np.array([0, 4, 5, 3, MISSED])
+    tied = np.array([1, 1, 1, 4, 2])
+    # The fourth shares the places 3, 4, 5 and 6, two of which are among the first five.
+    np.testing.assert_allclose(recall_at(before, tied, 5), [1, 1, 0, 0.5, 0])
+    gain = 1 / np.log2([2, 6, 5, 6])
+    expected = [gain[0], gain[1], 0, (gain[2] + gain[3]) / 4, 0]
+    np.testing.assert_allclose(ndcg_at(before, tied, 5), expected)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(1, 8), st.data())
+def test_ties_are_the_mean_over_orders(scores, k, data):
+    """Every order of tied items, one after the other, in place of the formula."""
+    scores = np.array(scores)
+    target = data.draw(st.integers(0, len(scores) - 1))
+    before, tied = (scores > scores[target]).sum(), (scores == scores[target]).sum()
+    places = before + np.arange(tied)
+    recall = np.mean(places < k)
+    gain = np.mean(np.where(places < k, 1 / np.log2(places + 2), 0))
+    asked = np.array([before]), np.array([tied]), k
+    assert recall_at(*asked)[0] == pytest.approx(recall)
+    assert ndcg_at(*asked)[0] == pytest.approx(gain)
+
+
+def test_groups_by_hand():
+    # Ten items: item 0 is the head, 1 to 4 the torso, the others the tail; 9 was never met.
+    met = np.array([50, 20, 19, 18, 17, 5, 4, 3, 2, 0])
+    ranks = Ranks(np.array([0, 9, 0, MISSED]), np.ones(4, np.int64), np.array([0, 3, 9, 9]))
+    found = figures(ranks, met)
+    assert list(found) == list(GROUPS)
+    assert {name: group["targets"] for name, group in found.items()} == {
+        **{"all": 4, "head": 1, "torso": 1, "tail": 2, "cold": 2}
+    }
+    assert found["all"]["recall@10"] == pytest.approx(3 / 4)
+    assert found["all"]["recall@5"] == pytest.approx(2 / 4)
+    assert found["torso"]["ndcg@10"] == pytest.approx(1 / np.log2(11))
+    assert found["cold"] == found["tail"]
+    none = figures(Ranks(*(array[:1] for array in ranks)), met)
+    assert none["cold"]["targets"] == 0
+    assert none["cold"]["recall@5"] is None
+
+
+# settings
+
+
+def test_presets_are_settings():
+    for name in PRESETS:
+        settings_of(name, {})
+    assert settings_of("tiny", {"generative.epochs": 3}).generative.epochs == 3
+    assert settings_of("tiny", {"generative": {"epochs": 3}}).generative.width == 128
+    assert settings_of("paper", {}).generative.layers == 8
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "message"),
+    [
+        ("huge", {}, "unknown preset 'huge'; use one of tiny, paper"),
+        ("tiny", {"generative.depth": 1}, "probe: unknown setting 'generative.depth'; the valid"),
+        ("tiny", {"beams": 3}, "probe: beams is 3; it must be at least 20"),
+        ("tiny", {"sequential.epochs": 0}, "epochs is 0; it must be above 0"),
+        ("tiny", {"sequential.dropout": 1.0}, "dropout is 1.0; it must be from 0 to below 1"),
+        ("tiny", {"precision": "float16"}, "float16"),
+    ],
+)
+def test_settings_that_cannot_be(preset, given, message):
+    with pytest.raises(SemidError, match=re.escape(message)):
+        settings_of(preset, given)
+
+
+# summaries
+
+
+def row(model, table, seed, recall, *, cold=0.5):
+    one = {f"{name}@{k}": recall for name in ("recall", "ndcg") for k in (5, 10, 20)}
+    groups = {group: {"targets": 10, **one} for group in GROUPS}
+    groups["cold"] = {"targets": 2, **dict.fromkeys(one, cold)}
+    return {
+        **{"model": model, "table": table, "seed": seed, "groups": groups, "parameters": 5},
+        **{"fit_seconds": 3.0, "rank_seconds": 1.0},
+    }
+
+
+FACTS = {
+    **{"items": 1_000, "users": 100, "interactions": 900, "seeds": 2, "preset": "tiny"},
+    **{"machine": "a CPU", "last": "last"},
+}
+
+
+def test_summaries_by_hand():
+    rows = [row("generative", "a", 0, 0.25), row("generative", "a", 1, 0.75)]
+    rows += [row("generative", "b", 0, 1.0), row("generative", "b", 1, 0.25)]
+    rows += [row("item-ids", None, 0, 0.25, cold=None)]
+    first, second, third = summarise(rows)
+    assert first["groups"]["all"]["recall@10"] == Spread(0.5, 0.25, 0.75)
+    assert (first["ratio"], second["ratio"], third["ratio"]) == (1.0, 1.25, None)
+    assert (first["seeds"], third["seeds"]) == (2, 1)
+    assert first["seconds"] == Spread(4.0, 4.0, 4.0)
+    assert third["groups"]["cold"]["ndcg@5"] is None
+    assert spread([None]) is None
+
+
+def test_the_page_and_the_text():
+    rows = [row("generative", "<b>", 0, 0.25), row("generative", "<b>", 1, 0.75)]
+    rows += [row("item-ids", None, 0, 0.25, cold=None)]
+    summaries = summarise(rows)
+    assert overview(summaries)[1][:2] == ["<b>", "0.5000 (0.2500–0.7500)"]
+    assert by_group(summaries)[2][:5] == ["item ids", "0.2500", "0.2500", "0.2500", "–"]
+    text = markdown(summaries, FACTS)
+    assert "## Generative model" in text
+    assert "## Published" not in text  # of other data than this
+    assert "## Published" in markdown(
+        summaries, FACTS | {"items": 12_101, "users": 22_363, "interactions": 198_502}
+    )
+    page = html(summaries, FACTS)
+    assert "<b>" not in page
+    assert not re.search(r"(src|href)=|@import|url\(", page)  # nothing to load
+
+
+# the command
+
+ITEMS, USERS = 60, 120
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    """Three tastes of 20 items: users stay with theirs. Codes say the taste, or nothing."""
+    folder = tmp_path_factory.mktemp("probe")
+    random = np.random.default_rng(0)
+    taste_n = np.arange(ITEMS) % 3
+    met = [
+        (f"u{user}", f"i{item}", place)
+        for user in range(USERS)
+        for place, item in enumerate(random.choice(np.flatnonzero(taste_n == user % 3), 9))
+    ]
+    columns = [pa.array(column) for column in zip(*met, strict=True)]
+    interactions = pa.table(columns, names=["user_id", "item_id", "position"])
+    pq.write_table(interactions, folder / "met.parquet")
+    deal_n = random.permutation(ITEMS)
+    for name, number_n in (
+        ("taste", np.argsort(np.argsort(taste_n, kind="stable"))),
+        ("any", deal_n),
+    ):
+        codes = np.stack([number_n // 20, number_n // 5 % 4, number_n % 5], 1).astype(np.int32)
+        order = random.permutation(ITEMS)
+        ids = pa.array([f"i{item}" for item in order])
+        table = IdTable.from_arrays(ids, codes[order], codes[order])
+        pq.write_table(table.to_arrow(), folder / f"{name}.parquet")
+    sizes = {"width": 16, "heads": 2, "head_width": 8, "feedforward": 32, "batch": 16}
+    lines = [
+        f"[{model}]\n" + "".join(f"{k} = {v}\n" for k, v in sizes.items()) + "epochs = 6\n"
+        for model in ("generative", "sequential")
+    ]
+    (folder / "small.toml").write_text("\n".join(lines))
+    return folder
+
+
+def command(folder, output, *tables):
+    tables = tables or ("taste.parquet", "any.parquet")
+    return (
+        *("probe", *(folder / name for name in tables), "--interactions", folder / "met.parquet"),
+        *("--output", output, "--config", folder / "small.toml"),
+    )
+
+
+@pytest.fixture(scope="module")
+def probed(catalog, tmp_path_factory):
+    output = tmp_path_factory.mktemp("probed") / "out"
+    done = run_here(*command(catalog, output), "--seeds", "2", "--workers", "2", "--json")
+    assert done.code == 0, done.err
+    return output, done
+
+
+def test_what_a_probe_writes(probed):
+    output, done = probed
+    names = ["_manifest.json", "probe.html", "probe.md", "probe.parquet", "runs"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    assert [path.suffix for path in (output / "runs").iterdir()] == [".json"] * 10
+    rows = pq.read_table(output / "probe.parquet").to_pylist()
+    found = {(r["model"], r["table"], r["seed"], r["group"]) for r in rows}
+    tables = [(m, t) for m in ("generative", "sequential") for t in ("taste", "any")]
+    assert found == {
+        (model, table, seed, group)
+        for model, table in [*tables, ("item-ids", None)]
+        for seed in (0, 1)
+        for group in GROUPS
+    }
+    for r in rows:
+        assert (r["items"], r["users"], r["interactions"]) == (ITEMS, USERS, USERS * 9)
+        assert r["fit_seconds"] > 0
+        if r["group"] == "all":
+            assert r["targets"] == USERS
+            assert 0 <= r["recall@5"] <= r["recall@10"] <= r["recall@20"] <= 1
+    by_table = {one["table"]: one for one in done.json["summary"]["probed"][:2]}
+    # Twenty items of a taste: a model that reads it finds half of them among ten.
+    assert by_table["taste"]["recall@10"] > 0.35
+    assert by_table["taste"]["ratio"] == 1
+    assert by_table["any"]["recall@10"] < by_table["taste"]["recall@10"]
+
+
+def test_seeds_differ_and_repeat(probed, catalog, tmp_path):
+    output, _ = probed
+    rows = pq.read_table(output / "probe.parquet").to_pylist()
+    wanted = [r for r in rows if r["table"] == "taste" and r["group"] == "all"]
+    first, second = ([r["ndcg@20"] for r in wanted if r["seed"] == seed] for seed in (0, 1))
+    assert first != second
+    only = command(catalog, tmp_path / "out", "taste.parquet")
+    assert run_here(*only, "--seeds", "1", "--set", "seed=1").code == 0
+    again = pq.read_table(tmp_path / "out/probe.parquet").to_pylist()
+    found = [r["ndcg@20"] for r in again if r["table"] == "taste" and r["group"] == "all"]
+    assert found == second
+
+
+def test_the_order_of_rows_does_not_matter(probed, catalog, tmp_path):
+    output, _ = probed
+    table = pq.read_table(catalog / "taste.parquet")
+    shuffled = table.take(np.random.default_rng(1).permutation(ITEMS))
+    pq.write_table(shuffled, tmp_path / "taste.parquet")
+    options = ("--models", "sequential", "--seeds", "1")
+    done = run_here(*command(catalog, tmp_path / "out", tmp_path / "taste.parquet"), *options)
+    assert done.code == 0, done.err
+    (found,) = (
+        r for r in pq.read_table(tmp_path / "out/probe.parquet").to_pylist() if r["group"] == "all"
+    )
+    expected = next(
+        r
+        for r in pq.read_table(output / "probe.parquet").to_pylist()
+        if (r["model"], r["table"], r["seed"], r["group"]) == ("sequential", "taste", 0, "all")
+    )
+    assert found["ndcg@20"] == expected["ndcg@20"]
+
+
+def test_a_second_time_nothing_is_done_and_more_tables_keep_runs(probed, catalog):
+    output, _ = probed
+    options = ("--seeds", "2", "--workers", "2")
+    again = run_here(*command(catalog, output), *options, "--json")
+    assert again.json["up_to_date"]
+    before = {path.name: path.read_text() for path in (output / "runs").iterdir()}
+    one = command(catalog, output, "any.parquet")
+    assert "belongs to other settings" in run_here(*one, *options).error
+    began = time.monotonic()
+    less = run_here(*one, *options, "--models", "generative", "--overwrite")
+    assert less.code == 0, less.err
+    assert time.monotonic() - began < 60
+    after = {path.name: path.read_text() for path in (output / "runs").iterdir()}
+    assert len(after) == 2
+    assert after.items() <= before.items()
+
+
+def test_finished_runs_outlive_a_kill(catalog, tmp_path):
+    output = tmp_path / "out"
+    options = ("--seeds", "1", "--models", "sequential,generative")
+    process = start(*command(catalog, output, "taste.parquet"), *options)
+    runs = tmp_path / ".out.partial/probe/runs"
+    deadline = time.monotonic() + 90
+    while not (runs.exists() and list(runs.glob("*.json"))):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (kept,) = runs.glob("*.json")
+    made = json.loads(kept.read_text())
+    done = run_here(*command(catalog, output, "taste.parquet"), *options)
+    assert done.code == 0, done.err
+    assert json.loads((output / "runs" / kept.name).read_text()) == made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seeds", "0"), "seeds is 0; give at least 1"),
+        (("--models", "tiger"), "models are tiger; use some of generative, sequential, item-ids"),
+        (("--part", "training"), "unknown part 'training'; use test or validation"),
+        (("--preset", "big"), "unknown preset 'big'; use one of tiny, paper"),
+        (("--workers", "0"), "workers is 0; it must be at least 1"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--set", "generative.width=wide"), "generative.width = 'wide' is not valid"),
+        (("--item-id", "sku"), "has no column 'sku'"),
+    ],
+)
+def test_mistakes(catalog, tmp_path, options, message):
+    done = run_here(*command(catalog, tmp_path / "out"), *options)
+    assert message in done.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_that_do_not_go_together(catalog, tmp_path):
+    table = pq.read_table(catalog / "any.parquet")
+    pq.write_table(table.slice(2), tmp_path / "less.parquet")
+    done = run_here(*command(catalog, tmp_path / "out", "any.parquet", tmp_path / "less.parquet"))
+    assert "any.parquet has 2 items that" in done.error
+    assert "give tables of one catalog" in done.error
+    twice = run_here(*command(catalog, tmp_path / "out", "any.parquet", "any.parquet"))
+    assert "two ids tables are called 'any'; give them as name=path" in twice.error
+    missing = run_here(*command(catalog, tmp_path / "out", "nothing.parquet"))
+    assert "nothing.parquet" in missing.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_interactions_of_another_catalog(catalog, tmp_path):
+    met = pq.read_table(catalog / "met.parquet")
+    other = pa.array([f"x{number}" for number in range(met.num_rows)])
+    pq.write_table(met.set_column(1, "item_id", other), tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
+    done = run_here("probe", catalog / "any.parquet", *options)
+    assert "is of an item of the ids table" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_as_a_step_of_a_pipeline(catalog, tmp_path):
+    text = f"""
+[steps.probe]
+ids = ["taste={catalog}/taste.parquet"]
+interactions = "{catalog}/met.parquet"
+output = "{tmp_path}/out"
+models = ["sequential"]
+seeds = 1
+settings = {{ sequential = {{ width = 16, heads = 2, head_width = 8, epochs = 1 }} }}
+"""
+    (tmp_path / "p.toml").write_text(text)
+    done = run_here("run", tmp_path / "p.toml")
+    assert done.code == 0, done.err
+    assert "everything is up to date" in run_here("run", tmp_path / "p.toml").out
+    (tmp_path / "bad.toml").write_text(text.replace('"sequential"]', '"tiger"]'))
+    assert "models are tiger" in run_here("run", tmp_path / "bad.toml").error
+    (tmp_path / "gone.toml").write_text(text.replace("/taste.parquet", "/none.parquet"))
+    assert "none.parquet' does not exist" in run_here("run", tmp_path / "gone.toml").error
