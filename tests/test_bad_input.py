@@ -909,7 +909,7 @@ def test_an_unknown_policy_and_an_unknown_format(refused):
     said = refused("assign", "--collisions", "shuffle")
     assert said == "the collision policy 'shuffle' is none of suffix, reassign, sinkhorn, none"
     said = refused("export", "--format", "xml")
-    assert said.startswith("unknown format 'xml'; use parquet, tokens-json, npz, csv, jsonl, ")
+    assert said.startswith("the format 'xml' is none of parquet, tokens-json, npz, csv, jsonl, ")
 
 
 @pytest.mark.parametrize("memory", ["0", "-1", "0.0001"])
