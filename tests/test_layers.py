@@ -134,7 +134,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("jobs", "jobs.progress"),
     ("jobs.job", "jobs.mapping"),
     ("jobs.encoding", "jobs.publishing", "jobs.context"),
-    ("jobs.continuing", "jobs.gate_names", "jobs.report_shape"),
+    ("jobs.continuing", "jobs.gate_names", "jobs.report_shape", "jobs.evaluated"),
     ("jobs.evaluate",),
     ("jobs.gating",),
     ("jobs.building",),
