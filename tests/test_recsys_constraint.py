@@ -126,6 +126,15 @@ def test_rows_beyond_the_table_are_refused() -> None:
                 exclude(torch.tensor(rows))
 
 
+def test_rows_to_exclude_may_be_of_numpy() -> None:
+    whole = SidConstraint.of(SidTrie.of(SIDS))
+    for rows in ([0, 2, 3], np.array([0, 2, 3], np.int32)):
+        left = whole.excluding(rows)
+        assert left.allowed(left.start(1), 0).tolist() == [[True, False]]
+    with pytest.raises(SemidError, match="excluded rows are given as list, which is no tensor"):
+        whole.excluding_by_row([[0], [1, 2]])
+
+
 def test_tables_and_lookups_are_constraints_too() -> None:
     table = IdTable.from_arrays(list("abcde"), SIDS, metadata={"summary": {"levels": [4, 4]}})
     lookup, vocabulary = SidLookup.of(table), SidVocabulary.of(table)

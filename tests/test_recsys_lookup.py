@@ -163,6 +163,10 @@ def test_sids_have_items_some_of_them_several() -> None:
     assert lookup.ids(found.row_m).to_pylist() == [10, 12, 13, 10, 12]
     with pytest.raises(SemidError, match=r"shape \(1, 3\); expected \(q, 2\)"):
         lookup.rows_of_sids([[1, 0, 0]])
+    with pytest.raises(SemidError, match=r"the SIDs are of type torch.float32; give integers"):
+        lookup.rows_of_sids([[1.5, 0.0]])
+    with pytest.raises(SemidError, match="asked for of str; give an IdTable, or its path to SidL"):
+        SidLookup.of("ids.parquet")  # type: ignore[arg-type]
 
 
 def test_each_sid_has_a_first_item() -> None:

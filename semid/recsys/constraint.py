@@ -21,7 +21,7 @@ from torch import Tensor
 
 from semid.errors import SemidError
 from semid.id_table import IdTable
-from semid.recsys.exclusion import DeadNodes, dead_nodes, forbidden, require_rows
+from semid.recsys.exclusion import DeadNodes, as_rows, dead_nodes, forbidden
 from semid.recsys.lookup import SidLookup
 from semid.recsys.trie import Children, ItemRows, SidTrie
 from semid.recsys.vocabulary import SidTokens, SidVocabulary
@@ -116,7 +116,7 @@ class SidConstraint:
         SemidError
             When rows are no numbers of rows, or no item would be left.
         """
-        require_rows(rows, len(self.trie.row_n))
+        rows = as_rows(rows, len(self.trie.row_n))
         live_n = torch.ones(len(self.trie.row_n), dtype=torch.bool, device=self.trie.device)
         if self.live_n is not None:
             live_n &= self.live_n

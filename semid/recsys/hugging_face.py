@@ -215,7 +215,8 @@ class SidLogitsProcessor:
         if depths[0] < 0 and not self.free_text:
             raise SemidError(
                 f"row {int(depth_r.argmin())} has no token {self.start}, the start of a SID; end "
-                "every prompt with it, or say free_text=True for a model that opens SIDs itself"
+                "every prompt with it, give prompt_length (1 with an encoder), or say "
+                "free_text=True for a model that opens SIDs itself"
             )
         if len(depths) == 1:
             depth = depths[0]

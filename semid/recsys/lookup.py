@@ -71,7 +71,12 @@ class SidLookup:
 
     @classmethod
     def of(cls, table: IdTable, *, device: str | torch.device = "cpu") -> SidLookup:
-        """Make the lookup of a table in memory."""
+        """Make the lookup of a table in memory; `load` reads one from a path."""
+        if not isinstance(table, IdTable):
+            raise SemidError(
+                f"a lookup is asked for of {type(table).__name__}; give an IdTable, or its path to "
+                "SidLookup.load"
+            )
         codes_nl, sids_ns = (
             torch.from_numpy(np.array(codes, np.int32)) for codes in (table.codes, table.sids)
         )
@@ -135,13 +140,15 @@ class SidLookup:
         Raises
         ------
         SemidError
-            When `sids` are not of the length of the table's.
+            When `sids` are not of the length of the table's, or no integers.
         """
         sids_qs = torch.as_tensor(sids)
         if sids_qs.ndim != 2 or sids_qs.shape[1] != len(self.levels):
             raise SemidError(
                 f"the SIDs have shape {tuple(sids_qs.shape)}; expected (q, {len(self.levels)})"
             )
+        if sids_qs.is_floating_point():
+            raise SemidError(f"the SIDs are of type {sids_qs.dtype}; give integers")
         return self.trie.rows(self.trie.walk(sids_qs))
 
     def ids(self, row_m: Any) -> pa.Array:
