@@ -13,7 +13,6 @@ from semid.cli_options import (
     Gates,
     ItemId,
     Json,
-    ModelDir,
     Output,
     Overwrite,
     Set,
@@ -73,8 +72,11 @@ def plan(
 def evaluate(
     ids: Annotated[str, typer.Argument(help="Ids table.")],
     embeddings: Annotated[str, typer.Option(help="What it was assigned from, in any order.")],
-    model: ModelDir,
     output: Output,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model that assigned it; else less is measured."),
+    ] = None,
     items: Annotated[str | None, typer.Option(help="Items table, for titles of examples.")] = None,
     title: Annotated[str, typer.Option(help="Its column with titles.")] = "title",
     categories: Annotated[

@@ -44,6 +44,7 @@ _CHANCE = {
 
 # What is not looked at without being asked for.
 _NEEDS = {
+    "quantizer": "what codes decode to, and how levels were trained (--model)",
     "structure.categories": "categories (--items, --categories)",
     "behaviour": "users' steps (--interactions)",
 }
@@ -52,7 +53,7 @@ _NEEDS = {
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table: the model, the baseline if there is one, and what chance gives."""
     columns = [metrics] + ([metrics["baseline"]] if "baseline" in metrics else [])
-    found = [("", *(str(column["quantizer"]) for column in columns), "by chance")]
+    found = [("", *(column["quantizer"] or "codes" for column in columns), "by chance")]
     found.append(("items", *(f"{column['items']:,}" for column in columns), ""))
     if len(columns) > 1 and metrics["embedded"] < metrics["items"]:
         # The baseline knows the items with embeddings alone: what stands beside it is of these.
@@ -71,7 +72,8 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             ),
         ]
     for path, name, places in _FIGURES:
-        if _at(metrics, path) is None and path not in ("held_out_error", "train_error"):
+        is_error = path in ("held_out_error", "train_error") and metrics["fidelity"]["depths"]
+        if _at(metrics, path) is None and not is_error:
             continue
         shown = [_shown(column, path, places) for column in columns]
         chance = _at(metrics["nulls"], _CHANCE.get(path, path))

@@ -350,6 +350,63 @@ def test_every_figure_can_be_a_gate(world: Path, place: Path) -> None:
     assert done.out.count("gate held") == 3
 
 
+def test_a_table_without_its_model_is_measured_but_for_what_codes_decode_to(
+    world: Path, place: Path
+) -> None:
+    whole = evaluate(world, *known(world), "--no-baseline")
+    table = pq.read_table(world / "ids.parquet").replace_schema_metadata(None)
+    pq.write_table(table.drop_columns(["distance", "margin"]), "ids.parquet")
+    given = ("ids.parquet", "--embeddings", world / "embeddings.parquet", *known(world))
+    done = run_here("evaluate", *given, "--output", "alone.json", "--gate", "uniqueness > 0")
+    assert done.code == 0, done.err
+    alone = json.loads(Path("alone.json").read_text())
+    assert (alone["quantizer"], alone["train_error"], alone["held_out_error"]) == (None,) * 3
+    assert alone["fidelity"] == {"depths": [], "item_error": None, "worst": []}
+    assert "baseline" not in alone
+    # What codes, embeddings and users say is as with the model; the items held out are not known.
+    sizes = [level["size"] for level in alone["levels"]]
+    assert sizes == [int(size) for size in np.array(table["codes"].to_pylist()).max(0) + 1]
+    assert alone["collisions"] == whole["collisions"]
+    assert alone["uniqueness"] == whole["uniqueness"]
+    for part, left_out in (
+        ("structure", {"jaccard", "rank_biased_overlap"}),
+        ("behaviour", {"hit_rate"}),
+    ):
+        assert set(whole[part]) - set(alone[part]) == left_out
+    for name in ("common_prefix", "prefix_purity", "cohesion", "categories"):
+        assert alone["structure"][name] == whole["structure"][name], name
+    assert alone["behaviour"]["prefix_recall"] == whole["behaviour"]["prefix_recall"]
+    of_the_model = [one for one in whole["findings"] if one not in alone["findings"]]
+    assert {one["about"].split()[0] for one in of_the_model} <= {"level", "error", "data", "cold"}
+    assert "not looked at: what codes decode to, and how levels were trained (--model)" in done.out
+    assert "error" not in done.out.split("\n\n")[1]
+    for gate, said in (
+        ("structure.jaccard > 0", "'structure.jaccard > 0' is on a figure that only --model gives"),
+        ("structure.jacard > 0", "'structure.jacard'"),
+    ):
+        refused = run_here("evaluate", *given, "--output", "b.json", "--gate", gate)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+    page = run_here(
+        *("report", "ids.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--metrics", "alone.json", "--output", "report.html"),
+    )
+    assert page.code == 0, page.err
+
+
+def test_levels_that_an_imported_table_notes_are_held_against_it(world: Path, place: Path) -> None:
+    exported = ("export", world / "ids.parquet", "--format", "npz", "--output", "ids.npz")
+    assert run_here(*exported).code == 0
+    imported = ("import", "ids.npz", "--format", "npz", "--output", "again.parquet")
+    assert run_here(*imported, "--levels", "9,9").code == 0
+    done = run_here(
+        *("evaluate", "again.parquet", "--embeddings", world / "embeddings.parquet"),
+        *("--output", "alone.json"),
+    )
+    assert done.code == 0, done.err
+    levels = json.loads(Path("alone.json").read_text())["levels"]
+    assert [level["size"] for level in levels] == [9, 9]
+
+
 def test_interactions_of_another_catalog_are_refused_or_told(world: Path, place: Path) -> None:
     table = met(world)
     strange = pa.array([f"other {row}" for row in range(len(table))])

@@ -103,7 +103,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.whole",),
     ("evaluation.names",),
     # what training code imports
-    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building"),
+    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building", "recsys.levels"),
     ("recsys.trie", "recsys.vocabulary"),
     ("recsys.exclusion", "recsys.lookup"),
     ("recsys.constraint",),
@@ -142,7 +142,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("jobs", "jobs.progress", "jobs.processes"),
     ("jobs.job", "jobs.mapping"),
     ("jobs.encoding", "jobs.publishing", "jobs.context"),
-    ("jobs.continuing", "jobs.gate_names", "jobs.report_shape"),
+    ("jobs.continuing", "jobs.gate_names", "jobs.report_shape", "jobs.evaluated"),
     ("jobs.evaluate",),
     ("jobs.gating",),
     ("jobs.building",),

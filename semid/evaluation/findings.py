@@ -73,14 +73,14 @@ def fit_of(model: Any) -> Fit:
     return Fit(config, model.history, int(model.metrics.get("train_rows", 0)))
 
 
-def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dict[str, str]]:
+def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit | None) -> list[dict[str, str]]:
     """Judge the figures of `semid evaluate`; empty when all is well.
 
     Parameters
     ----------
     figures : its plain values
     facts : of the embeddings
-    fit : of the model
+    fit : of the model; without one, levels and errors are not judged
 
     Returns
     -------
@@ -89,9 +89,9 @@ def findings(figures: Mapping[str, Any], facts: DataFacts, fit: Fit) -> list[dic
         what is the most times beyond its threshold
     """
     found = [
-        *_of_fit(figures, facts, fit),
+        *([] if fit is None else _of_fit(figures, facts, fit)),
         *_of_collisions(figures),
-        *_of_baseline(figures, fit),
+        *_of_baseline(figures),
         *_of_structure(figures),
         *_of_behaviour(figures),
         *_of_table(figures),
@@ -178,7 +178,8 @@ def _room(figures: Mapping[str, Any]) -> str:
         )
     least = min(range(len(figures["levels"])), key=figures["perplexity_ratio"].__getitem__)
     if figures["perplexity_ratio"][least] < 0.5:
-        return f"mend level {least} first, of which more is said here"
+        used = figures["perplexity_ratio"][least]
+        return f"mend level {least} first, whose perplexity is {used:.2g} of the codebook"
     return "use one level more, or larger levels"
 
 
@@ -188,7 +189,7 @@ def _name(item: Any) -> str:
     return str(item)
 
 
-def _of_baseline(figures: Mapping[str, Any], fit: Fit) -> Iterator[_Found]:
+def _of_baseline(figures: Mapping[str, Any]) -> Iterator[_Found]:
     baseline = figures.get("baseline")
     if baseline is None:
         return

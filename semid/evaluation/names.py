@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from semid.coded_items import Categories, CodedItems, Embedded
 from semid.embedding_columns import Widths
+from semid.evaluation.passing import CodesAlone
 from semid.evaluation.whole import Given, measure
 from semid.met_items import Met
 
@@ -44,16 +45,22 @@ class _Codes:
 
 
 def expected_figures(
-    levels: Sequence[int], widths: Widths, *, met: bool, categories: bool, baseline: bool
+    levels: Sequence[int],
+    widths: Widths,
+    *,
+    met: bool,
+    categories: bool,
+    baseline: bool,
+    model: bool = True,
 ) -> dict[str, Any]:
     """Return figures with the names of those of a model, as `semid.gates.require_names` takes them.
 
     Parameters
     ----------
     levels, widths : the model's
-    met, categories, baseline : which of them will be known
+    met, categories, baseline, model : which of them will be known
     """
-    model = _Model(tuple(levels), widths)
+    decoder = _Model(tuple(levels), widths)
     row_n = np.arange(_ITEMS)
     x_nd = np.zeros((_ITEMS, sum(widths.values())), np.float32)
     x_nd[:, 0] = row_n - 1
@@ -68,13 +75,13 @@ def expected_figures(
     given = Given(
         items,
         Embedded(widths, row_n, stream, lambda item_m: x_nd[item_m]),
-        model,
-        baseline=model if baseline else None,
+        decoder if model else CodesAlone(tuple(levels), widths),
+        baseline=decoder if baseline else None,
         met=Met(np.ones(_ITEMS, np.int64), steps_m2, _ITEMS, 0) if met else None,
         categories=Categories("", row_n * 0, [""]) if categories else None,
     )
     found: dict[str, Any] = _opened(measure(given)[0])
-    if categories:
+    if categories and model:
         found["fidelity"]["categories"] = tuple(found["fidelity"]["categories"])
     return found
 

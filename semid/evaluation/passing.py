@@ -13,16 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from semid.coded_items import CodedItems, Embedded
+from semid.coded_items import Categories, CodedItems, Embedded
 from semid.embedding_columns import Widths, spans
-from semid.metrics.fidelity import Fidelity
+from semid.metrics.fidelity import Fidelity, by_group
 from semid.metrics.uniqueness import row_digests
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Watch = Callable[[Matrix, Rows], object]
 
 # Items whose prefixes are decoded, beside their whole codes.
 PREFIX_ITEMS = 131_072
+# Categories whose fidelity is told: those with the most items.
+CATEGORIES = 20
 
 
 class Decoder(Protocol):
@@ -43,13 +46,21 @@ class Decoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CodesAlone:
+    """Levels and widths of codes whose model is not known, so that they decode to nothing."""
+
+    levels: tuple[int, ...]
+    widths: Widths
+
+
 @dataclass
 class Pass:
     """What one pass over the embeddings has found.
 
     Attributes
     ----------
-    depths : fidelity of the first code, the first two, …
+    depths : fidelity of the first code, the first two, …; none without a model
     error_n : relative squared error of every item, NaN where it is not known: over the training
         items' mean squared deviation, a mean over embedding columns, so that its mean over training
         items is their ``train_error``
@@ -68,11 +79,13 @@ class Pass:
 def look(
     items: CodedItems,
     embeddings: Embedded,
-    model: Decoder,
+    model: Decoder | CodesAlone,
     *,
-    watchers: Sequence[Callable[[Matrix, Rows], object]] = (),
+    watchers: Sequence[Watch] = (),
 ) -> Pass:
     """Walk over the embeddings once, decoding; `watchers` see every batch and its items."""
+    if isinstance(model, CodesAlone):
+        return _look_only(items, embeddings, watchers)
     n, depth = items.codes_nl.shape
     place_n = np.full(n, -1)
     place_n[items.moved_m] = np.arange(len(items.moved_m))
@@ -102,6 +115,17 @@ def look(
     unit_c = depths[-1].units()
     error_n, moved_m = (_relative(found, unit_c) for found in (error_nc, moved_error_mc))
     return Pass(depths, error_n, cosine_n, digest_n, moved_m)
+
+
+def _look_only(items: CodedItems, embeddings: Embedded, watchers: Sequence[Watch]) -> Pass:
+    """Walk over the embeddings of items whose codes nobody decodes."""
+    digest_n = np.zeros(len(items.codes_nl), np.uint64)
+    for x_bd, item_b in embeddings.stream():
+        digest_n[item_b] = row_digests(x_bd)
+        for watch in watchers:
+            watch(x_bd, item_b)
+    unknown_n = np.full(len(digest_n), np.nan, np.float32)
+    return Pass([], unknown_n, unknown_n, digest_n, unknown_n[items.moved_m])
 
 
 def _errors(x_bd: Matrix, decoded_bd: Matrix, column_c: Sequence[slice]) -> Matrix:
@@ -145,3 +169,31 @@ class Kept:
     def take(self, item_m: Rows) -> Matrix:
         """Return the embeddings of items that were wanted, ``(m, d)``."""
         return self._x_ud[np.searchsorted(self._item_u, item_m)]
+
+
+def by_category(
+    categories: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows
+) -> list[dict[str, Any]]:
+    """Return items, relative error, R² and cosine of the categories with the most items.
+
+    Of all their items, of those of training, and of those held out; None where there are none.
+    """
+    there = known[categories.category_n[known] >= 0]
+    category_m = categories.category_n[there]
+    count_c = np.bincount(category_m)
+    most = np.argsort(-count_c, kind="stable")[:CATEGORIES]
+    most = most[count_c[most] > 0]
+    rows: list[dict[str, Any]] = [
+        {"category": categories.names[c], "items": int(count_c[c])} for c in most
+    ]
+    held_m = held_n[there]
+    for side, some_m in (("", held_m | True), ("train_", ~held_m), ("held_out_", held_m)):
+        of_m = there[some_m], category_m[some_m]
+        error_c = by_group(found.error_n[of_m[0]], of_m[1], len(count_c))
+        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], len(count_c))
+        for row, error, cosine in zip(rows, error_c[most], cosine_c[most], strict=True):
+            is_known = bool(np.isfinite(error))
+            row[f"{side}error"] = float(error) if is_known else None
+            row[f"{side}r2"] = 1 - float(error) if is_known else None
+            row[f"{side}cosine"] = float(cosine) if is_known else None
+    return rows

@@ -41,7 +41,7 @@ EXAMPLES = 20
 
 
 def neighbourhoods(
-    codes_nl: Codes, near_qk: Rows, decode: Callable[[Any], Matrix]
+    codes_nl: Codes, near_qk: Rows, decode: Callable[[Any], Matrix] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure what the SIDs of the first q items keep of their nearest embeddings.
 
@@ -49,7 +49,7 @@ def neighbourhoods(
     ----------
     codes_nl : raw codes of all items
     near_qk : the nearest items of the first q, the nearest first
-    decode : codes to vectors
+    decode : codes to vectors, by which SID neighbours are told; without, they are left out
 
     Returns
     -------
@@ -60,35 +60,45 @@ def neighbourhoods(
         ``standard_errors`` of them, over the queries
     nulls : the same of codes dealt anew: against the SID neighbours of another item, or exactly
     """
-    q, k = near_qk.shape
-    query_q = np.arange(q)
-    sid_qk = sid_neighbours(codes_nl, query_q, k, decode=decode, tie_n=np.arange(len(codes_nl)))
+    query_q = np.arange(len(near_qk))
     chance_l = chance_of_prefix(codes_nl)
-    shared_q = common_prefix(codes_nl[near_qk], codes_nl[:q, None]).mean(1)
-    other_qk = np.roll(sid_qk, 1, axis=0)
+    shared_q = common_prefix(codes_nl[near_qk], codes_nl[: len(near_qk), None]).mean(1)
     same_ql = prefix_shares(codes_nl, query_q, near_qk)
-    kept_q, overlap_q = jaccard(near_qk, sid_qk), rank_biased_overlap(near_qk, sid_qk)
+    kept, errors, nulls = ({}, {}, {}) if decode is None else _kept(codes_nl, near_qk, decode)
     figures = {
-        "jaccard": float(kept_q.mean()),
-        "rank_biased_overlap": float(overlap_q.mean()),
+        **kept,
         "common_prefix": float(shared_q.mean()),
         "common_prefix_ratio": float(shared_q.mean()) / chance_l.sum() if chance_l.any() else None,
         "prefix_purity": same_ql.mean(0).tolist(),
         "standard_errors": {
-            "jaccard": standard_error(kept_q),
-            "rank_biased_overlap": standard_error(overlap_q),
+            **errors,
             "common_prefix": standard_error(shared_q),
             "prefix_purity": [standard_error(same_q) for same_q in same_ql.T],
         },
     }
-    nulls = {
-        "jaccard": float(jaccard(near_qk, other_qk).mean()),
-        "rank_biased_overlap": float(rank_biased_overlap(near_qk, other_qk).mean()),
+    return figures, {
+        **nulls,
         "common_prefix": float(chance_l.sum()),
         "common_prefix_ratio": 1.0,
         "prefix_purity": chance_l.tolist(),
     }
-    return figures, nulls
+
+
+def _kept(
+    codes_nl: Codes, near_qk: Rows, decode: Callable[[Any], Matrix]
+) -> tuple[dict[str, Any], ...]:
+    """Hold embedding neighbours against SID neighbours: figures, standard errors and nulls."""
+    q, k = near_qk.shape
+    tie_n = np.arange(len(codes_nl))
+    sid_qk = sid_neighbours(codes_nl, np.arange(q), k, decode=decode, tie_n=tie_n)
+    other_qk = np.roll(sid_qk, 1, axis=0)
+    alike = {"jaccard": jaccard, "rank_biased_overlap": rank_biased_overlap}
+    found = {name: measure(near_qk, sid_qk) for name, measure in alike.items()}
+    return (
+        {name: float(of_q.mean()) for name, of_q in found.items()},
+        {name: standard_error(of_q) for name, of_q in found.items()},
+        {name: float(measure(near_qk, other_qk).mean()) for name, measure in alike.items()},
+    )
 
 
 def mates(codes_nl: Codes, q: int) -> list[Rows]:

@@ -18,7 +18,7 @@ from semid.data_facts import PROBED_ROWS, DataFacts, examine
 from semid.embedding_columns import spans
 from semid.evaluation.behaviour import hit_rate, steps_taken
 from semid.evaluation.codes import code_figures, code_nulls
-from semid.evaluation.passing import Decoder, Kept, Pass, look
+from semid.evaluation.passing import CodesAlone, Decoder, Kept, Pass, by_category, look
 from semid.evaluation.structure import (
     EXAMPLES,
     NEIGHBOURS,
@@ -35,7 +35,7 @@ from semid.met_items import Met
 from semid.metrics.alike import HARMFUL_COSINE
 from semid.metrics.behaviour import popularity
 from semid.metrics.change import change
-from semid.metrics.fidelity import Fidelity, by_group
+from semid.metrics.fidelity import Fidelity
 from semid.metrics.structure import prefix_support
 from semid.metrics.uniqueness import identical_rows
 from semid.metrics.utilization import quantiles
@@ -43,9 +43,6 @@ from semid.metrics.utilization import quantiles
 Codes = npt.NDArray[np.int32]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-
-# Categories whose fidelity is told: those with the most items.
-CATEGORIES = 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Given:
     Attributes
     ----------
     items, embeddings : the items, and the embeddings of those that have one
-    model : what gave them their codes
+    model : what gave them their codes; without it, what codes decode to is not measured
     baseline : a quantizer to measure beside it, which gives the same items codes; None for none
     met : what users did with the items, if that is known
     categories : of the items, if there are some
@@ -66,13 +63,18 @@ class Given:
 
     items: CodedItems
     embeddings: Embedded
-    model: Decoder
+    model: Decoder | CodesAlone
     baseline: Any = None
     met: Met | None = None
     categories: Categories | None = None
     seed: int = 0
     unlike_below: float = HARMFUL_COSINE
     on_rows: Callable[[int], object] = lambda _: None
+
+    @property
+    def decode(self) -> Callable[[Any], Matrix] | None:
+        """Codes to vectors, where the model is known."""
+        return None if isinstance(self.model, CodesAlone) else self.model.decode
 
 
 def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
@@ -125,7 +127,7 @@ def measure(given: Given) -> tuple[dict[str, Any], DataFacts]:
         * figures["of_embedded"]["collisions"]["share_in_groups"]
     }
     figures["fidelity"] = _fidelity(given, found)
-    whole = figures["fidelity"]["depths"][-1]
+    whole = (figures["fidelity"]["depths"] or [{"train_error": None, "held_out_error": None}])[-1]
     figures |= {
         key: whole[key] for key in ("train_error", "held_out_error", "columns") if key in whole
     }
@@ -232,36 +234,8 @@ def _fidelity(given: Given, found: Pass) -> dict[str, Any]:
     worst = known[np.argsort(-error_n[known], kind="stable")[:EXAMPLES]]
     figures["worst"] = [{"item": int(item), "error": float(error_n[item])} for item in worst]
     if given.categories is not None:
-        figures["categories"] = _by_category(given.categories, found, given.items.held_out_n, known)
+        figures["categories"] = by_category(given.categories, found, given.items.held_out_n, known)
     return figures
-
-
-def _by_category(
-    given: Categories, found: Pass, held_n: npt.NDArray[np.bool_], known: Rows
-) -> list[dict[str, Any]]:
-    """Return items, relative error, R² and cosine of the categories with the most items.
-
-    Of all their items, of those of training, and of those held out; None where there are none.
-    """
-    there = known[given.category_n[known] >= 0]
-    category_m = given.category_n[there]
-    count_c = np.bincount(category_m)
-    most = np.argsort(-count_c, kind="stable")[:CATEGORIES]
-    most = most[count_c[most] > 0]
-    rows: list[dict[str, Any]] = [
-        {"category": given.names[c], "items": int(count_c[c])} for c in most
-    ]
-    held_m = held_n[there]
-    for side, some_m in (("", held_m | True), ("train_", ~held_m), ("held_out_", held_m)):
-        of_m = there[some_m], category_m[some_m]
-        error_c = by_group(found.error_n[of_m[0]], of_m[1], len(count_c))
-        cosine_c = by_group(found.cosine_n[of_m[0]], of_m[1], len(count_c))
-        for row, error, cosine in zip(rows, error_c[most], cosine_c[most], strict=True):
-            is_known = bool(np.isfinite(error))
-            row[f"{side}error"] = float(error) if is_known else None
-            row[f"{side}r2"] = 1 - float(error) if is_known else None
-            row[f"{side}cosine"] = float(cosine) if is_known else None
-    return rows
 
 
 def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -269,7 +243,7 @@ def _structure(given: Given, there: Rows, sample: _Sample) -> tuple[dict[str, An
     figures: dict[str, Any] = {"queries": len(sample.near_qk), "k": sample.near_qk.shape[1]}
     nulls: dict[str, Any] = {}
     if figures["k"]:
-        kept, nulls = neighbourhoods(codes_nl, sample.near_qk, given.model.decode)
+        kept, nulls = neighbourhoods(codes_nl, sample.near_qk, given.decode)
         figures |= kept
         alike, nulls["cohesion"] = cohesion(sample.mates_lq, sample.take)
         figures["cohesion"] = alike["cohesion"]
@@ -297,9 +271,9 @@ def _behaviour(
         **popularity(codes_nl, met.met_n, found.error_n),
         **followed,
     }
-    if len(sample.steps_s2) and sample.near_sk.shape[1]:
+    if given.decode is not None and len(sample.steps_s2) and sample.near_sk.shape[1]:
         figures["hit_rate"] = hit_rate(
-            codes_nl[there], sample.steps_s2, sample.near_sk, given.model.decode
+            codes_nl[there], sample.steps_s2, sample.near_sk, given.decode
         )
         nulls["hit_rate"] = figures["hit_rate"]["k"] / (len(there) - 1)
     return figures, nulls

@@ -80,7 +80,12 @@ class Context:
         return {name: value for name, value in named.items() if value is not None}
 
     def met(
-        self, items: CodedItems, model: Quantizer, stage: Path, *, memory_bytes: int = 1 << 30
+        self,
+        items: CodedItems,
+        model: Quantizer | None,
+        stage: Path,
+        *,
+        memory_bytes: int = 1 << 30,
     ) -> Met | None:
         """Count the interactions; of a model that learnt from some, those that it did not see."""
         from semid.coded_items import all_item_ids
@@ -91,7 +96,7 @@ class Context:
         if self.interactions is None:
             return None
         learnt = None
-        if "interactions" in model.metrics:
+        if model is not None and "interactions" in model.metrics:
             learnt = parse(ContrastConfig, model.config["contrast"], where="the model's contrast")
         ids = all_item_ids(items, self.ids, self.item_id)
         resources: dict[str, Any] = {"folder": stage, "memory_bytes": memory_bytes}

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semid.artifact import CONFIG, WEIGHTS, read_header
 from semid.errors import SemidError, display_path, require_package
 from semid.evaluation.findings import SEVERITIES, findings, fit_of
 from semid.gates import Gate, judge, parse_gates, sentence
-from semid.id_columns import CODES, SID
 from semid.id_metadata import read_metadata
 from semid.jobs.context import Context
+from semid.jobs.evaluated import NEED, Evaluated, require_any
 from semid.jobs.gate_names import OF_FIT, refuse_unknown_figures
 from semid.jobs.job import (
     Result,
     output_path,
     produce,
-    require_codes,
-    require_like_ids,
     require_memory,
     require_own_model,
     require_unique_ids,
-    require_widths,
 )
 from semid.jobs.progress import TrainingBar, bar
 from semid.manifests import Manifest, write_json
 from semid.metrics.alike import HARMFUL_COSINE
-from semid.row_checks import require_types
-from semid.tables import ParquetTable, open_table
 
 if TYPE_CHECKING:
     from semid.coded_items import CodedItems, Embedded
@@ -45,15 +39,14 @@ OTHER_SHARE = 0.01
 # Rows that the baseline is fitted to for each codeword, as many as FAISS takes by itself; and the
 # memory for it.
 BASELINE_ROWS, BASELINE_GIB = 256, 1.0
-NEED = "evaluate needs the embeddings that the IDs were assigned from"
 
 
 def evaluate(
     ids: str,
     *,
     embeddings: str,
-    model: str,
     output: str,
+    model: str | None = None,
     items: str | None = None,
     title: str = "title",
     categories: str | None = None,
@@ -74,8 +67,9 @@ def evaluate(
     ----------
     ids : ids table; of a store its current version
     embeddings : the embeddings it was assigned from, in any order; items without one are counted
-    model : the model that assigned it
     output : ``metrics.json`` to write
+    model : the model that assigned it; without one, as of a table that was imported, what codes
+        decode to is left out, and so are the baseline and the findings on levels and errors
     items : table with titles for the examples, and with `categories`
     title : its column with titles, if it has one
     categories : its column with the category of every item, or the path to it as a list
@@ -102,13 +96,13 @@ def evaluate(
     """
     asked = parse_gates(gates)
     require_memory(memory_gib)
-    subject = Evaluated.opened(ids, embeddings, Path(model), item_id)
+    subject = Evaluated.opened(ids, embeddings, model, item_id)
     context = Context.opened(
         subject.ids, items, interactions, title=title, categories=categories, item_id=item_id
     )
     target = output_path(output)
     # An RQ-KMeans is the baseline itself.
-    baseline = baseline and subject.header["kind"] != "rqkmeans"
+    baseline = baseline and subject.header["kind"] not in (None, "rqkmeans")
     refuse_unknown_figures(asked, subject.header, context, baseline=baseline)
 
     def build(stage: Path, _: Manifest) -> tuple[Path, dict[str, Any]]:
@@ -148,37 +142,6 @@ def judged(result: Result, asked: Sequence[Gate]) -> Result:
     return replace(result, summary=summary, failure=sentence(found))
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """What is measured: an opened table, its embeddings and its model."""
-
-    ids: ParquetTable
-    table: ParquetTable
-    folder: Path
-    header: dict[str, Any]
-    item_id: str
-
-    @classmethod
-    def opened(cls, ids: str, embeddings: str, folder: Path, item_id: str) -> Evaluated:
-        """Open them; raises `SemidError` when they do not belong together."""
-        ids_table, table, header = open_table(ids), open_table(embeddings), read_header(folder)
-        require_codes(header, folder)
-        ids_table.require([CODES, SID])
-        require_widths(table, header["columns"], folder)
-        require_like_ids(ids_table, table, item_id, NEED)
-        require_types(ids_table.schema, display_path(ids_table.name))
-        return cls(ids_table, table, folder, header, item_id)
-
-    def inputs(self) -> dict[str, ParquetTable | Path]:
-        """Return what its figures depend on."""
-        return {
-            "ids": self.ids,
-            "embeddings": self.table,
-            "model": self.folder / WEIGHTS,
-            "model config": self.folder / CONFIG,
-        }
-
-
 def measured(
     subject: Evaluated,
     context: Context,
@@ -202,30 +165,33 @@ def measured(
         As `evaluate`.
     """
     from semid.coded_items import embedded, read_items
+    from semid.evaluation.passing import CodesAlone
     from semid.evaluation.whole import Given, measure
     from semid.quantizer import load
 
     ids, table, item_id = subject.ids, subject.table, subject.item_id
-    model = load(subject.folder)
+    model = None if subject.folder is None else load(subject.folder)
     if not just_assigned:
-        require_own_model(ids, subject.folder)
+        if subject.folder is not None:
+            require_own_model(ids, subject.folder)
         for each in (ids, table):
             require_unique_ids(each, item_id, show=show)
-    holdout = float(model.config.get("holdout", 0.0))
-    items = read_items(ids, model.levels, item_id=item_id, holdout=holdout, seed=seed)
+    levels, widths = tuple(subject.header["levels"]), subject.header["columns"]
+    holdout = 0.0 if model is None else float(model.config.get("holdout", 0.0))
+    items = read_items(ids, levels, item_id=item_id, holdout=holdout, seed=seed)
     bytes_ = int(memory_gib * 2**30)
     beside = embedded(
-        items, ids, table, model.widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
+        items, ids, table, widths, item_id=item_id, temp_dir=stage, memory_bytes=bytes_
     )
     require_any(beside, ids, table, NEED)
-    if not just_assigned:
+    if model is not None and not just_assigned:
         _refuse_other_embeddings(subject, items, beside, model)
     fitted = _baseline(subject, show=show) if baseline else None
     with bar("evaluate", table.num_rows, "rows", show=show) as shown:
         given = Given(
             items,
             beside,
-            model,
+            CodesAlone(levels, widths) if model is None else model,
             baseline=fitted,
             met=context.met(items, model, stage, memory_bytes=bytes_),
             categories=context.category_of(items, stage=stage, memory_bytes=bytes_),
@@ -244,18 +210,10 @@ def measured(
     if fitted is not None:
         kept = {key: fitted.metrics[key] for key in OF_FIT}
         figures["baseline"] = {"quantizer": "rqkmeans", **found["baseline"], **kept}
-    found_amiss = findings(figures, facts, fit_of(model))
+    found_amiss = findings(figures, facts, None if model is None else fit_of(model))
     counts = Counter(one["severity"] for one in found_amiss)
     severities = {severity: counts[severity] for severity in SEVERITIES}
     return {**figures, "severities": severities, "findings": found_amiss}
-
-
-def require_any(beside: Embedded, ids: ParquetTable, table: ParquetTable, need: str) -> None:
-    """Raise `SemidError` when no item of an ids table has an embedding."""
-    if not len(beside.items):
-        raise SemidError(
-            f"{display_path(table.name)} has none of the items of {display_path(ids.name)}; {need}"
-        )
 
 
 def _refuse_other_embeddings(

@@ -17,6 +17,7 @@ OF_FIT = ("train_rows", "held_out_rows", "fitted_rows")
 _ASKED_BY = {
     "met": "--interactions",
     "categories": "--items with --categories",
+    "model": "--model",
     "baseline": "the baseline of semid evaluate, beside a model that is not one itself,",
 }
 # As many levels as anybody has, for gates on a model that is not there yet.
@@ -38,7 +39,7 @@ def refuse_unknown_figures(
     Parameters
     ----------
     asked : gates
-    header : of the model
+    header : of the model; of a kind that is None where it is not known
     context : what is given beside embeddings and model
     baseline : whether there will be one
     """
@@ -49,6 +50,7 @@ def refuse_unknown_figures(
         "met": context is not None and context.interactions is not None,
         "categories": context is not None and context.categories is not None,
         "baseline": baseline,
+        "model": header["kind"] is not None,
     }
     _refuse(header, asked, given)
 
@@ -77,7 +79,8 @@ def require_figure_names(
     """
     asked = [gate for gate in parse_gates(gates) if not _COLUMNS.search(gate.path)]
     given = {"met": interactions is not None, "categories": categories is not None}
-    _refuse({"levels": _ANY_LEVELS, "columns": {"": 2}}, asked, given | {"baseline": baseline})
+    given |= {"baseline": baseline, "model": True}
+    _refuse({"levels": _ANY_LEVELS, "columns": {"": 2}}, asked, given)
 
 
 def _unknown(gate: Gate, header: Mapping[str, Any], given: dict[str, bool]) -> SemidError | None:
@@ -88,12 +91,10 @@ def _unknown(gate: Gate, header: Mapping[str, Any], given: dict[str, bool]) -> S
     return None
 
 
-def _expected(header: Mapping[str, Any], *, met: bool, categories: bool, baseline: bool) -> Any:
+def _expected(header: Mapping[str, Any], **given: bool) -> Any:
     from semid.evaluation.names import expected_figures
 
-    found = expected_figures(
-        header["levels"], header["columns"], met=met, categories=categories, baseline=baseline
-    )
-    if baseline:
+    found = expected_figures(header["levels"], header["columns"], **given)
+    if given["baseline"]:
         found["baseline"] |= dict.fromkeys(OF_FIT)
     return {"format_version": None, **found, "severities": dict.fromkeys(SEVERITIES)}

@@ -14,7 +14,8 @@ from semid.evaluation.codes import code_figures
 from semid.gates import Gate, judge, parse_gates, require_names, sentence
 from semid.id_columns import CODES, code_matrix
 from semid.jobs.context import Context
-from semid.jobs.evaluate import Evaluated, measured
+from semid.jobs.evaluate import measured
+from semid.jobs.evaluated import Evaluated
 from semid.jobs.gate_names import refuse_unknown_figures
 from semid.manifests import write_json
 from semid.tables import ParquetTable, open_table

@@ -23,7 +23,8 @@ from semid.id_metadata import read_metadata
 from semid.id_reading import read_ids
 from semid.ids import validate_codes
 from semid.jobs.context import Context
-from semid.jobs.evaluate import Evaluated, measured, require_any
+from semid.jobs.evaluate import measured
+from semid.jobs.evaluated import Evaluated, require_any
 from semid.jobs.gate_names import refuse_unknown_figures
 from semid.jobs.job import require_like_ids
 from semid.jobs.progress import bar

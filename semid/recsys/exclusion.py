@@ -8,7 +8,7 @@ Shapes: b batch rows, m items of a row, q states, w slots.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,13 +48,32 @@ class DeadNodes(NamedTuple):
         return torch.arange(states, device=self.rows_bm.device) // (states // batch)
 
 
-def require_rows(rows: Tensor) -> None:
-    """Raise `SemidError` unless excluded rows are numbers of rows, and no mask."""
+def as_rows(given: Any, table_rows: int) -> Tensor:
+    """Return excluded rows as a tensor.
+
+    Raises
+    ------
+    SemidError
+        Unless they are numbers of a table's rows or -1, and no mask.
+    """
+    try:
+        rows = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SemidError(
+            f"excluded rows are given as {type(given).__name__}, which is no tensor: {error}"
+        ) from error
     if rows.dtype == torch.bool or rows.is_floating_point():
         raise SemidError(
             f"excluded rows are of type {rows.dtype}; give the numbers of rows, as of a mask its "
             "nonzero()"
         )
+    for row in torch.stack(rows.aminmax()).tolist() if rows.numel() else ():
+        if not -1 <= row < table_rows:
+            raise SemidError(
+                f"there is no row {row} to exclude; the table's go from 0 to {table_rows - 1:,}, "
+                "and -1 stands for none: look ids up by SidLookup.rows"
+            )
+    return rows.long()
 
 
 def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | None) -> DeadNodes:
@@ -63,7 +82,7 @@ def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | 
     `live_v` and `live_n` say what is left without them: below every node, and which rows; None for
     all.
     """
-    require_rows(rows_bm)
+    rows_bm = as_rows(rows_bm, len(trie.row_n))
     if rows_bm.ndim != 2:
         raise SemidError(f"excluded rows have shape {tuple(rows_bm.shape)}; expected (b, m)")
     last = trie.num_nodes
