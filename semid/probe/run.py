@@ -29,7 +29,7 @@ from semid.probe.judging import Ranks, constraint_of, generated, scored
 from semid.probe.sequential import SequentialModel
 from semid.probe.settings import ProbeSettings
 from semid.recsys.histories import Sequences, read_sequences
-from semid.recsys.lookup import levels_of
+from semid.recsys.levels import levels_of
 from semid.recsys.sequences import SidSequenceDataset
 
 Codes = npt.NDArray[np.int64]
