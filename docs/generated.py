@@ -15,6 +15,7 @@ import typer
 
 import semid
 import semid.metrics
+import semid.probe
 import semid.recsys
 from semid.cli import app
 from semid.jobs.run import COMMANDS as JOBS
@@ -71,6 +72,11 @@ def recsys() -> str:
     return _names_of(semid.recsys)
 
 
+def probe() -> str:
+    """Return an entry for every public name of `semid.probe`."""
+    return _names_of(semid.probe)
+
+
 def _names_of(package: ModuleType) -> str:
     names = [name for name in package.__all__ if not name.startswith("__")]
     classes = [name for name in names if isinstance(getattr(package, name), type)]
@@ -97,6 +103,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "library": library,
     "recsys": recsys,
+    "probe": probe,
     "jobs": jobs,
 }
 

@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -354,3 +356,19 @@ settings = {{ sequential = {{ width = 16, heads = 2, head_width = 8, epochs = 1 
     assert "models are tiger" in run_here("run", tmp_path / "bad.toml").error
     (tmp_path / "gone.toml").write_text(text.replace("/taste.parquet", "/none.parquet"))
     assert "none.parquet' does not exist" in run_here("run", tmp_path / "gone.toml").error
+
+
+def test_the_example_of_the_page_runs(catalog, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, source in (("out/ids", "taste"), ("data/interactions", "met")):
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir()
+        pq.write_table(pq.read_table(catalog / f"{source}.parquet"), path)
+    page = Path(__file__).parent.parent / "docs" / "probe.md"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.S | re.M)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert "'recall@5'" in capsys.readouterr().out
+    found, met = set(names["best"].row[0].tolist()), set(names["batch"].seen_items.tolist())
+    assert len(found) == 10
+    assert not found & met
