@@ -39,13 +39,16 @@ from semid import IdTable, read_ids
 from semid.collisions import CollisionConfig, Resources, Space, Surroundings, resolve
 from semid.id_columns import code_column, code_matrix
 from semid.metrics.codes import utilization
+from semid.probe.page import markdown
+from semid.probe.settings import MODELS as ORDER
+from semid.probe.summary import summarise
 
 LEVELS = (256, 256, 256)
 POLICIES = ("suffix", "reassign")
-TRAINED = {
+TRAINED = {  # the first is what the others are held against
+    "rqkmeans": ("--quantizer", "rqkmeans"),
     "rqvae": (),
     "rqvae-contrast": ("--interactions", "{interactions}", "--set", "contrast.exclude_last=2"),
-    "rqkmeans": ("--quantizer", "rqkmeans"),
 }
 GIVEN = ("random", "category")
 
@@ -170,10 +173,25 @@ def tables(catalog: Catalog, folder: Path, seed: int) -> list[Path]:
     return paths
 
 
-def probe(paths: list[Path], catalog: Catalog, folder: Path) -> None:
-    """Train a small recommender on every table."""
-    semid("probe", *map(str, paths), "--interactions", str(catalog.interactions),
-          "--output", str(folder), "--preset", "tiny", "--seeds", "1")  # fmt: skip
+def probe(paths: list[Path], catalog: Catalog, folder: Path, seed: int) -> None:
+    """Train small recommenders on the tables of a seed, with that seed."""
+    semid("probe", *map(str, paths), "--interactions", str(catalog.interactions), "--output",
+          str(folder), "--seeds", "1", "--set", f"seed={seed}", "--workers", "2")  # fmt: skip
+
+
+def over_seeds(folders: list[Path]) -> str:
+    """Lay out the probes of all seeds as one."""
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for folder in folders:
+        for line in pq.read_table(folder / "probe.parquet").to_pylist():
+            figures = {name: line[name] for name in line if "@" in name or name == "targets"}
+            row = rows.setdefault((line["model"], line["table"], line["seed"]), {**line})
+            row.setdefault("groups", {})[line["group"]] = figures
+    first = next(iter(rows.values()))
+    facts = {name: first[name] for name in ("items", "users", "interactions", "machine")}
+    facts |= {"seeds": len(folders), "preset": "tiny", "last": "last"}
+    in_order = sorted(rows.values(), key=lambda row: (ORDER.index(row["model"]), row["seed"]))
+    return markdown(summarise(in_order), facts)
 
 
 def main() -> None:
@@ -187,10 +205,13 @@ def main() -> None:
         raise SystemExit(f"no {data}/items.parquet; SEMID_DATA names the folder of beauty/")
     print(machine())
     catalog = Catalog.read(data)
-    for seed in map(int, arguments.seeds.split(",")):
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    for seed in seeds:
         paths = tables(catalog, arguments.output / str(seed), seed)
         if arguments.probe:
-            probe(paths, catalog, arguments.probe / str(seed))
+            probe(paths, catalog, arguments.probe / str(seed), seed)
+    if arguments.probe:
+        print(over_seeds([arguments.probe / str(seed) for seed in seeds]))
 
 
 if __name__ == "__main__":
