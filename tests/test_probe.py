@@ -21,7 +21,7 @@ from semid.errors import SemidError
 from semid.id_table import IdTable
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.judging import Ranks
-from semid.probe.page import by_group, html, markdown, overview
+from semid.probe.page import by_group, html, lead, markdown, overview
 from semid.probe.run import GROUPS, figures
 from semid.probe.settings import PRESETS, settings_of
 from semid.probe.summary import Spread, spread, summarise
@@ -134,7 +134,13 @@ def test_the_page_and_the_text():
     rows = [row("generative", "<b>", 0, 0.25), row("generative", "<b>", 1, 0.75)]
     rows += [row("item-ids", None, 0, 0.25, cold=None)]
     summaries = summarise(rows)
-    assert overview(summaries)[1][:2] == ["<b>", "0.5000 (0.2500–0.7500)"]
+    assert overview(summaries)[1][:3] == ["<b>", "0.5000", "0.5000 (0.2500–0.7500)"]
+    rows[2:2] = [row("generative", "c", 0, 1.0), row("generative", "c", 1, 0.5)]
+    assert lead(summarise(rows)) == [
+        "The generative model does best with c: a Recall@10 of 0.7500, 1.50 times that with <b>.",
+        "Plain item ids have a Recall@10 of 0.2500.",
+    ]
+    assert lead(summaries)[0] == "The generative model has a Recall@10 of 0.5000 with <b>."
     assert by_group(summaries)[2][:5] == ["item ids", "0.2500", "0.2500", "0.2500", "–"]
     text = markdown(summaries, FACTS)
     assert "## Generative model" in text

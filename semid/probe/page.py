@@ -18,6 +18,7 @@ TITLES = {
     "item-ids": "For reference: the sequential model with plain item ids",
 }
 _ALL = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_RANGED = ("recall@10", "ndcg@10")  # of which the range is said, too
 _GROUPS = ("head", "torso", "tail", "cold")
 
 
@@ -29,7 +30,7 @@ def overview(summaries: Sequence[Summary]) -> Table:
         *(
             [
                 s["table"] or "item ids",
-                *(_figure(s["groups"]["all"][name]) for name in _ALL),
+                *(_figure(s["groups"]["all"][name], name in _RANGED) for name in _ALL),
                 "–" if s["ratio"] is None else f"{s['ratio']:.3f}",
                 f"{s['seconds'].mean:,.0f}",
             ]
@@ -39,18 +40,14 @@ def overview(summaries: Sequence[Summary]) -> Table:
 
 
 def by_group(summaries: Sequence[Summary]) -> Table:
-    """Lay out Recall@10 and NDCG@10 by how popular the target is, a header first."""
-    header = ["table", *(f"{name} {kind}" for kind in ("Recall@10", "NDCG@10") for name in _GROUPS)]
+    """Lay out the mean Recall@10 and NDCG@10 by how popular the target is, a header first."""
+    header = ["table", *(f"{kind} {name}" for kind in ("R@10", "N@10") for name in _GROUPS)]
     return [
         header,
         *(
             [
                 s["table"] or "item ids",
-                *(
-                    _figure(s["groups"][group][name])
-                    for name in ("recall@10", "ndcg@10")
-                    for group in _GROUPS
-                ),
+                *(_figure(s["groups"][group][name]) for name in _RANGED for group in _GROUPS),
             ]
             for s in summaries
         ),
@@ -68,6 +65,27 @@ def published(facts: Mapping[str, Any]) -> Table:
     return [header, *rows] if rows else []
 
 
+def lead(summaries: Sequence[Summary]) -> list[str]:
+    """Say which table each model does best with, a sentence each."""
+    said = []
+    for model, own in _by_model(summaries).items():
+        best = max(own, key=lambda s: s["groups"]["all"]["recall@10"].mean)
+        recall, first = best["groups"]["all"]["recall@10"].mean, own[0]
+        if best["table"] is None:
+            said.append(f"Plain item ids have a Recall@10 of {recall:.4f}.")
+        elif best is first:
+            beaten = " and no table has more" if len(own) > 1 else ""
+            said.append(
+                f"The {model} model has a Recall@10 of {recall:.4f} with {first['table']}{beaten}."
+            )
+        else:
+            said.append(
+                f"The {model} model does best with {best['table']}: a Recall@10 of {recall:.4f}, "
+                f"{best['ratio']:.2f} times that with {first['table']}."
+            )
+    return said
+
+
 def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     """Say what the figures are, a sentence or two each."""
     counts = summaries[0]["groups"]
@@ -80,8 +98,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"interactions; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}, preset "
         f"{facts['preset']}, on {facts['machine']}. Mean (range) over seeds.",
         f"Leave-one-out: {targets['all']:,} users are judged by their {facts['last']} interaction "
-        "among all items, those that they met before included. Nobody's settings were chosen by "
-        "these targets.",
+        "among all items, those that they met before included.",
         "Items that share a SID share its places: a figure is that of a random order among them.",
         f"Targets are {targets['head']:,} of the head (the tenth of the items that is met most), "
         f"{targets['torso']:,} of the torso (the next four tenths) and {targets['tail']:,} of the "
@@ -89,13 +106,13 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"The choice of users alone gives a Recall@10 of {recall:.3f} a standard error of "
         f"{error:.4f}; all tables are judged by the same users.",
         "The ratio is that of the mean Recall@10 to the first table's. Seconds are those of one "
-        "run: training and ranking.",
+        "run: training and ranking. Ranges are those of Recall@10 and NDCG@10 alone.",
     ]
 
 
 def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as Markdown."""
-    parts = ["# IDs judged by recommenders"]
+    parts = ["# IDs judged by recommenders", " ".join(lead(summaries))]
     for model, own in _by_model(summaries).items():
         parts += [
             f"## {TITLES[model]}",
@@ -109,7 +126,7 @@ def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
 
 def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as one HTML page that loads nothing."""
-    parts = []
+    parts = [html_list(lead(summaries))]
     most = max(s["groups"]["all"]["recall@10"].mean for s in summaries) or 1.0
     for model, own in _by_model(summaries).items():
         shares = [s["groups"]["all"]["recall@10"].mean / most for s in own]
@@ -133,8 +150,8 @@ def _named(name: str) -> str:
     return f"{'NDCG' if measure == 'ndcg' else 'Recall'}@{k}"
 
 
-def _figure(found: Spread | None) -> str:
+def _figure(found: Spread | None, ranged: bool = False) -> str:
     if found is None:
         return "–"
     mean, low, high = (f"{value:.4f}" for value in found)
-    return mean if low == high else f"{mean} ({low}–{high})"
+    return mean if low == high or not ranged else f"{mean} ({low}–{high})"
