@@ -77,5 +77,6 @@ def import_(
         levels=None if levels is None else read_sizes(levels),
         item_id=item_id,
         overwrite=overwrite,
+        show=True,
     )
     print_result("import", result, as_json)

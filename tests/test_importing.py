@@ -147,3 +147,25 @@ def test_a_table_of_parts_is_the_same(world, tmp_path):
         pq.write_table(rows.slice(start, 150), tmp_path / f"parts/{place}.parquet")
     write(open_table(tmp_path / "parts"), tmp_path / "two", "csv")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_as_a_step_of_a_pipeline(exported, tmp_path):
+    text = f"""
+[steps.import]
+path = "{exported}/tiger"
+format = "tiger"
+items = "{exported}/none"
+levels = [8, 8]
+output = "{tmp_path}/ids.parquet"
+"""
+    (tmp_path / "bad.toml").write_text(text)
+    assert "none does not exist" in run_here("run", tmp_path / "bad.toml").error
+    (tmp_path / "other.toml").write_text(text.replace('"tiger"\n', '"tigers"\n'))
+    assert "format = 'tigers' is none of" in run_here("run", tmp_path / "other.toml").error
+    (tmp_path / "p.toml").write_text(
+        text.replace(f'items = "{exported}/none"\n', "").replace("levels = [8, 8]\n", "")
+    )
+    done = run_here("run", tmp_path / "p.toml")
+    assert done.code == 0, done.err
+    assert len(read_ids(tmp_path / "ids.parquet")) == ROWS
+    assert "everything is up to date" in run_here("run", tmp_path / "p.toml").out

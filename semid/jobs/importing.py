@@ -15,6 +15,7 @@ from semid.id_table import IdTable
 from semid.ids import validate_codes
 from semid.jobs.job import Result, produce, table_path
 from semid.jobs.mapping import write_table
+from semid.jobs.progress import bar, counted
 from semid.manifests import PARTS_MANIFEST, Manifest, write_json
 
 
@@ -27,6 +28,7 @@ def import_ids(
     levels: Sequence[int] | None = None,
     item_id: str | None = None,
     overwrite: bool = False,
+    show: bool = False,
     owner: str | None = None,
 ) -> Result:
     """Make an ids table of a file in a format of `semid.export.FORMATS`, which is read into memory.
@@ -44,6 +46,7 @@ def import_ids(
         one more; their number tells codes from a suffix where the file does not
     item_id : what to call the id column, instead of its name in the file
     overwrite : replace a table made by other settings
+    show : show a progress bar
     owner : the step of a pipeline that runs it, which may replace what it made before
 
     Returns
@@ -76,7 +79,8 @@ def import_ids(
         staged = stage / f"ids{target.suffix}"
         metadata = {METADATA_KEY.decode(): json.dumps(manifest | origin | {"summary": summary})}
         rows = replace(found, item_id=item_id or found.item_id).to_arrow()
-        write_table(iter(rows.to_batches()), staged, rows.schema, metadata)
+        with bar("import", len(found), "rows", show=show) as shown:
+            write_table(counted(iter(rows.to_batches()), shown), staged, rows.schema, metadata)
         if staged.is_dir():
             write_json(staged / PARTS_MANIFEST, origin)
         return staged, summary

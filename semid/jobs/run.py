@@ -31,6 +31,7 @@ from semid.jobs.embed import choose_encoder, embed, encoder_folder
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
+from semid.jobs.importing import import_ids
 from semid.jobs.job import Result, output_path, require_workers, table_path
 from semid.jobs.probe import probe, probed_by
 from semid.jobs.report import check_request, report
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "align": align,
     "assign": assign,
     "export": export,
+    "import": import_ids,
     "evaluate": evaluate,
     "compare": compare,
     "diff": diff,
@@ -70,11 +72,11 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
     "probe": (probed_by,),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
-_TABLES = ("embed", "assign")
+_TABLES = ("embed", "assign", "import")
 _CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS), "projection": METHODS}
 _INPUTS = (
     *("items", "embeddings", "interactions", "init_from", "model", "to", "ids", "old", "new"),
-    *("metrics", "against", "against_metrics"),
+    *("metrics", "against", "against_metrics", "path"),
 )
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
