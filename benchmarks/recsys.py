@@ -76,7 +76,7 @@ def look_up(sids_ns: np.ndarray, repeats: int) -> bool:
         listed = ids[place_n].tolist()
         asked = torch.tensor(listed) if label == "integers" else listed
         rows = {item: row for row, item in enumerate(ids.tolist())}
-        sids = torch.from_numpy(sids_ns)
+        sids, vocabulary = torch.from_numpy(sids_ns), SidVocabulary.of(lookup)
 
         def by_dict(rows=rows, listed=listed, sids=sids) -> torch.Tensor:
             return sids[torch.tensor([rows.get(item, -1) for item in listed])]
@@ -85,7 +85,9 @@ def look_up(sids_ns: np.ndarray, repeats: int) -> bool:
         took = least(
             {
                 "sids": lambda lookup=lookup, asked=asked: lookup.sids(asked),
-                "tokens": lambda lookup=lookup, asked=asked: lookup.tokens(asked),
+                "tokens": lambda lookup=lookup, asked=asked, vocabulary=vocabulary: (
+                    vocabulary.tokens(lookup.sids(asked))
+                ),
                 "dict": by_dict,
             },
             repeats,

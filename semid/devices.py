@@ -25,22 +25,31 @@ def pick_device(name: str = "auto") -> torch.device:
     SemidError
         When the name is unknown or the device is not there. Nothing falls back silently.
     """
+    device = as_device(name)
+    if device.type not in {"cpu", "cuda"}:
+        raise SemidError(f"device {name!r} is not supported; use auto, cpu or cuda")
+    return device
+
+
+def as_device(name: str | torch.device) -> torch.device:
+    """Return a torch device of any kind; raises `SemidError` when it is unknown or not there.
+
+    ``auto`` is as of `pick_device`.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise SemidError(
             f"unknown device {name!r}; use auto, cpu, cuda or cuda:<number>"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SemidError(
-            f"device {name!r} was asked for but torch {torch.__version__} sees "
-            f"{torch.cuda.device_count()} GPUs here; use --device cpu, or install the CUDA build "
+            f"device {str(name)!r} was asked for but torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} GPUs here; use cpu, or install the CUDA build "
             "of torch and its driver"
         )
-    if device.type not in {"cpu", "cuda"}:
-        raise SemidError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
 
 

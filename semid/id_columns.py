@@ -44,7 +44,7 @@ def id_column(
 
     Parameters
     ----------
-    values : an Arrow column, NumPy array or sequence of strings or integers
+    values : an Arrow column, NumPy array or sequence of strings or integers, or of pandas
     name : the column's name, for messages
     at : turns a row of `values` into the words that name it
 
@@ -53,15 +53,21 @@ def id_column(
     SemidError
         When an id is null, the ids are of another type, or there is one where a column should be.
     """
-    if isinstance(values, str | bytes | int):
+    if isinstance(values, str | bytes | int | np.integer):
         raise SemidError(f"'{name}' is {values!r}, one item id; pass a list of them")
     try:
         ids = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
             ids = ids.tolist()  # Arrow cuts NumPy's strings at a NUL
         ids = ids if isinstance(ids, pa.Array) else pa.array(ids)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
+        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
+    except (pa.ArrowInvalid, TypeError, KeyError, OverflowError, UnicodeError) as error:
         raise SemidError(f"'{name}' cannot be read as strings or integers: {error}") from error
+    if pa.types.is_nested(ids.type):
+        raise SemidError(
+            f"'{name}' is {ids.type}; give item ids one after the other, or to a look-up as a "
+            "NumPy array (b, t), padded with an id that no item has"
+        )
     if ids.null_count:
         row = _first(ids.is_null())
         raise SemidError(f"{at(row)}: '{name}' is null; every item needs an id, drop the row")

@@ -103,7 +103,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.whole",),
     ("evaluation.names",),
     # what training code imports
-    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building"),
+    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building", "recsys.levels"),
     ("recsys.trie", "recsys.vocabulary"),
     ("recsys.exclusion", "recsys.lookup"),
     ("recsys.constraint",),

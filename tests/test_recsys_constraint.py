@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from test_recsys_trie import SIDS, prefixes, tables
 
 from semid.errors import SemidError
-from semid.recsys import SidConstraint, SidTrie
+from semid.id_table import IdTable
+from semid.recsys import SidConstraint, SidLookup, SidTrie
 from semid.recsys.vocabulary import SidTokens, SidVocabulary
 
 
@@ -113,6 +114,46 @@ def test_masks_are_no_rows() -> None:
             SemidError, match=r"excluded rows are of type torch\.bool; give the num"
         ):
             exclude(mask)
+
+
+def test_rows_beyond_the_table_are_refused() -> None:
+    whole = SidConstraint.of(SidTrie.of(SIDS))
+    for exclude in (whole.excluding, whole.excluding_by_row):
+        for rows, row in (([[0, 5]], 5), ([[-2, 9]], -2)):
+            with pytest.raises(
+                SemidError, match=f"no row {row} to exclude; the table's go from 0 to 4"
+            ):
+                exclude(torch.tensor(rows))
+
+
+def test_tables_and_lookups_are_constraints_too() -> None:
+    table = IdTable.from_arrays(list("abcde"), SIDS, metadata={"summary": {"levels": [4, 4]}})
+    lookup, vocabulary = SidLookup.of(table), SidVocabulary.of(table)
+    tokens = vocabulary.tokens(table.sids)
+    for sids in (table, lookup, lookup.trie):
+        constraint = SidConstraint.of(sids, vocabulary)
+        assert constraint.trie.levels == (4, 4)
+        assert constraint.walk(torch.from_numpy(tokens)).min() >= constraint.trie.bases[-2]
+    assert SidConstraint.of(lookup).trie is lookup.trie
+    plain = SidVocabulary.of(table, special=()).tokens(table.sids)
+    assert SidConstraint.of(table).walk(torch.from_numpy(plain)).min() > 0
+    with pytest.raises(SemidError, match="given as SidLookup; give an ids table, or codes"):
+        SidTrie.of(lookup)
+    with pytest.raises(SemidError, match="tokens are given as list; give a SidVocabulary"):
+        SidConstraint.of(lookup, [[1, 2], [3, 4]])  # type: ignore[arg-type]
+
+
+def test_a_table_may_outgrow_its_vocabulary() -> None:
+    before, after = ([[0, 0, suffix] for suffix in range(size)] for size in (2, 4))
+    roomy = SidVocabulary((1, 1, 3))
+    assert SidConstraint.of(SidTrie.of(before), roomy).trie.levels == (1, 1, 2)
+    with pytest.raises(SemidError, match="the code 3 of level 2 has no token"):
+        SidConstraint.of(SidTrie.of(after), roomy)
+
+
+def test_nodes_within_the_trie_have_no_rows() -> None:
+    trie = SidTrie.of(SIDS)
+    assert trie.rows(torch.tensor([0, 1, 2, -1])).row_m.tolist() == []
 
 
 def test_outside_the_trie_nothing_may_follow() -> None:

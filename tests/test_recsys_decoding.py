@@ -87,3 +87,16 @@ def test_what_is_no_search_is_refused() -> None:
         beam_search(lambda tokens, source: torch.zeros(1, 1, 1), constraint, batch=1, beams=2)
     with pytest.raises(SemidError, match=r"logits of shape \(1, 5\) for \(1, 1\) beams"):
         beam_search(lambda tokens, source: torch.zeros(1, 5), constraint, batch=1, beams=2)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_refused(wrong: float) -> None:
+    def step(tokens: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*source.shape, 5)
+        if tokens.shape[2] == 1:
+            logits[1, 0, 4] = wrong
+        return logits
+
+    constraint = SidConstraint.of(SidTrie.of(SIDS))
+    with pytest.raises(SemidError, match="logits of batch row 1 that are NaN or infinite, which"):
+        beam_search(step, constraint, batch=2, beams=2)

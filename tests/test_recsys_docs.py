@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_recsys_hugging_face import WORDS, make_llama, make_tokenizer
 
 PAGE = Path(__file__).parent.parent / "docs" / "recsys.md"
@@ -24,4 +25,7 @@ def test_its_examples_run_one_after_the_other(world: Path, monkeypatch: pytest.M
         names["lookup"].ids(names["best"].row[0]).to_pylist()
     )
     assert len(names["chosen"].row_m) == 2
-    assert len(names["recommended"]) == 1
+    assert set(names["best"].row[0].tolist()) - {-1} <= set(names["shared"].row_m.tolist())
+    assert [len(found) for found in names["recommended"]] == [4, 4]
+    in_text = names["openonerec"].read(names["tokenizer"].batch_decode(names["new"]))
+    assert torch.equal(names["lookup"].rows_of_sids(in_text).first_q.view(2, 4), names["first"])

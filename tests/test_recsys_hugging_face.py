@@ -169,6 +169,24 @@ def test_beams_are_those_of_an_exhaustive_search() -> None:
     torch.testing.assert_close(out.sequences_scores, best.values, atol=1e-4, rtol=1e-4)
 
 
+def test_an_end_does_not_change_the_order_of_beams() -> None:
+    levels = (2, 3)
+    constraint = SidConstraint.of(SidTrie.of(SIDS, levels=levels), own_tokens(levels))
+    prompt = torch.tensor([[BUY, 5, 1]])
+
+    def found(more: int, **end: int):
+        return LLAMA.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2 + more,
+            num_beams=4, num_return_sequences=4, output_scores=True, length_penalty=0,
+            return_dict_in_generate=True,
+            logits_processor=[SidLogitsProcessor(constraint, prompt_length=3, num_beams=4, **end)],
+        )  # fmt: skip
+
+    without, ended = found(0), found(1, end=EOS)
+    assert ended.sequences[:, :5].tolist() == without.sequences.tolist()
+    torch.testing.assert_close(ended.sequences_scores, without.sequences_scores)
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_seen_items_are_not_generated_again(search: str) -> None:
     levels = (2, 3)
@@ -194,7 +212,7 @@ def test_rows_at_different_places_keep_their_own_exclusions() -> None:
     levels, start = (2, 3), 6
     constraint = SidConstraint.of(SidTrie.of(SIDS), own_tokens(levels, start=8))
     by_row = constraint.excluding_by_row(torch.tensor([[1, 4], [2, 2]]))
-    processor = SidLogitsProcessor(by_row, start=start)
+    processor = SidLogitsProcessor(by_row, start=start, free_text=True)
     rows = torch.tensor([[BUY, start], [BUY, start], [start, 9], [BUY, 5]])
     scores = torch.zeros(4, 40)
     found = [row.isfinite().nonzero().squeeze(1).tolist() for row in processor(rows, scores)]
@@ -209,6 +227,11 @@ def test_rows_at_different_places_keep_their_own_exclusions() -> None:
         ({"start": 6, "prompt_length": 1}, None, "by one of start and prompt_length"),
         ({"prompt_length": 1}, [[1, 6, 8]], "a SID has 2 tokens and generation goes on"),
         ({"prompt_length": 3}, [[1, 6]], "prompt_length is 3, 1 more than the tokens there are"),
+        (
+            {"start": 6},
+            [[1, 5]],
+            "row 0 has no token 6, the start of a SID; end every prompt with it",
+        ),
         ({"start": 5}, [[5, 1]], r"begins a SID with the tokens \[1\], which no SID of the table"),
     ],
 )
@@ -275,6 +298,40 @@ def test_tokens_that_are_there_stay_as_they_are() -> None:
     wider = add_tokens(SidVocabulary((4, 5)), tokenizer, model)
     assert wider.levels[1].tolist() == [*tokens.levels[1], len(WORDS) + 7, len(WORDS) + 8]
     assert torch.equal(model.get_input_embeddings().weight[: len(WORDS) + 7], trained[: FIRST + 7])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tokenizer_may_have_the_tokens_before_the_model(tied: bool) -> None:
+    tokenizer, vocabulary = make_tokenizer(), SidVocabulary((4, 3), spelling=OPENONEREC)
+    first = make_llama(len(WORDS), tied=tied)
+    tokens = add_tokens(vocabulary, tokenizer, first, seed=1)
+    # Saved with its tokens, beside a model without them; or with some of their rows.
+    for rows in (len(WORDS), len(WORDS) + 4):
+        model = make_llama(rows, tied=tied)
+        size = model.get_input_embeddings().weight.shape[0]
+        before = model.get_input_embeddings().weight.detach().clone()
+        again = add_tokens(vocabulary, tokenizer, model, seed=1)
+        assert [level.tolist() for level in again.levels] == [lv.tolist() for lv in tokens.levels]
+        for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+            assert (weight[size:].norm(dim=1) > 0).all()
+        assert torch.equal(model.get_input_embeddings().weight[:size], before)
+        if rows == len(WORDS):
+            mine, theirs = (m.get_input_embeddings().weight[size:] for m in (model, first))
+            similar = torch.nn.functional.cosine_similarity(mine, theirs)
+            torch.testing.assert_close(similar, torch.ones(len(similar)))
+
+
+def test_what_gets_no_tokens_is_refused() -> None:
+    tokenizer, vocabulary = make_tokenizer(), SidVocabulary((4, 3))
+    for arguments, words in (
+        ((tokenizer, vocabulary), r"the vocabulary is of type \w+; give a SidVocabulary"),
+        (((4, 3), tokenizer), "the vocabulary is of type tuple"),
+        ((vocabulary, None), "the tokenizer is of type NoneType"),
+        ((vocabulary, tokenizer, "gpt2"), "the model is of type str; give .* of transformers"),
+    ):
+        with pytest.raises(SemidError, match=words):
+            add_tokens(*arguments)
+    assert len(tokenizer) == len(WORDS)
 
 
 def test_tokenizers_of_others_are_read() -> None:

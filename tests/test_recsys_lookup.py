@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -25,7 +26,7 @@ def table(ids=("b", "a", "d", "c"), **more) -> IdTable:
     return IdTable.from_arrays(list(ids), CODES, SIDS, **more)
 
 
-def test_items_have_rows_codes_sids_and_tokens() -> None:
+def test_items_have_rows_codes_and_sids() -> None:
     lookup = SidLookup.of(table())
     assert len(lookup) == 4
     assert lookup.levels == (3, 3, 2)
@@ -33,7 +34,6 @@ def test_items_have_rows_codes_sids_and_tokens() -> None:
     assert lookup.rows(asked).tolist() == [3, -1, 0]
     assert lookup.codes(asked).tolist() == [[2, 2], [-1, -1], [1, 0]]
     assert lookup.sids(asked).tolist() == [[2, 2, 0], [-1, -1, -1], [1, 0, 0]]
-    assert lookup.tokens(asked).tolist() == [[2, 5, 6], [-1, -1, -1], [1, 3, 6]]
     assert all(found.dtype == torch.int64 for found in (lookup.rows(asked), lookup.sids(asked)))
     assert lookup.ids(torch.tensor([1, 3])).to_pylist() == ["a", "c"]
     assert lookup.ids(torch.tensor([1, -1])).to_pylist() == ["a", None]
@@ -50,6 +50,9 @@ def test_items_have_rows_codes_sids_and_tokens() -> None:
         pa.array(["-", "d", "x", ""])[1:],
         pa.array(["d", "x", ""], pa.large_string()),
         pa.chunked_array([["d", "x"], [""]]),
+        pa.array(["d", "x", ""]).dictionary_encode(),
+        pd.Series(["d", "x", ""], dtype="category"),
+        pd.Categorical(["d", "x", ""]),
     ],
 )
 def test_string_ids_come_as_anything(asked) -> None:
@@ -65,6 +68,7 @@ def test_string_ids_come_as_anything(asked) -> None:
         np.array([70, 8, 7], np.uint8),
         pa.array([70, 8, 7], pa.int16()),
         torch.tensor([70, 8, 7], dtype=torch.int32),
+        pd.Series([70, 8, 7], dtype="category"),
     ],
 )
 def test_integer_ids_come_as_anything(asked) -> None:
@@ -76,7 +80,16 @@ def test_padded_histories_keep_their_shape() -> None:
     history = torch.tensor([[7, 70, 0], [9, 0, 0]])
     assert lookup.rows(history).tolist() == [[0, 2, -1], [3, -1, -1]]
     assert lookup.sids(history).shape == (2, 3, 3)
-    assert lookup.tokens(history.numpy()).tolist()[1] == [[2, 5, 6], [-1] * 3, [-1] * 3]
+    assert lookup.sids(history.numpy()).tolist()[1] == [[2, 2, 0], [-1] * 3, [-1] * 3]
+
+
+@pytest.mark.parametrize("kind", [object, "U1"])
+def test_histories_of_strings_keep_their_shape(kind) -> None:
+    lookup = SidLookup.of(table())
+    history = np.array([["b", "d", ""], ["c", "", ""]], kind)
+    assert lookup.rows(history).tolist() == [[0, 2, -1], [3, -1, -1]]
+    assert lookup.sids(history[None]).shape == (1, 2, 3, 3)
+    assert lookup.rows(history[:0]).shape == (0, 3)
 
 
 def test_nothing_is_asked_for() -> None:
@@ -89,7 +102,18 @@ def test_nothing_is_asked_for() -> None:
     ("ids", "asked", "words"),
     [
         ("badc", [1], "asked for are integers but 'item_id' of the table is strings"),
-        ("badc", torch.tensor([1]), "integers but"),
+        ("badc", torch.tensor([1]), "asked for are torch.int64 but"),
+        ([1, 2, 3, 4], torch.tensor([True]), "torch.bool"),
+        ([1, 2, 3, 4], 6, "'item_id' is 6, one item id; pass a list of them"),
+        ([1, 2, 3, 4], np.int64(6), "6.*, one item id"),
+        ("badc", "a", "'item_id' is 'a', one item id"),
+        ("badc", 6, "'item_id' is 6, one item id"),
+        ("badc", None, "cannot be read as strings or integers"),
+        ("badc", pd.DataFrame({"item": ["a"]}), "cannot be read as strings or integers"),
+        ("badc", [["a"], ["b", "d"]], r"is list<.*one after the other, or to a look-up as a NumPy"),
+        ("badc", pa.array([["a"]]), "give item ids one after the other"),
+        ([1, 2, 3, 4], [[1, 2], [3, 4]], "give item ids one after the other"),
+        ("badc", pa.array(["a", None]).dictionary_encode(), "row 1: 'item_id' is null"),
         ([1, 2, 3, 4], ["1"], "asked for are strings but 'item_id' of the table is int64"),
         ([1, 2, 3, 4], torch.tensor([1.0]), "torch.float32"),
         ([1, 2, 3, 4], [1, None], "row 1: 'item_id' is null"),
@@ -141,6 +165,29 @@ def test_sids_have_items_some_of_them_several() -> None:
         lookup.rows_of_sids([[1, 0, 0]])
 
 
+def test_each_sid_has_a_first_item() -> None:
+    lookup = SidLookup.of(IdTable.from_arrays([10, 11, 12, 13], CODES))
+    beams = torch.tensor([[[1, 0], [9, 9]], [[2, 2], [0, 2]]])
+    first_q = lookup.rows_of_sids(beams.flatten(0, 1)).first_q
+    assert first_q.view(2, 2).tolist() == [[0, -1], [3, 1]]
+    assert lookup.rows_of_sids(torch.empty(0, 2).long()).first_q.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([0, 4], "there is no row 4; the table's go from 0 to 3, and -1 stands for none"),
+        ([-2, 9], "there is no row -2"),
+        ([[0, 1]], r"rows have shape \(1, 2\) and type int64; expected integers \(m,\)"),
+        ([0.5], "type float32"),
+        ([True], "type bool"),
+    ],
+)
+def test_rows_that_are_none_are_refused(rows, words) -> None:
+    with pytest.raises(SemidError, match=words):
+        SidLookup.of(table()).ids(torch.tensor(rows))
+
+
 def test_levels_are_those_noted_of_the_model() -> None:
     noted = table(metadata={"summary": {"levels": [8, 8]}})
     assert SidLookup.of(noted).levels == (8, 8, 2)
@@ -186,6 +233,9 @@ def test_it_travels_to_the_workers_of_a_data_loader(context: str) -> None:
 
 def test_a_lookup_moves() -> None:
     lookup = SidLookup.of(table([1, 2, 3, 4]), device="cpu")
+    for move in (lookup.to, lookup.trie.to):
+        with pytest.raises(SemidError, match="unknown device 'gpu'; use auto, cpu, cuda"):
+            move("gpu")
     moved = lookup.to("meta")
     assert moved.device.type == moved.index.key_n.device.type == "meta"
     assert SidLookup.of(table()).to("meta").index.key_n.device.type == "cpu"

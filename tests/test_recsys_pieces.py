@@ -48,12 +48,22 @@ def test_a_large_vocabulary_has_a_piece_for_every_item_and_no_more() -> None:
 
 def test_unknown_items_and_codes() -> None:
     pieces = train_pieces(SIDS, 14)
-    found = pieces.encode(np.array([[-1, -1, -1], [2, 3, 9], [0, 1, 2]]))
+    asked = np.array([[-1, -1, -1], [2, 3, 9], [0, 1, 2]])
+    found = pieces.encode(asked, unseen=True)
     assert found[0].tolist() == [-1, -1, -1]
     # What was not there to learn from is piece 0.
     assert found[1, 2] == 0
     assert pieces.tokens(0) == []
     assert found[2, 2] == -1
+    assert pieces.encode(torch.from_numpy(asked), unseen=True).tolist() == found.tolist()
+    for sids, said in (
+        (asked, r"row 1 holds codes \[2, 3, 9\], of which some are in no SID that pieces were"),
+        (asked[:, :2], r"SIDs have shape \(3, 2\), but pieces are of \(n, 3\) codes"),
+        (np.array([[-1, -1, -1], [2, -1, 3]]), "row 1 holds the code -1 at level 1"),
+        (asked.astype(float), "type float64"),
+    ):
+        with pytest.raises(SemidError, match=said):
+            pieces.encode(sids)
     assert pieces.encode(SIDS[:0]).shape == (0, 1)
     assert pieces.encode(np.full((2, 3), -1)).tolist() == [[-1], [-1]]
 

@@ -25,9 +25,10 @@ from semid.id_table import IdTable
 from semid.recsys import (
     LeaveOneOut,
     Sequences,
+    SidConstraint,
     SidSequenceDataset,
+    SidVocabulary,
     TimeSplit,
-    flat_tokens,
     read_sequences,
 )
 from semid.tables import open_table
@@ -238,6 +239,13 @@ def test_mistakes_in_interactions(rows: Any, order: str, split: Any, said: str) 
         read_sequences(write(rows, order), IDS, split=split)
 
 
+def test_interactions_are_a_table_of_a_file() -> None:
+    rows = pa.table({"user_id": [1], "item_id": ["a"], "position": [0]})
+    for table in (rows, rows.to_pandas()):
+        with pytest.raises(SemidError, match=f"are given as {type(table).__name__}; write them to"):
+            read_sequences(table, IDS)  # type: ignore[arg-type]
+
+
 def test_ids_that_are_given_twice() -> None:
     with pytest.raises(SemidError, match="the item id 'a' occurs 2 times"):
         read_sequences(histories({1: "ab"}), list("aba"))
@@ -251,7 +259,7 @@ def sequences() -> Sequences:
     return read_sequences(histories({1: "abcdef", 2: "hgfe", 3: "ba"}), IDS)
 
 
-TOKENS = flat_tokens(CODES)
+TOKENS = SidVocabulary((2, 4), special=("pad",)).tokens(CODES)
 
 
 def texts(items: torch.Tensor) -> list[str]:
@@ -264,13 +272,6 @@ def examples_of(dataset: SidSequenceDataset) -> list[tuple[int, str, str]]:
     batch = dataset.__getitems__(list(range(len(dataset))))
     users = batch.users_b.tolist()
     return list(zip(users, texts(batch.items_bt), texts(batch.target_items), strict=True))
-
-
-def test_tokens_by_hand() -> None:
-    assert TOKENS[[0, 1, 4, 7]].tolist() == [[1, 3], [1, 4], [2, 3], [2, 6]]
-    assert flat_tokens(CODES[:1], [10, 20], first=5).tolist() == [[5, 15]]
-    with pytest.raises(SemidError, match="codes there go from 0 to 2"):
-        flat_tokens(CODES, [2, 3])
 
 
 def test_examples_of_training(sequences: Sequences) -> None:
@@ -314,6 +315,37 @@ def test_validation_and_test(sequences: Sequences) -> None:
     assert texts(batch.seen_items[None]) == ["hgfabcde"]
     training = SidSequenceDataset(sequences, TOKENS)[0]
     assert training.seen_rows.shape == training.seen_items.shape == (0,)
+
+
+def test_what_was_seen_is_excluded_by_row(sequences: Sequences) -> None:
+    batch = SidSequenceDataset(sequences, TOKENS, "test").__getitems__([1, 0])
+    seen_bm = batch.seen_padded()
+    assert texts(seen_bm) == ["hgf..", "abcde"]
+    constraint = SidConstraint.of(IdTable.from_arrays(IDS, CODES)).excluding_by_row(seen_bm)
+    # Left are a to e of codes (0, …) and (1, 0); f, g and h of (1, …).
+    assert constraint.allowed(constraint.start(2), 0).tolist() == [[True, True], [False, True]]
+    assert SidSequenceDataset(sequences, TOKENS)[0].seen_padded().shape == (1, 0)
+
+
+def test_targets_without_history_are_counted() -> None:
+    # Of user 2 nothing is known before the test, user 3 is new in it.
+    rows = [(1, item, at) for at, item in enumerate("abc")]
+    rows += [(2, "x", 0), (2, "y", 1), (2, "d", 2), (3, "e", 2)]
+    found = read_sequences(write(rows, "timestamp"), IDS, split=TimeSplit(1, 2))
+    test = SidSequenceDataset(found, TOKENS, "test")
+    assert (len(test), test.without_history) == (1, 2)
+    assert SidSequenceDataset(found, TOKENS, "validation").without_history == 0
+
+
+def test_a_vocabulary_says_which_token_pads(sequences: Sequences) -> None:
+    table = IdTable.from_arrays(IDS, CODES)
+    vocabulary = SidVocabulary.of(table, special=("eos", "pad"))
+    for sids in (table.sids, torch.from_numpy(table.sids)):
+        tokens = vocabulary.tokens(sids)
+        data = SidSequenceDataset(sequences, tokens, padding=vocabulary.pad)
+        batch = data.__getitems__([0, 1])
+        assert batch.tokens_bts.flatten(1).tolist() == [[2, 4, 1, 1], [2, 4, 2, 5]]
+        assert vocabulary.codes(batch.tokens_bts)[0].tolist() == [[0, 0], [-1, -1]]
 
 
 def test_a_time_split_tests_on_all_that_comes_after() -> None:
@@ -398,6 +430,14 @@ def test_mistakes_in_a_dataset(sequences: Sequences) -> None:
         with pytest.raises(SemidError, match=said):
             SidSequenceDataset(**{"sequences": sequences, "tokens": TOKENS, **more})  # type: ignore[arg-type]
     dataset = SidSequenceDataset(sequences, TOKENS)
+    for more, said in (
+        ({"batch_size": 0}, "batch_size is 0 and workers 0; give at least 1 and 0"),
+        ({"batch_size": 1, "workers": -1}, "batch_size is 1 and workers -1"),
+    ):
+        with pytest.raises(SemidError, match=said):
+            dataset.loader(**more)
+    with pytest.raises(SemidError, match="unknown device 'gpu'; use auto, cpu, cuda"):
+        dataset[0].to("gpu")
     for index in (-1, len(dataset)):
         with pytest.raises(IndexError):
             dataset[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -63,6 +64,29 @@ def test_tokens_and_codes_are_one_to_one(levels, data) -> None:
     assert vocabulary.read(vocabulary.texts(sids[:, 0])).tolist() == sids[:, 0].tolist()
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint16])
+def test_codes_of_numpy_have_tokens_of_numpy(kind: type) -> None:
+    vocabulary = SidVocabulary((3, 4, 2))
+    tokens = vocabulary.tokens(SIDS.numpy().astype(kind))
+    assert isinstance(tokens, np.ndarray)
+    assert tokens.dtype == np.int64
+    assert tokens.tolist() == [[6, 7, 12], [4, 10, 11]]
+    assert vocabulary.codes(tokens).tolist() == SIDS.tolist()
+
+
+def test_a_vocabulary_is_that_of_a_table() -> None:
+    noted = IdTable.from_arrays(
+        ["a", "b"], SIDS[:, :2].numpy(), SIDS.numpy(), metadata={"summary": {"levels": [8, 8]}}
+    )
+    lookup = SidLookup.of(noted)
+    for sids in (noted, lookup, lookup.trie):
+        assert SidVocabulary.of(sids) == SidVocabulary((8, 8, 2))
+    own = SidVocabulary.of(noted, special=("eos",), spelling="openonerec")
+    assert own == SidVocabulary((8, 8, 2), ("eos",), "openonerec")
+    with pytest.raises(SemidError, match="asked for of ndarray; give a SidLookup or an ids table"):
+        SidVocabulary.of(SIDS.numpy())  # type: ignore[arg-type]
+
+
 def test_tokens_of_other_levels_are_no_codes() -> None:
     vocabulary = SidVocabulary((3, 4))
     assert vocabulary.codes(torch.tensor([[4, 4], [7, 10], [0, 99]])).tolist() == [
@@ -78,11 +102,22 @@ def test_tokens_of_other_levels_are_no_codes() -> None:
         ([[3, 0, 0]], "row 0 holds the code 3 at level 0; codes there go from 0 to 2"),
         ([[0, 0, -2]], "row 0 holds the code -2 at level 2"),
         ([[0, 0]], r"the last of the dimensions \(1, 2\) must be 3"),
+        ([[-1, -1, -1], [3, 0, 0]], "row 1 holds the code 3 at level 0"),
+        ([[0, 0, 0], [2, -1, 0]], r"row 1 holds the codes \[2, -1, 0\]; an unknown item is -1 thr"),
+        ([[[2, 1, -1]]], r"row 0 holds the codes \[2, 1, -1\]"),
+        ([[0.0, 1.0, 1.0]], "codes are of type torch.float32; give integers"),
+        ([[True, False, True]], "codes are of type torch.bool; give integers"),
     ],
 )
 def test_codes_beyond_their_level_are_refused(sids, words) -> None:
     with pytest.raises(SemidError, match=words):
         SidVocabulary((3, 4, 2)).tokens(torch.tensor(sids))
+    with pytest.raises(
+        SemidError, match=words.replace("torch.float32", "float64").replace("torch.", "")
+    ):
+        SidVocabulary((3, 4, 2)).tokens(np.array(sids))
+    with pytest.raises(SemidError, match="codes are given as list; give a tensor or a NumPy array"):
+        SidVocabulary((3, 4, 2)).tokens(sids)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +151,9 @@ def test_text_is_searched_for_sids() -> None:
     texts = ["so: <a_2> <b_0> <c_1>!", "<a_2><b_0>", "", "<a_2><b_9><c_1>", "<a_9><b_0><c_1>"]
     assert vocabulary.read(texts).tolist() == [[2, 0, 1], *[[-1, -1, -1]] * 4]
     assert vocabulary.read([]).shape == (0, 3)
+    assert vocabulary.read(["<a_1><b_1><c_1> then <a_2><b_0><c_1>"]).tolist() == [[1, 1, 1]]
+    with pytest.raises(SemidError, match="'<a_1><b_1><c_1>' is one text; give a list"):
+        vocabulary.read("<a_1><b_1><c_1>")
     own = SidVocabulary((3, 4), spelling=Spelling("[{level}:", "]", "(", ")"))
     assert own.texts([[1, 2]]) == ["([a:1][b:2])"]
     assert own.read(["([a:1][b:2])"]).tolist() == [[1, 2]]

@@ -111,7 +111,7 @@ def write(
         When the format is unknown or cannot hold a row's SID, or the table has no rows or breaks
         the contract of ids tables.
     """
-    chosen = _format(format)
+    chosen = format_of(format)
     if chosen.folder and path.exists():
         raise SemidError(f"{display_path(path)} exists; name a folder that is not there yet")
     if isinstance(table, IdTable):
@@ -163,7 +163,7 @@ def read(
     SemidError
         When the format is unknown, a file is missing or malformed, or its L is not `levels`.
     """
-    chosen = _format(format)
+    chosen = format_of(format)
     if items is not None and not chosen.numbers:
         raise SemidError(f"the format {format} names its items itself; leave out the map {items}")
     if not path.is_file() and not path.is_dir():
@@ -182,7 +182,8 @@ def read(
     return table
 
 
-def _format(name: str) -> Format:
+def format_of(name: str) -> Format:
+    """Return the format called `name`; raises `SemidError` when it is none of `FORMATS`."""
     if name not in FORMATS:
         raise SemidError(f"the format {name!r} is none of {', '.join(FORMATS)}")
     return FORMATS[name]

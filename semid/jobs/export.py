@@ -8,7 +8,7 @@ from typing import Any
 
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
-from semid.export import FORMATS, write
+from semid.export import FORMATS, format_of, write
 from semid.jobs.job import FILE_ENDINGS, Result, output_path, produce, require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import Manifest
@@ -49,18 +49,16 @@ def export(
     """
     target, table = output_path(output), open_table(ids)
     id_type(table, item_id)
-    if format not in FORMATS:
-        raise SemidError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
-
+    chosen = format_of(format)
     _refuse_name(target, format)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_unique_ids(table, item_id, show=show)
         staged = stage / f"export{target.suffix}"
-        if FORMATS[format].folder:
+        if chosen.folder:
             shutil.rmtree(staged, ignore_errors=True)
             staged = staged / target.name  # some name their files after it
-        rows = FORMATS[format].passes * table.num_rows
+        rows = chosen.passes * table.num_rows
         with bar("export", rows, "rows", show=show) as shown:
             return staged, write(
                 table, staged, format, item_id=item_id, width=width, on_rows=shown.update

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from semid.recsys.pieces import train_pieces as train_pieces
     from semid.recsys.sequences import SidSequenceDataset as SidSequenceDataset
     from semid.recsys.sequences import collate as collate
-    from semid.recsys.sequences import flat_tokens as flat_tokens
+    from semid.recsys.token_embeddings import codebooks_of as codebooks_of
     from semid.recsys.trie import SidTrie as SidTrie
     from semid.recsys.vocabulary import SidVocabulary as SidVocabulary
 
@@ -46,8 +46,8 @@ _HOME = {
     "TimeSplit": "semid.recsys.histories",
     "add_tokens": "semid.recsys.hugging_face",
     "beam_search": "semid.recsys.decoding",
+    "codebooks_of": "semid.recsys.token_embeddings",
     "collate": "semid.recsys.sequences",
-    "flat_tokens": "semid.recsys.sequences",
     "read_sequences": "semid.recsys.histories",
     "train_pieces": "semid.recsys.pieces",
 }

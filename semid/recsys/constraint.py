@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from semid.errors import SemidError
+from semid.id_table import IdTable
 from semid.recsys.exclusion import DeadNodes, dead_nodes, forbidden, require_rows
+from semid.recsys.lookup import SidLookup
 from semid.recsys.trie import Children, ItemRows, SidTrie
-from semid.recsys.vocabulary import SidTokens
+from semid.recsys.vocabulary import SidTokens, SidVocabulary
 
 
 class Candidates(NamedTuple):
@@ -61,30 +63,28 @@ class SidConstraint:
     dead: DeadNodes | None = None
 
     @classmethod
-    def of(cls, trie: SidTrie, tokens: SidTokens | None = None) -> SidConstraint:
-        """Make the constraint that allows all SIDs of a trie.
+    def of(
+        cls,
+        sids: SidTrie | SidLookup | IdTable,
+        tokens: SidTokens | SidVocabulary | None = None,
+    ) -> SidConstraint:
+        """Make the constraint that allows all SIDs of a table.
 
         Parameters
         ----------
-        trie : decides on which device logits and states are
-        tokens : as `SidVocabulary.sid_tokens` or `semid.recsys.add_tokens` return them; without,
-            level l counts from ``sum(levels[:l])`` on, as `SidLookup.tokens` does
+        sids : a trie, a lookup, or an ids table; decides on which device logits and states are
+        tokens : a vocabulary, or what `semid.recsys.add_tokens` returned; without, those of
+            ``SidVocabulary(trie.levels, special=())``
 
         Raises
         ------
         SemidError
-            When a code that occurs has no token, or levels differ in number.
+            When a code that occurs has no token, or levels differ in number; when these are
+            neither SIDs nor tokens.
         """
-        if tokens is None:
-            starts = np.cumsum([0, *trie.levels[:-1]])
-            pairs = zip(starts, trie.levels, strict=True)
-            tokens = SidTokens(tuple(np.arange(start, start + size) for start, size in pairs))
-        if len(tokens.levels) != trie.depth:
-            raise SemidError(
-                f"there are tokens for {len(tokens.levels)} levels but SIDs have {trie.depth}"
-            )
+        trie = _trie_of(sids)
         own, codes, runs = [], [], []
-        for level, given_k in enumerate(tokens.levels):
+        for level, given_k in enumerate(_tokens_of(trie, tokens).levels):
             token_k = np.full(trie.levels[level], -1, np.int64)
             shared = min(len(token_k), len(given_k))
             token_k[:shared] = given_k[:shared]
@@ -114,9 +114,9 @@ class SidConstraint:
         Raises
         ------
         SemidError
-            When rows are no numbers, or no item would be left.
+            When rows are no numbers of rows, or no item would be left.
         """
-        require_rows(rows)
+        require_rows(rows, len(self.trie.row_n))
         live_n = torch.ones(len(self.trie.row_n), dtype=torch.bool, device=self.trie.device)
         if self.live_n is not None:
             live_n &= self.live_n
@@ -139,7 +139,7 @@ class SidConstraint:
         Raises
         ------
         SemidError
-            When a batch row has no item left.
+            When rows are no numbers of rows, or a batch row has no item left.
 
         Notes
         -----
@@ -253,6 +253,29 @@ class SidConstraint:
         if self.dead is not None and self.dead.slot[depth].shape[1]:
             child = child.masked_fill(forbidden(self.dead, found, node, depth, row), -1)
         return found._replace(node=child)
+
+
+def _trie_of(sids: SidTrie | SidLookup | IdTable) -> SidTrie:
+    if isinstance(sids, SidTrie):
+        return sids
+    return sids.trie if isinstance(sids, SidLookup) else SidTrie.of(sids)
+
+
+def _tokens_of(trie: SidTrie, tokens: SidTokens | SidVocabulary | None) -> SidTokens:
+    """Return tokens for the levels of a trie."""
+    if tokens is None:
+        tokens = SidVocabulary(trie.levels, special=())
+    found = tokens.sid_tokens if isinstance(tokens, SidVocabulary) else tokens
+    if not isinstance(found, SidTokens):
+        raise SemidError(
+            f"tokens are given as {type(tokens).__name__}; give a SidVocabulary, or what "
+            "add_tokens returned"
+        )
+    if len(found.levels) != trie.depth:
+        raise SemidError(
+            f"there are tokens for {len(found.levels)} levels but SIDs have {trie.depth}"
+        )
+    return found
 
 
 def _run(token_k: np.ndarray) -> slice | None:

@@ -56,7 +56,7 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
     Raises
     ------
     SemidError
-        When there are no beams, or logits have another shape.
+        When there are no beams, or logits have another shape or are NaN.
     """
     if batch < 1 or beams < 1:
         raise SemidError(f"batch is {batch} and beams {beams}; both must be at least 1")
@@ -81,7 +81,15 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
         node = found.node.flatten(1).gather(1, place)
         before = tokens.gather(1, source.unsqueeze(-1).expand(-1, -1, depth))
         tokens = torch.cat([before, found.token.flatten(1).gather(1, place).unsqueeze(-1)], -1)
-    items = constraint.rows(node)
-    first_q = torch.cat([items.row_m, items.row_m.new_full((1,), -1)])[items.start_q[:-1]]
-    row = torch.where(items.start_q.diff() > 0, first_q, -1).view(node.shape)
-    return Beams(tokens, score, node, row)
+    _refuse_nan(score)
+    return Beams(tokens, score, node, constraint.rows(node).first_q.view(node.shape))
+
+
+def _refuse_nan(score: Tensor) -> None:
+    """Raise `SemidError` for scores that are no numbers: of logits, one such makes all so."""
+    spoilt_b = score.isnan().any(1)
+    if bool(spoilt_b.any()):
+        raise SemidError(
+            f"step returned logits of batch row {int(spoilt_b.nonzero()[0])} that are NaN or "
+            "infinite, which give no probabilities; look for them in the model"
+        )

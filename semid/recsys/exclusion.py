@@ -48,13 +48,21 @@ class DeadNodes(NamedTuple):
         return torch.arange(states, device=self.rows_bm.device) // (states // batch)
 
 
-def require_rows(rows: Tensor) -> None:
-    """Raise `SemidError` unless excluded rows are numbers of rows, and no mask."""
+def require_rows(rows: Tensor, table_rows: int) -> None:
+    """Raise `SemidError` unless excluded rows are numbers of a table's rows or -1, and no mask."""
     if rows.dtype == torch.bool or rows.is_floating_point():
         raise SemidError(
             f"excluded rows are of type {rows.dtype}; give the numbers of rows, as of a mask its "
             "nonzero()"
         )
+    if not rows.numel():
+        return
+    for row in torch.stack(rows.aminmax()).tolist():
+        if not -1 <= row < table_rows:
+            raise SemidError(
+                f"there is no row {row} to exclude; the table's go from 0 to {table_rows - 1:,}, "
+                "and -1 stands for none: look ids up by SidLookup.rows"
+            )
 
 
 def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | None) -> DeadNodes:
@@ -63,7 +71,7 @@ def dead_nodes(trie: SidTrie, rows_bm: Tensor, live_v: Tensor, live_n: Tensor | 
     `live_v` and `live_n` say what is left without them: below every node, and which rows; None for
     all.
     """
-    require_rows(rows_bm)
+    require_rows(rows_bm, len(trie.row_n))
     if rows_bm.ndim != 2:
         raise SemidError(f"excluded rows have shape {tuple(rows_bm.shape)}; expected (b, m)")
     last = trie.num_nodes

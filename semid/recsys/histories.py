@@ -131,6 +131,11 @@ def read_sequences(
     """
     if not isinstance(split, LeaveOneOut | TimeSplit):
         raise SemidError(f"the split is {split!r}; give LeaveOneOut() or TimeSplit(…, …)")
+    if not isinstance(interactions, str | Path | ParquetTable):
+        raise SemidError(
+            f"interactions are given as {type(interactions).__name__}; write them to a Parquet "
+            "file, such as by DataFrame.to_parquet, and give its path"
+        )
     if not isinstance(interactions, ParquetTable):
         interactions = open_table(interactions)
     ids = id_column(getattr(items, "item_ids", items), item_id)

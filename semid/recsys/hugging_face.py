@@ -35,8 +35,11 @@ def add_tokens(
 ) -> SidTokens:
     """Add the tokens of SIDs to a tokenizer, and their embeddings to a model.
 
-    Tokens that the tokenizer has already keep their numbers and embeddings. The model's embeddings
-    only grow; input and output embeddings, where they are two, both get the new rows. The tokens of
+    Tokens that the tokenizer has already keep their numbers, and where the model has rows for them,
+    their embeddings: rows are begun of tokens that are new, and of all beyond the model's former
+    size, as of a tokenizer that was saved with them beside a model that was not. The model's
+    embeddings only grow; input and output embeddings, where they are two, both get the new rows.
+    The tokens of
     codes are ordinary ones, so that ``skip_special_tokens`` leaves them in; those around a SID are
     special. `vocabulary.special` is of no matter here: a tokenizer has its own.
 
@@ -52,11 +55,13 @@ def add_tokens(
     Raises
     ------
     SemidError
-        When `transformers` is not installed, or codebooks do not fit the levels.
+        When `transformers` is not installed, an argument is none of these, or codebooks do not fit
+        the levels.
     """
     require_package("transformers", extra="recsys", purpose="adding tokens to a tokenizer")
     from transformers import AddedToken
 
+    _refuse_others(vocabulary, tokenizer, model)
     known = set(tokenizer.get_vocab())
     size = len(tokenizer)
     for words, special in ((vocabulary.around, True), (list(chain(*vocabulary.words)), False)):
@@ -65,14 +70,37 @@ def add_tokens(
     tokens = token_ids(vocabulary, tokenizer)
     if model is not None:
         books = codebooks_of(codebooks) if isinstance(codebooks, str | Path) else codebooks
+        rows = model.get_input_embeddings().weight.shape[0]
         _grow(model, len(tokenizer))
         is_new = [
-            np.array([word not in known for word in words])
-            for words in (*vocabulary.words, vocabulary.around)
+            np.array([word not in known for word in words], np.bool_) | (token_k >= rows)
+            for words, token_k in zip(
+                (*vocabulary.words, vocabulary.around), _levels(tokens), strict=True
+            )
         ]
         for weight_vd in _embeddings(model):
-            _initialise(weight_vd, tokens, is_new, size, books, seed)
+            _initialise(weight_vd, _levels(tokens), is_new, min(size, rows), books, seed)
     return tokens
+
+
+def _refuse_others(vocabulary: Any, tokenizer: Any, model: Any) -> None:
+    """Raise `SemidError` unless these are a vocabulary, a tokenizer and, if any, a model."""
+    for what, given, fits in (
+        ("vocabulary", vocabulary, isinstance(vocabulary, SidVocabulary)),
+        ("tokenizer", tokenizer, hasattr(tokenizer, "add_tokens")),
+        ("model", model, model is None or hasattr(model, "resize_token_embeddings")),
+    ):
+        if not fits:
+            raise SemidError(
+                f"the {what} is of type {type(given).__name__}; give a SidVocabulary, and a "
+                "tokenizer and a model of transformers"
+            )
+
+
+def _levels(tokens: SidTokens) -> list[Any]:
+    """Return the tokens of every level, and last those around a SID, of which there may be none."""
+    around = [token for token in (tokens.start, tokens.end) if token is not None]
+    return [*tokens.levels, np.array(around, np.int64)]
 
 
 def token_ids(vocabulary: SidVocabulary, tokenizer: Any) -> SidTokens:
@@ -105,18 +133,16 @@ def _embeddings(model: Any) -> Iterator[Tensor]:
 @torch.no_grad()
 def _initialise(
     weight_vd: Tensor,
-    tokens: SidTokens,
+    levels: Sequence[Any],
     is_new: Sequence[Any],
     size: int,
     codebooks: Sequence[Any],
     seed: int,
 ) -> None:
-    """Write the rows of tokens that are new; `size` is how many tokens there were."""
+    """Write the rows of tokens that are new; of the first `size` rows, some may be trained."""
     norm_v = weight_vd[:size].float().norm(dim=1)
     norm = float(norm_v[norm_v > 0].mean())
-    around = np.array([token for token in (tokens.start, tokens.end) if token is not None])
-    levels = [*tokens.levels, around] if len(around) else list(tokens.levels)
-    sizes = [len(token_k) for token_k in levels]
+    sizes = [len(token_k) for token_k in levels if len(token_k)]
     found = initial_embeddings(sizes, weight_vd.shape[1], norm, codebooks=codebooks, seed=seed)
     for token_k, new_k, rows_kd in zip(levels, is_new, found, strict=False):
         rows = torch.from_numpy(rows_kd[new_k]).to(weight_vd)
@@ -141,19 +167,23 @@ class SidLogitsProcessor:
         prompt_length: int | None = None,
         end: int | None = None,
         num_beams: int = 1,
+        free_text: bool = False,
     ) -> None:
         """Say where SIDs begin: one of `start` and `prompt_length`.
 
         Parameters
         ----------
         constraint : with the tokens of the model, on its device
-        start : the token that opens a SID: what follows the last of them in a row is one. Rows
-            without it, and rows that have a whole SID behind it, are left as they are
+        start : the token that opens a SID: what follows the last of them in a row is one. Rows that
+            have a whole SID behind it are left as they are
         prompt_length : how many tokens stand before the SID in every row of ``input_ids``: their
             width for a decoder alone, 1 for an encoder and decoder
-        end : the token that must follow a SID, such as that of the end of a sequence
+        end : the token that must follow a SID, such as that of the end of a sequence. Its
+            probability does not count: beams rank as without it
         num_beams : as `generate` is given it. Where there are fewer SIDs than beams, `generate`
             fills up with sequences that are none: their score is -1e9 over their length, or -inf
+        free_text : whether models may write other text before they open a SID themselves: rows
+            without `start` are then left as they are
 
         Raises
         ------
@@ -164,7 +194,7 @@ class SidLogitsProcessor:
             raise SemidError("say where SIDs begin by one of start and prompt_length")
         self.constraint = constraint
         self.start, self.prompt_length, self.end = start, prompt_length, end
-        self.num_beams = num_beams
+        self.num_beams, self.free_text = num_beams, free_text
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores ``(r, v)`` with -inf for what may not follow tokens ``(r, t)``.
@@ -172,8 +202,8 @@ class SidLogitsProcessor:
         Raises
         ------
         SemidError
-            When a row began a SID that is not in the table, or is to go on behind a SID without an
-            `end`.
+            When a row has no `start` and may have no other text, began a SID that is not in the
+            table, or is to go on behind a SID without an `end`.
         """
         if self.prompt_length is not None:
             depth = input_ids.shape[1] - self.prompt_length
@@ -182,6 +212,11 @@ class SidLogitsProcessor:
         begin_r = ((input_ids == self.start) * place_t).amax(1)
         depth_r = torch.where(begin_r > 0, input_ids.shape[1] - begin_r, -1)
         depths = sorted(set(depth_r.tolist()))
+        if depths[0] < 0 and not self.free_text:
+            raise SemidError(
+                f"row {int(depth_r.argmin())} has no token {self.start}, the start of a SID; end "
+                "every prompt with it, or say free_text=True for a model that opens SIDs itself"
+            )
         if len(depths) == 1:
             depth = depths[0]
             tail = input_ids[:, input_ids.shape[1] - max(depth, 0) :]
@@ -229,5 +264,5 @@ class SidLogitsProcessor:
                 "max_new_tokens to that, or give the token that ends it"
             )
         only = torch.full_like(scores, -torch.inf)
-        only[:, self.end] = scores[:, self.end]
+        only[:, self.end] = 0  # as transformers' own processors force a token
         return only

@@ -69,21 +69,31 @@ class ItemIndex:
     def rows(self, item_ids: Any) -> Tensor:
         """Return the rows of item ids: int64 of their shape, -1 for those that are not there.
 
-        Integers in tensors and NumPy arrays may have any shape; anything else has ``(q,)``.
+        Tensors and NumPy arrays may have any shape; anything else has ``(q,)``.
 
         Raises
         ------
         SemidError
-            When the ids are of another type than the table's, or one is null.
+            When the ids are of another type than the table's, one is null, or they are nested lists
+            or a single id.
         """
-        if isinstance(item_ids, np.ndarray) and item_ids.dtype == object:
-            item_ids = item_ids.tolist()  # which Arrow reads several times as fast
+        if not isinstance(item_ids, Tensor | np.ndarray):
+            return self._rows_of(item_ids)
+        if item_ids.dtype == object:
+            # Which Arrow reads several times as fast as an array.
+            return self._rows_of(item_ids.reshape(-1).tolist()).view(item_ids.shape)
+        return self._rows_of(item_ids.reshape(-1)).view(item_ids.shape)
+
+    def _rows_of(self, item_ids: Any) -> Tensor:
+        """Return the rows of item ids ``(q,)``."""
         if self.text is None:
-            key = self._integers(item_ids)
-            return self._rows_of_keys(key.reshape(-1)).view(key.shape)
-        if len(item_ids) == 0:
+            return self._rows_of_keys(self._integers(item_ids))
+        if isinstance(item_ids, Tensor):
+            raise self._other_type(str(item_ids.dtype), "strings")
+        ids = self._column(item_ids)
+        if not len(ids):
             return torch.empty(0, dtype=torch.int64)
-        if isinstance(item_ids, Tensor) or pa.types.is_integer((ids := id_column(item_ids)).type):
+        if pa.types.is_integer(ids.type):
             raise self._other_type("integers", "strings")
         return self._rows_of_text(ids.cast(self.text.type))
 
@@ -92,15 +102,21 @@ class ItemIndex:
         if isinstance(item_ids, np.ndarray) and item_ids.dtype.kind in "iu":
             item_ids = torch.from_numpy(item_ids.astype(np.int64))
         if isinstance(item_ids, Tensor):
-            if item_ids.is_floating_point() or item_ids.is_complex():
+            if item_ids.is_floating_point() or item_ids.dtype == torch.bool:
                 raise self._other_type(str(item_ids.dtype), "int64")
             return item_ids.to(device, torch.int64)
-        if len(item_ids) == 0:
+        ids = self._column(item_ids)
+        if not len(ids):
             return torch.empty(0, dtype=torch.int64, device=device)
-        ids = id_column(item_ids, self.name)
         if not pa.types.is_integer(ids.type):
             raise self._other_type("strings", "int64")
         return torch.from_numpy(to_numpy(ids).copy()).to(device)
+
+    def _column(self, item_ids: Any) -> pa.Array:
+        """Return item ids as an Arrow column of strings or integers; of nulls if there are none."""
+        if hasattr(item_ids, "__len__") and not isinstance(item_ids, str) and not len(item_ids):
+            return pa.nulls(0)
+        return id_column(item_ids, self.name)
 
     def _other_type(self, given: str, own: str) -> SemidError:
         return SemidError(

@@ -19,20 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from semid.arrays import to_arrow
+from semid.devices import as_device
 from semid.errors import SemidError
 from semid.id_reading import read_ids
 from semid.id_table import IdTable
 from semid.recsys.item_index import ItemIndex
+from semid.recsys.levels import levels_of
 from semid.recsys.trie import ItemRows, SidTrie
 
 UNKNOWN = -1
-"""Row, code, and token of an item or SID that the table lacks."""
+"""Row and code of an item or SID that the table lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class SidLookup:
         Raises
         ------
         SemidError
-            As `semid.read_ids`.
+            As `semid.read_ids`, or when the device is not there.
         """
         return cls.of(read_ids(path, item_id), device=device)
 
@@ -80,6 +81,7 @@ class SidLookup:
 
     def to(self, device: str | torch.device) -> SidLookup:
         """Return the lookup on another device; string ids are looked up on the CPU all the same."""
+        device = as_device(device)
         return replace(
             self,
             codes_nl=self.codes_nl.to(device),
@@ -100,14 +102,15 @@ class SidLookup:
 
         Parameters
         ----------
-        item_ids : integers as a tensor or NumPy array of any shape, such as padded histories
-            ``(b, t)`` whose padding is no item's id; or integers or strings as a list, a NumPy or
-            an Arrow array, ``(q,)``
+        item_ids : a NumPy array or, of integers, a tensor, of any shape, such as padded histories
+            ``(b, t)`` whose padding is no item's id; or a list, an Arrow array or a column of
+            pandas, categories among them, ``(q,)``
 
         Raises
         ------
         SemidError
-            When the ids are of another type than the table's, or one is null.
+            When the ids are of another type than the table's, one is null, or they are nested lists
+            or a single id.
         """
         return self.index.rows(item_ids).to(self.device)
 
@@ -118,19 +121,6 @@ class SidLookup:
     def sids(self, item_ids: Any) -> Tensor:
         """Return the SIDs of items, as `rows` takes them: int64 ``(…, s)``, -1 for unknown."""
         return _taken(self.sids_ns, self.rows(item_ids))
-
-    def tokens(self, item_ids: Any) -> Tensor:
-        """Return flat tokens of items: SIDs whose level l counts from ``sum(levels[:l])`` on.
-
-        int64 ``(…, s)``; -1 for unknown. `SidVocabulary.tokens` makes room for special tokens.
-        """
-        return _taken(self._tokens_ns, self.rows(item_ids))
-
-    @cached_property
-    def _tokens_ns(self) -> Tensor:
-        offset_s = torch.tensor(np.cumsum([0, *self.levels[:-1]]), device=self.device)
-        fits = sum(self.levels) <= torch.iinfo(torch.int32).max
-        return (self.sids_ns + offset_s).to(torch.int32 if fits else torch.int64)
 
     @cached_property
     def trie(self) -> SidTrie:
@@ -154,23 +144,29 @@ class SidLookup:
             )
         return self.trie.rows(self.trie.walk(sids_qs))
 
-    def ids(self, row_m: Tensor) -> pa.Array:
-        """Return the item ids of rows ``(m,)``; null for -1."""
-        asked = np.ascontiguousarray(row_m.cpu().numpy())
-        if (asked >= 0).all():
-            return self.item_ids.take(to_arrow(asked))
+    def ids(self, row_m: Any) -> pa.Array:
+        """Return the item ids of rows ``(m,)``; null for -1.
+
+        Raises
+        ------
+        SemidError
+            When a row is none of the table's, or rows have another shape.
+        """
+        asked = np.ascontiguousarray(torch.as_tensor(row_m).cpu().numpy())
+        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
+            raise SemidError(
+                f"rows have shape {asked.shape} and type {asked.dtype}; expected integers (m,)"
+            )
+        if (asked >= 0).all() and asked.max(initial=-1) < len(self):
+            return self.item_ids.take(to_arrow(asked.astype(np.int64, copy=False)))
+        wrong = asked[(asked < -1) | (asked >= len(self))]
+        if len(wrong):
+            raise SemidError(
+                f"there is no row {wrong[0]}; the table's go from 0 to {len(self) - 1:,}, and -1 "
+                "stands for none"
+            )
         known = pa.array([row if row >= 0 else None for row in asked.tolist()], pa.int64())
         return self.item_ids.take(known)
-
-
-def levels_of(table: IdTable) -> tuple[int, ...]:
-    """Return codes per level of a table's SIDs, as `SidLookup.levels` says."""
-    summary = table.metadata.get("summary")
-    noted = (summary.get("levels") if isinstance(summary, dict) else None) or ()
-    found: npt.NDArray[Any] = table.sids.max(axis=0).astype(np.int64) + 1
-    if len(noted) == table.codes.shape[1]:
-        found[: len(noted)] = np.maximum(found[: len(noted)], noted)
-    return tuple(found.tolist())
 
 
 def _taken(codes_nl: Tensor, row: Tensor) -> Tensor:

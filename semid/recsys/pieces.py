@@ -61,12 +61,20 @@ class SidPieces:
 
         return SentencePieceProcessor(model_proto=self.model)
 
-    def encode(self, sids: Codes) -> npt.NDArray[np.int32]:
+    @cached_property
+    def levels(self) -> int:
+        """How many codes the SIDs have that pieces were learnt from: l."""
+        pieces = map(self._processor.id_to_piece, range(1, len(self)))
+        return max(ord(character) // _PLANE for piece in pieces for character in piece)
+
+    def encode(self, sids: Codes | Tensor, *, unseen: bool = False) -> npt.NDArray[np.int32]:
         """Cut SIDs into pieces.
 
         Parameters
         ----------
-        sids : ``(n, l)``; an unknown item is -1 throughout
+        sids : ``(n, l)``, NumPy or torch; an unknown item is -1 throughout
+        unseen : whether codes may be some that no piece was learnt from, as new items may have:
+            they become piece 0
 
         Returns
         -------
@@ -75,9 +83,17 @@ class SidPieces:
         Raises
         ------
         SemidError
-            When these are no SIDs, or the package is missing.
+            When these are no SIDs of the length that pieces are of, a code is unseen and may not
+            be, or the package is missing.
         """
-        known_n = (np.asarray(sids) >= 0).all(1)
+        sids = sids.cpu().numpy() if isinstance(sids, Tensor) else np.asarray(sids)
+        if sids.ndim != 2 or sids.shape[1] != self.levels:
+            raise SemidError(
+                f"SIDs have shape {sids.shape}, but pieces are of (n, {self.levels}) codes; give "
+                "SIDs of the table that they were learnt from"
+            )
+        known_n = np.any(sids >= 0, 1)
+        validate_codes(np.where(known_n[:, None], sids, 0))
         found = self._processor.encode(_as_text(sids[known_n]))
         count_n = np.zeros(len(sids), np.int64)
         count_n[known_n] = np.fromiter(map(len, found), np.int64, len(found))
@@ -85,6 +101,12 @@ class SidPieces:
         pieces_np[np.arange(pieces_np.shape[1]) < count_n[:, None]] = np.fromiter(
             chain.from_iterable(found), np.int32, count_n.sum()
         )
+        if not unseen and (pieces_np == 0).any():
+            row = int((pieces_np == 0).any(1).argmax())
+            raise SemidError(
+                f"row {row} holds codes {sids[row].tolist()}, of which some are in no SID that "
+                "pieces were learnt from; learn them anew, or encode with unseen=True"
+            )
         return pieces_np
 
     def tokens(self, piece: int) -> list[str]:

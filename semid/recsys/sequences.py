@@ -18,8 +18,9 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from semid.devices import as_device
 from semid.errors import SemidError
-from semid.ids import Codes, validate_codes
+from semid.ids import Codes
 from semid.recsys.bags import refuse_choice
 from semid.recsys.histories import PARTS, Part, Sequences
 
@@ -55,32 +56,22 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
+        device = as_device(device)
         return Batch(*(tensor.to(device) for tensor in self))
 
+    def seen_padded(self) -> Tensor:
+        """Return what users met as `SidConstraint.excluding_by_row` takes it.
 
-def flat_tokens(
-    sids: Codes, levels: Sequence[int] | None = None, *, first: int = 1
-) -> npt.NDArray[np.int64]:
-    """Give codes numbers of one vocabulary: at level l, ``first + K_0 + … + K_(l-1) + code``.
-
-    Parameters
-    ----------
-    sids : SIDs of all items, ``(n, s)``
-    levels : K of every level; by default one above the largest code
-    first : token of code 0 at level 0, behind the padding 0 and other special tokens
-
-    Returns
-    -------
-    tokens_ns : from `first` on, below ``first + sum(levels)``
-
-    Raises
-    ------
-    SemidError
-        When a code is out of range.
-    """
-    sizes = [int(most) + 1 for most in sids.max(0)] if levels is None else list(levels)
-    validate_codes(sids, sizes)
-    return first + np.cumsum([0, *sizes[:-1]]) + sids.astype(np.int64)
+        Numbers of items are rows of the ids table that the sequences were read with: int64
+        ``(b, m)``, padded with -1, m the most that one of them met.
+        """
+        count_b = torch.bincount(self.seen_rows, minlength=len(self.users_b))
+        begin_b = count_b.cumsum(0) - count_b
+        place_q = torch.arange(len(self.seen_rows), device=count_b.device) - begin_b[self.seen_rows]
+        width = int(count_b.max()) if len(count_b) else 0
+        seen_bm = count_b.new_full((len(count_b), width), -1)
+        seen_bm[self.seen_rows, place_q] = self.seen_items
+        return seen_bm
 
 
 class SidSequenceDataset(Dataset[Batch]):
@@ -100,18 +91,19 @@ class SidSequenceDataset(Dataset[Batch]):
         A user at once: at every place the next item is to be predicted. SASRec (Kang & McAuley,
         arXiv 1808.09781). Of a longer history the latest ``max_items`` count.
 
-    Interactions without any before them are nobody's target. Memory beside that of
-    `sequences` and `tokens`: 16 bytes a target, or a user of ``shifted``. Workers copy it all.
+    Interactions without any before them are nobody's target; ``without_history`` says of how many
+    that is so: in test, of users of whom no known item is met before the split. Memory beside that
+    of `sequences` and `tokens`: 16 bytes a target, or a user of ``shifted``. Workers copy it all.
 
     Parameters
     ----------
     sequences : see `semid.recsys.read_sequences`
-    tokens : of all items, in the order of the ids that the sequences were read with, ``(n, s)``:
-        `flat_tokens`, or codes as they are
+    tokens : of all items, in the order of the ids that the sequences were read with, ``(n, s)``,
+        NumPy or torch: ``SidVocabulary.of(table).tokens(table.sids)``, or codes as they are
     part : ``training``, ``validation`` or ``test``
     examples : of training
     max_items : the latest of a history that are kept; TIGER's 20
-    padding : token of places that hold no item: 0 of flat tokens, -1 of codes
+    padding : token of places that hold no item: `SidVocabulary.pad`, which is 0, or -1 of codes
     padding_side : ``right``, or ``left`` so that the latest item is at the last place
     fixed_length : whether every batch is ``max_items`` wide, for compiled models, or as wide as
         its longest history
@@ -126,7 +118,7 @@ class SidSequenceDataset(Dataset[Batch]):
     def __init__(
         self,
         sequences: Sequences,
-        tokens: Codes,
+        tokens: Codes | Tensor,
         part: Part = "training",
         *,
         examples: Examples = "prefixes",
@@ -135,7 +127,7 @@ class SidSequenceDataset(Dataset[Batch]):
         padding_side: Literal["right", "left"] = "right",
         fixed_length: bool = False,
     ) -> None:
-        tokens = np.asarray(tokens)
+        tokens = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
         refuse_choice("part", part, PARTS)
         refuse_choice("examples", examples, EXAMPLES)
         refuse_choice("padding_side", padding_side, ("right", "left"))
@@ -146,8 +138,8 @@ class SidSequenceDataset(Dataset[Batch]):
             )
         if (tokens == padding).any():
             raise SemidError(
-                f"padding is {padding}, which is a token of an item; give one that is none: 0 of "
-                "flat tokens, -1 of codes"
+                f"padding is {padding}, which is a token of an item; give one that is none: "
+                "vocabulary.pad, or -1 of codes"
             )
         if max_items < 1:
             raise SemidError(f"max_items is {max_items}; give at least 1")
@@ -169,6 +161,7 @@ class SidSequenceDataset(Dataset[Batch]):
         here_m = part_m == PARTS.index(self.part)
         first_m = np.zeros(len(part_m), np.bool_)
         first_m[offset_u[:-1]] = True
+        self.without_history = int((here_m & first_m).sum())
         target_e = np.flatnonzero(here_m & ~first_m)
         if self.examples in ("last", "shifted"):
             user_e = self._users(target_e)
@@ -255,7 +248,16 @@ class SidSequenceDataset(Dataset[Batch]):
 
         Workers are spawned, since libraries with threads of their own may hang in forked ones: a
         script that asks for them keeps what it runs below ``if __name__ == "__main__":``.
+
+        Raises
+        ------
+        SemidError
+            When the batch size is below 1, or the workers below 0.
         """
+        if batch_size < 1 or workers < 0:
+            raise SemidError(
+                f"batch_size is {batch_size} and workers {workers}; give at least 1 and 0"
+            )
         # The loader draws from its own generator, with workers less often: not the sampler's.
         order, other = Generator().manual_seed(seed), Generator().manual_seed(seed)
         return DataLoader(
@@ -272,6 +274,10 @@ class SidSequenceDataset(Dataset[Batch]):
 
 
 def collate(batch: Any) -> Batch:
-    """Return a batch as it is: a `SidSequenceDataset` makes it whole."""
+    """Return a batch as it is: a `SidSequenceDataset` makes it whole.
+
+    A `DataLoader` of one's own needs it as its ``collate_fn``: by itself it would stack the fields
+    of a batch on each other.
+    """
     whole: Batch = batch
     return whole

@@ -20,7 +20,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from semid.devices import as_device
 from semid.errors import SemidError
+from semid.id_table import IdTable
+from semid.recsys.levels import levels_of
 from semid.recsys.trie_building import build
 
 DENSE_ENTRIES = 1 << 20
@@ -53,6 +56,12 @@ class ItemRows(NamedTuple):
 
     start_q: Tensor
     row_m: Tensor
+
+    @property
+    def first_q(self) -> Tensor:
+        """The first row of each SID, -1 where it has none: int64 ``(q,)``."""
+        some_m = torch.cat([self.row_m, self.row_m.new_full((1,), -1)])
+        return torch.where(self.start_q.diff() > 0, some_m[self.start_q[:-1]], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +102,21 @@ class SidTrie:
 
         Parameters
         ----------
-        sids : the codes of every item in the order of the table, NumPy or torch, ``(n, s)``; items
-            of equal ones share a leaf
-        levels : codes per level; one above the largest that occurs where not given
+        sids : an ids table, or the codes of every item in its order, NumPy or torch, ``(n, s)``;
+            items of equal ones share a leaf
+        levels : codes per level; where not given those of the table, or one above the largest that
+            occurs
         device : where to put the trie
         dense_entries : see `DENSE_ENTRIES`; 0 for no dense tables
 
         Raises
         ------
         SemidError
-            When there are no SIDs, their lengths differ, or a code is out of range.
+            When there are no SIDs, their lengths differ, a code is out of range, or the device is
+            not there.
         """
+        if isinstance(sids, IdTable):
+            sids, levels = sids.sids, levels_of(sids) if levels is None else levels
         built = build(sids, levels)
         made = cls(
             built.levels,
@@ -132,6 +145,7 @@ class SidTrie:
 
     def to(self, device: str | torch.device) -> SidTrie:
         """Return the trie on another device."""
+        device = as_device(device)
         moved = {
             name: getattr(self, name).to(device)
             for name in ("code_v", "first_v", "row_n", "start_f")
@@ -221,10 +235,10 @@ class SidTrie:
         return node
 
     def rows(self, leaf_q: Tensor) -> ItemRows:
-        """Return the rows that have the SIDs of leaves ``(q,)``; -1 has none."""
+        """Return the rows that have the SIDs of leaves ``(q,)``; other nodes, and -1, have none."""
         place = (leaf_q - self.bases[-2]).clamp(min=0)
         begin, end = self.start_f[place], self.start_f[place + 1]
-        count_q = torch.where(leaf_q >= 0, end - begin, 0)
+        count_q = torch.where(leaf_q >= self.bases[-2], end - begin, 0)
         start_q = torch.cat([count_q.new_zeros(1), count_q.cumsum(0)])
         shift_m = torch.repeat_interleave(begin - start_q[:-1], count_q)
         return ItemRows(

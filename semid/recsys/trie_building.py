@@ -68,11 +68,16 @@ def as_sids(sids: Any) -> npt.NDArray[np.integer[Any]]:
     Raises
     ------
     SemidError
-        When there are none, their lengths differ, or they are not codes.
+        When these are no SIDs, there are none, their lengths differ, or they are not codes.
     """
     if hasattr(sids, "detach"):
         sids = sids.detach().cpu().numpy()
     if not isinstance(sids, np.ndarray) or sids.dtype == object:
+        if not isinstance(sids, Sequence | np.ndarray):
+            raise SemidError(
+                f"SIDs are given as {type(sids).__name__}; give an ids table, or codes (n, s) as "
+                "an array or a list; a SidLookup has its trie already"
+            )
         sids = list(sids)
         lengths = np.array([len(sid) for sid in sids])
         if len(wrong := np.flatnonzero(lengths != lengths[:1])):

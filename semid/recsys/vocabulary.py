@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,12 @@ import torch
 from torch import Tensor
 
 from semid.errors import SemidError
+from semid.id_table import IdTable
 from semid.ids import MAX_CODES, validate_codes
+from semid.recsys.levels import levels_of
 from semid.spelling import SPELLINGS, Spelling
 
+Codes = TypeVar("Codes", Tensor, npt.NDArray[Any])
 SPECIAL = ("pad", "bos", "eos", "unknown")
 
 
@@ -40,9 +43,18 @@ class SidTokens(NamedTuple):
     end: int | None = None
 
 
+class HasLevels(Protocol):
+    """What knows how many codes SIDs may have at every level."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Codes per level."""
+        ...
+
+
 @dataclass(frozen=True)
 class SidVocabulary:
-    """The tokens of SIDs.
+    """The tokens of SIDs; `SidVocabulary.of` makes that of a table.
 
     Attributes
     ----------
@@ -72,6 +84,29 @@ class SidVocabulary:
                 f"the spelling {self.spelling!r} is none of {', '.join(SPELLINGS)}; or give a "
                 "semid.spelling.Spelling"
             )
+
+    @classmethod
+    def of(
+        cls,
+        sids: HasLevels | IdTable,
+        *,
+        special: tuple[str, ...] = SPECIAL,
+        spelling: str | Spelling = "lcrec",
+    ) -> SidVocabulary:
+        """Make the vocabulary of a `SidLookup`, a `SidTrie` or an ids table, with its levels.
+
+        Raises
+        ------
+        SemidError
+            When there are no levels, or as the attributes say.
+        """
+        levels = levels_of(sids) if isinstance(sids, IdTable) else getattr(sids, "levels", None)
+        if levels is None:
+            raise SemidError(
+                f"a vocabulary is asked for of {type(sids).__name__}; give a SidLookup or an ids "
+                "table, or SidVocabulary the codes per level"
+            )
+        return cls(levels, special, spelling)
 
     def __len__(self) -> int:
         return len(self.special) + sum(self.levels)
@@ -116,43 +151,68 @@ class SidVocabulary:
         levels = tuple(np.arange(offset, offset + size) for offset, size in pairs)
         return SidTokens(levels, None, self.eos if "eos" in self.special else None)
 
-    def tokens(self, sids: Tensor) -> Tensor:
-        """Return the tokens of SIDs ``(…, s)``: int64 of their shape.
+    def tokens(self, sids: Codes) -> Codes:
+        """Return the tokens of SIDs ``(…, s)``: int64 of their shape, NumPy of NumPy's.
 
         SIDs of unknown items, -1 throughout, become ``unknown`` throughout.
 
         Raises
         ------
         SemidError
-            When SIDs have another length, or a code is beyond its level; when one is unknown and
-            there is no such token.
+            When SIDs have another length, are no integers, or some codes of one are -1; when a code
+            is beyond its level; when an item is unknown and there is no such token.
         """
-        self._require_length(sids)
-        size = torch.tensor(self.levels, device=sids.device)
-        if bool((sids >= size).any() | (sids < -1).any()):
-            validate_codes(sids.reshape(-1, len(self.levels)).cpu().numpy(), self.levels)
+        if isinstance(sids, np.ndarray):
+            return self.tokens(_as_tensor(sids)).numpy()
+        self._require_codes(sids)
+        size, offset = (
+            torch.tensor(each, device=sids.device) for each in (self.levels, self.offsets)
+        )
+        # Nearly always there are codes alone, and two looks tell.
+        if not sids.numel() or not bool((sids.min() < 0) | ((sids - size).max() >= 0)):
+            return sids + offset
         known = sids >= 0
-        if "unknown" not in self.special and not bool(known.all()):
-            self._special("unknown")
-        other = self.unknown if "unknown" in self.special else 0
-        return torch.where(known, sids + torch.tensor(self.offsets, device=sids.device), other)
+        if bool(((sids < -1) | (sids >= size) | (known != known[..., :1])).any()):
+            self._refuse_broken(sids)
+        return torch.where(known, sids + offset, self.unknown)
 
-    def codes(self, tokens: Tensor) -> Tensor:
+    def codes(self, tokens: Codes) -> Codes:
         """Undo `tokens`: int64 of their shape, -1 for what is no token of its level.
 
         ``lookup.rows_of_sids(vocabulary.codes(tokens))`` are the items.
         """
-        self._require_length(tokens)
+        if isinstance(tokens, np.ndarray):
+            return self.codes(_as_tensor(tokens)).numpy()
+        self._require_codes(tokens)
         code = tokens.long() - torch.tensor(self.offsets, device=tokens.device)
         within = (code >= 0) & (code < torch.tensor(self.levels, device=tokens.device))
         return torch.where(within, code, -1)
 
-    def _require_length(self, values: Tensor) -> None:
+    def _require_codes(self, values: Tensor) -> None:
+        if not isinstance(values, Tensor):
+            raise SemidError(
+                f"codes are given as {type(values).__name__}; give a tensor or a NumPy array"
+            )
         if values.shape[-1:] != (len(self.levels),):
             raise SemidError(
                 f"the last of the dimensions {tuple(values.shape)} must be {len(self.levels)}, "
                 "the length of a SID"
             )
+        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+            raise SemidError(f"codes are of type {values.dtype}; give integers")
+
+    def _refuse_broken(self, sids: Tensor) -> None:
+        """Raise `SemidError` for the first SID that is neither codes nor -1 throughout."""
+        sids_qs = sids.reshape(-1, len(self.levels)).cpu().numpy()
+        unknown_q = (sids_qs == -1).all(1)
+        partly_q = (sids_qs == -1).any(1) & ~unknown_q
+        if partly_q.any():
+            row = int(partly_q.argmax())
+            raise SemidError(
+                f"row {row} holds the codes {sids_qs[row].tolist()}; an unknown item is -1 "
+                "throughout"
+            )
+        validate_codes(np.where(unknown_q[:, None], 0, sids_qs), self.levels)
 
     # text
 
@@ -189,8 +249,16 @@ class SidVocabulary:
     def read(self, texts: Iterable[str]) -> Tensor:
         """Read the first SID of every text: int64 ``(q, s)``, -1 throughout where there is none.
 
-        Spaces may stand between tokens.
+        Spaces may stand between tokens. Of a text with several, such as a prompt with a history,
+        give what follows.
+
+        Raises
+        ------
+        SemidError
+            When a text is given in place of a list of them.
         """
+        if isinstance(texts, str):
+            raise SemidError(f"{texts[:40]!r} is one text; give a list of them")
         parts = [
             f"{re.escape(before)}([0-9]+){re.escape(self.marks.after)}"
             for before in self.marks.starts(len(self.levels))
@@ -205,3 +273,9 @@ class SidVocabulary:
         codes = [number - start for number, start in zip(numbers, first, strict=False)]
         held = zip(codes, self.levels, strict=False)
         return codes if codes and all(0 <= code < k for code, k in held) else [-1] * len(first)
+
+
+def _as_tensor(values: npt.NDArray[Any]) -> Tensor:
+    if values.dtype.kind not in "iu":
+        raise SemidError(f"codes are of type {values.dtype}; give integers")
+    return torch.from_numpy(values.astype(np.int64))
