@@ -29,7 +29,7 @@ NOTEBOOKS = {
     "ids_over_time": (3, "EPOCHS = 28\n", "EPOCHS = 2\n"),
     "into_training_code": (
         3,
-        "EPOCHS, GENERATIVE_EPOCHS, LANGUAGE_EPOCHS, CLICK_EPOCHS = 28, 10, 4, 4\n",
+        "EPOCHS, GENERATIVE_EPOCHS, LANGUAGE_EPOCHS, CLICK_EPOCHS = 28, 10, 5, 3\n",
         "EPOCHS, GENERATIVE_EPOCHS, LANGUAGE_EPOCHS, CLICK_EPOCHS = 2, 1, 1, 1\n",
     ),
 }
