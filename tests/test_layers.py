@@ -137,6 +137,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("probe.generative", "probe.sequential"),
     ("probe.judging",),
     ("probe.run",),
+    ("probe.clicks",),
     ("probe",),
     # paths in, paths out
     ("jobs", "jobs.progress", "jobs.processes"),
@@ -215,6 +216,7 @@ LOADS = {
         "probe.sequential",
         "probe.judging",
         "probe.run",
+        "probe.clicks",
     },
     "faiss": set(),
     "pandas": set(),

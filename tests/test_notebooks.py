@@ -27,6 +27,11 @@ NOTEBOOKS = {
     "codebook_utilization": (6, "EPOCHS = 28\n", "EPOCHS = 2\n"),
     "from_autoencoder_to_rqvae": (6, "EPOCHS = 60\n", "EPOCHS = 2\n"),
     "ids_over_time": (3, "EPOCHS = 28\n", "EPOCHS = 2\n"),
+    "into_training_code": (
+        3,
+        "EPOCHS, GENERATIVE_EPOCHS, LANGUAGE_EPOCHS, CLICK_EPOCHS = 28, 10, 5, 3\n",
+        "EPOCHS, GENERATIVE_EPOCHS, LANGUAGE_EPOCHS, CLICK_EPOCHS = 2, 1, 1, 1\n",
+    ),
 }
 # What a notebook may define: how to draw, where no plot of the library does.
 DRAWS = {"from_autoencoder_to_rqvae": ["pictures"]}

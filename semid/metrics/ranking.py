@@ -4,13 +4,18 @@ Items of one score, as all that share a SID, stand in an order that nothing deci
 those expected of an order at random (McSherry & Najork, "Computing information retrieval
 performance measures efficiently in the presence of tied scores", 2008).
 
-Pure functions on arrays. Shapes: q queries, each with one item that is wanted.
+Pure functions on arrays. Shapes: q queries, each with one item that is wanted; m rows of a click
+model, v distinct scores.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from semid.errors import SemidError
 
 Rows = npt.NDArray[np.int64]
 Figures = npt.NDArray[np.float64]
@@ -46,6 +51,30 @@ def ndcg_at(before_q: Rows, tied_q: Rows, k: int) -> Figures:
     total = np.concatenate([[0.0], discount.cumsum()])
     start_q, stop_q = _places(before_q, tied_q, k)
     return np.asarray((total[stop_q] - total[start_q]) / tied_q, np.float64)
+
+
+def auc(score_m: npt.NDArray[np.floating[Any]], clicked_m: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve: 0.5 by chance, 1 where every click is above the others.
+
+    The chance that a row that was clicked has a higher score than one that was not, equal scores
+    counting half, which is the statistic of Mann & Whitney, "On a test of whether one of two random
+    variables is stochastically larger than the other", 1947.
+
+    Raises
+    ------
+    SemidError
+        When rows are all clicked, or none is.
+    """
+    clicks = int(clicked_m.sum())
+    others = len(clicked_m) - clicks
+    if not clicks or not others:
+        raise SemidError(
+            f"{clicks:,} of {len(clicked_m):,} rows are clicked; an AUC needs rows of both kinds"
+        )
+    _, place_m, count_v = np.unique(score_m, return_inverse=True, return_counts=True)
+    rank_v = np.cumsum(count_v) - (count_v - 1) / 2  # of equal scores the mean of their ranks
+    above = rank_v[place_m][clicked_m].sum() - clicks * (clicks + 1) / 2
+    return float(above / clicks / others)
 
 
 def _places(before_q: Rows, tied_q: Rows, k: int) -> tuple[Rows, Rows]:

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semid.probe.clicks import ClickModel as ClickModel
+    from semid.probe.clicks import auc_by_group as auc_by_group
+    from semid.probe.clicks import judged as judged
     from semid.probe.fitting import fit as fit
     from semid.probe.generative import Continuation as Continuation
     from semid.probe.generative import GenerativeModel as GenerativeModel
@@ -21,15 +24,18 @@ if TYPE_CHECKING:
     from semid.probe.settings import ProbeSettings as ProbeSettings
 
 _HOME = {
+    "ClickModel": "semid.probe.clicks",
     "Continuation": "semid.probe.generative",
     "GenerativeModel": "semid.probe.generative",
     "NetworkSettings": "semid.probe.settings",
     "ProbeSettings": "semid.probe.settings",
     "SequentialModel": "semid.probe.sequential",
+    "auc_by_group": "semid.probe.clicks",
     "constraint_of": "semid.probe.judging",
     "figures": "semid.probe.run",
     "fit": "semid.probe.fitting",
     "generated": "semid.probe.judging",
+    "judged": "semid.probe.clicks",
     "scored": "semid.probe.judging",
 }
 

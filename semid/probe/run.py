@@ -214,10 +214,6 @@ def figures(ranks: Ranks, met_n: npt.NDArray[np.int64]) -> dict[str, dict[str, f
     groups : for each of `GROUPS` the number of ``targets``, ``recall@5`` and so on, None of a group
         without targets
     """
-    band_q = popularity_bands(met_n, np.arange(len(met_n)))[ranks.item]
-    chosen = {"all": np.ones(len(band_q), np.bool_)}
-    chosen |= {name: band_q == number for number, name in enumerate(BANDS)}
-    chosen["cold"] = met_n[ranks.item] == 0
     named = [
         (f"{name}@{k}", measure(ranks.before, ranks.tied, k))
         for name, measure in (("recall", recall_at), ("ndcg", ndcg_at))
@@ -226,8 +222,16 @@ def figures(ranks: Ranks, met_n: npt.NDArray[np.int64]) -> dict[str, dict[str, f
     return {
         group: {"targets": int(here_q.sum())}
         | {name: float(value_q[here_q].mean()) if here_q.any() else None for name, value_q in named}
-        for group, here_q in chosen.items()
+        for group, here_q in groups_of(ranks.item, met_n).items()
     }
+
+
+def groups_of(item_q: Codes, met_n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return for each of `GROUPS` which items are of it, ``(q,)``; `met_n` as of `figures`."""
+    band_q = popularity_bands(met_n, np.arange(len(met_n)))[item_q]
+    chosen = {"all": np.ones(len(band_q), np.bool_)}
+    chosen |= {name: band_q == number for number, name in enumerate(BANDS)}
+    return chosen | {"cold": met_n[item_q] == 0}
 
 
 def _machine(device: torch.device, precision: str) -> str:
