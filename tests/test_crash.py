@@ -17,7 +17,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LSA, TINY, make_catalog, run_apart, run_here, start
+from conftest import LSA, TINY, environment, make_catalog, run_apart, run_here, start
 from forks import end, wait_until
 from safetensors import SafetensorError, safe_open
 
@@ -503,6 +503,21 @@ def test_a_bad_row_ends_the_other_workers_at_once(tmp_path):
     )
     assert "row 0: column 'price' is not a number ('abc')" in done.error
     assert len(parts_in(tmp_path / ".e.parquet.partial")) < 4
+
+
+def test_a_script_needs_no_guard(tmp_path):
+    """Processes that ran the script again would each start processes of their own."""
+    pq.write_table(make_catalog(5_000), tmp_path / "items.parquet")
+    lines = [
+        "from semid.jobs.embed import embed",
+        "settings = {'text': ['title'], 'dim': 8, 'features': 1024}",
+        "print(embed('items.parquet', output='e.parquet', settings=settings, workers=2).output)",
+    ]
+    (tmp_path / "script.py").write_text("\n".join(lines))
+    program = [sys.executable, "script.py"]
+    options = {"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True}
+    done = subprocess.run(program, timeout=120, **options)
+    assert (done.returncode, done.stdout) == (0, "e.parquet\n"), done.stderr
 
 
 def test_a_killed_worker_is_told_with_the_way_on(tmp_path):

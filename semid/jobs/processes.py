@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,7 +23,6 @@ def in_processes(
     workers: int,
     start: Callable[..., None],
     start_with: tuple[Any, ...] = (),
-    fresh: bool = False,
     ended: str,
 ) -> Iterator[tuple[int, Any]]:
     """Yield the number of a call and what it returned, as they are done.
@@ -32,7 +32,6 @@ def in_processes(
     work, calls : a function of a module, and the arguments of every call
     workers : processes at once
     start, start_with : what every process does first; it begins with `end_with_parent`
-    fresh : whether every call has a process of its own, so that its memory is the call's
     ended : what to say when a process is ended from outside
 
     Raises
@@ -46,11 +45,10 @@ def in_processes(
         multiprocessing.get_context("spawn"),
         start,
         start_with,
-        max_tasks_per_child=1 if fresh else None,
     )
     others = set(multiprocessing.active_children())
     try:
-        with interrupts_held():
+        with interrupts_held(), _apart_from_script():
             futures = {pool.submit(work, *call): number for number, call in enumerate(calls)}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -68,6 +66,25 @@ def in_processes(
             ) from error
         raise
     pool.shutdown()
+
+
+@contextmanager
+def _apart_from_script() -> Iterator[None]:
+    """Start processes here: they do not run the script that Python was started with once more.
+
+    What they work on is semid's. A script without ``if __name__ == "__main__":`` would start this
+    work again in each of them, and the parent would wait for ever to hand over what nobody reads.
+    """
+    script = sys.modules["__main__"]
+    names = ("__file__", "__spec__")
+    kept = {name: getattr(script, name) for name in names if hasattr(script, name)}
+    for name in kept:
+        setattr(script, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(script, name, value)
 
 
 @contextmanager
