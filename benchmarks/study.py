@@ -189,7 +189,7 @@ def over_seeds(folders: list[Path]) -> str:
             row.setdefault("groups", {})[line["group"]] = figures
     first = next(iter(rows.values()))
     facts = {name: first[name] for name in ("items", "users", "interactions", "machine")}
-    facts |= {"seeds": len(folders), "preset": "tiny", "last": "last"}
+    facts |= {"seeds": len(folders), "preset": "tiny", "part": "test"}
     in_order = sorted(rows.values(), key=lambda row: (ORDER.index(row["model"]), row["seed"]))
     return markdown(summarise(in_order), facts)
 

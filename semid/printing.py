@@ -39,6 +39,21 @@ def diff_table(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def probe_table(summary: Mapping[str, Any]) -> str:
+    """Lay out the summary of `semid probe`."""
+    header = ["model", "table", "Recall@10", "range", "NDCG@10", "ratio", "seconds"]
+    lines = [
+        [
+            *(one["model"], one["table"] or "–"),
+            *(f"{one['recall@10']:.4f}", "–".join(f"{end:.4f}" for end in one["range"])),
+            f"{one['ndcg@10']:.4f}",
+            *("–" if one["ratio"] is None else f"{one['ratio']:.3f}", f"{one['seconds']:,.0f}"),
+        ]
+        for one in summary["probed"]
+    ]
+    return "\n".join([aligned([header, *lines], left=2), "", *summary["lead"]])
+
+
 def found_items(found: Mapping[str, Any]) -> str:
     """Lay out what `semid lookup` found."""
     items: Sequence[Mapping[str, Any]] = found["items"]
@@ -238,4 +253,5 @@ TABLES = {
     "verify": verification,
     "drift": drift,
     "plan": plan_table,
+    "probe": probe_table,
 }

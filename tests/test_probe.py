@@ -113,7 +113,7 @@ def row(model, table, seed, recall, *, cold=0.5):
 
 FACTS = {
     **{"items": 1_000, "users": 100, "interactions": 900, "seeds": 2, "preset": "tiny"},
-    **{"machine": "a CPU", "last": "last"},
+    **{"machine": "a CPU", "part": "test"},
 }
 
 
@@ -378,3 +378,16 @@ def test_the_example_of_the_page_runs(catalog, tmp_path, monkeypatch, capsys):
     found, met = set(names["best"].row[0].tolist()), set(names["batch"].seen_items.tolist())
     assert len(found) == 10
     assert not found & met
+
+
+def test_what_is_printed(catalog, tmp_path):
+    only = command(catalog, tmp_path / "out", "taste.parquet")
+    done = run_here(*only, "--seeds", "1", "--models", "sequential,item-ids")
+    assert done.code == 0, done.err
+    header, _, first, second, *_ = done.out.splitlines()
+    assert header.split() == [
+        *("model", "table", "Recall@10", "range", "NDCG@10", "ratio", "seconds")
+    ]
+    assert first.split()[:2] == ["sequential", "taste"]
+    assert second.split()[:2] == ["item-ids", "–"]
+    assert "The sequential model has a Recall@10 of" in done.out

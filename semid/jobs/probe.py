@@ -23,7 +23,7 @@ from semid.jobs.job import Result, output_path, produce, require_workers
 from semid.jobs.processes import end_with_parent, in_processes
 from semid.jobs.progress import Bar, bar
 from semid.manifests import Manifest, fingerprint, write_json
-from semid.probe.page import html, markdown
+from semid.probe.page import html, lead, markdown
 from semid.probe.settings import MODELS, ProbeSettings, settings_of
 from semid.probe.summary import summarise
 from semid.recsys.histories import PARTS
@@ -298,7 +298,6 @@ def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[st
     ]
     facts |= {name: rows[0][name] for name in _FACTS}
     facts["machine"] = ", ".join(dict.fromkeys(row["machine"] for row in rows))
-    facts["last"] = "last" if facts["part"] == "test" else "second last"
     table = pa.Table.from_pylist([line for row in rows for line in _lines(row)])
     with open_writer(folder / "probe.parquet", table.schema) as writer:
         writer.write_table(table)
@@ -310,12 +309,14 @@ def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[st
             "model": one["model"],
             "table": one["table"],
             "recall@10": one["groups"]["all"]["recall@10"].mean,
+            "range": list(one["groups"]["all"]["recall@10"][1:]),
             "ndcg@10": one["groups"]["all"]["ndcg@10"].mean,
             "ratio": one["ratio"],
+            "seconds": one["seconds"].mean,
         }
         for one in summaries
     ]
-    return facts | {"probed": found}
+    return facts | {"probed": found, "lead": lead(summaries)}
 
 
 def _lines(row: dict[str, Any]) -> list[dict[str, Any]]:

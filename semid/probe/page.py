@@ -18,6 +18,7 @@ TITLES = {
     "item-ids": "For reference: the sequential model with plain item ids",
 }
 _ALL = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_LAST = {"test": "last", "validation": "second last"}
 _RANGED = ("recall@10", "ndcg@10")  # of which the range is said, too
 _GROUPS = ("head", "torso", "tail", "cold")
 
@@ -97,7 +98,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"{facts['items']:,} items, {facts['users']:,} users, {facts['interactions']:,} "
         f"interactions; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}, preset "
         f"{facts['preset']}, on {facts['machine']}. Mean (range) over seeds.",
-        f"Leave-one-out: {targets['all']:,} users are judged by their {facts['last']} interaction "
+        f"Leave-one-out: {targets['all']:,} users are judged by their {_LAST[facts['part']]} interaction "
         "among all items, those that they met before included.",
         "Items that share a SID share its places: a figure is that of a random order among them.",
         f"Targets are {targets['head']:,} of the head (the tenth of the items that is met most), "
