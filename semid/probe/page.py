@@ -98,8 +98,8 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"{facts['items']:,} items, {facts['users']:,} users, {facts['interactions']:,} "
         f"interactions; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}, preset "
         f"{facts['preset']}, on {facts['machine']}. Mean (range) over seeds.",
-        f"Leave-one-out: {targets['all']:,} users are judged by their {_LAST[facts['part']]} interaction "
-        "among all items, those that they met before included.",
+        f"Leave-one-out: {targets['all']:,} users are judged by their {_LAST[facts['part']]} "
+        "interaction among all items, those that they met before included.",
         "Items that share a SID share its places: a figure is that of a random order among them.",
         f"Targets are {targets['head']:,} of the head (the tenth of the items that is met most), "
         f"{targets['torso']:,} of the torso (the next four tenths) and {targets['tail']:,} of the "
