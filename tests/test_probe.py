@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from semid.errors import SemidError
 from semid.id_table import IdTable
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
-from semid.probe.judging import Ranks
+from semid.probe.judging import GROUPS, Ranks, figures
 from semid.probe.page import by_group, html, lead, markdown, overview
-from semid.probe.run import GROUPS, figures
 from semid.probe.settings import PRESETS, settings_of
 from semid.probe.summary import Spread, spread, summarise
 

@@ -48,7 +48,7 @@ def sequences(tmp_path_factory):
 
 
 def dataset(sequences, codes, part="training"):
-    return SidSequenceDataset(sequences, codes, part, examples="shifted", max_items=4, padding=-1)
+    return SidSequenceDataset(sequences, codes, part, examples="chunks", max_items=4, padding=-1)
 
 
 def generative(seed=0):
@@ -64,10 +64,10 @@ def log_probability(model, history, sid):
     """The log-probability of a SID after a history: the losses of whole rows, subtracted."""
     total = torch.zeros(())
     rows = torch.from_numpy(np.array([*history, sid]))[None]
-    hidden, _ = model._read(rows[:, :-1], rows[:, -1:], None)
+    hidden, _ = model.read(rows[:, :-1], rows[:, -1, :-1])
     for level, code in enumerate(sid):
-        at = hidden[0, len(history) * len(sid) + level]
-        total += model._logits(at, level).log_softmax(-1)[code]
+        at = hidden[0, len(history) * len(sid) - 1 + level]
+        total += model.logits(at, level).log_softmax(-1)[code]
     return float(total.detach())
 
 
@@ -106,7 +106,7 @@ def test_padding_changes_no_loss(sequences):
     places = total = 0.0
     for example in range(len(data)):
         one = data[example]
-        count = len(one.items_bt[0]) + 1
+        count = len(one.items_bt[0])
         places, total = places + count, total + count * float(model.loss(one).detach())
     assert float(model.loss(together).detach()) == pytest.approx(total / places, rel=1e-5)
 
@@ -116,9 +116,13 @@ def test_what_comes_later_is_not_seen(sequences):
     codes = torch.from_numpy(SIDS[[0, 4, 9]])[None]
     changed = codes.clone()
     changed[0, 2] = torch.tensor([1, 1, 1])
-    before, after = (model._read(one, None, None)[0][0] for one in (codes, changed))
-    assert torch.allclose(before[: 1 + 2 * 3], after[: 1 + 2 * 3], atol=1e-6)
-    assert not torch.allclose(before[1 + 2 * 3 :], after[1 + 2 * 3 :], atol=1e-3)
+    before, after = (model.read(one, one[:, 0, :0])[0][0] for one in (codes, changed))
+    assert torch.allclose(before[: 2 * 3], after[: 2 * 3], atol=1e-6)
+    assert not torch.allclose(before[2 * 3 :], after[2 * 3 :], atol=1e-3)
+    sequential = SequentialModel(torch.from_numpy(SIDS), LEVELS, SMALL, Generator().manual_seed(0))
+    before, after = (sequential.read(one)[0] for one in (codes, changed))
+    assert torch.allclose(before[:2], after[:2], atol=1e-6)
+    assert not torch.allclose(before[2:], after[2:], atol=1e-3)
 
 
 def test_the_loss_over_all_items_and_its_gradient_are_those_of_torch(sequences):
@@ -128,9 +132,7 @@ def test_the_loss_over_all_items_and_its_gradient_are_those_of_torch(sequences):
     model.loss(batch).backward()
     own = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
-    items = model.items()
-    hidden = model._read(batch.items_bt, items, None)
-    logits = hidden @ items.T
+    logits = model.read(batch.tokens_bts) @ model.embedding(torch.from_numpy(SIDS)).T
     loss = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), batch.target_items.flatten(), ignore_index=-1
     )
@@ -138,6 +140,21 @@ def test_the_loss_over_all_items_and_its_gradient_are_those_of_torch(sequences):
     loss.backward()
     for name, weight in model.named_parameters():
         assert torch.allclose(own[name], weight.grad, atol=1e-6), name
+
+
+def test_what_the_training_reads_holds_every_item_but_the_first_as_a_target(sequences):
+    data = SidSequenceDataset(sequences, SIDS, examples="chunks", max_items=2, padding=-1)
+    met = {}
+    for example in range(len(data)):
+        batch = data[example]
+        items, targets = batch.items_bt[0].tolist(), batch.target_items[0].tolist()
+        assert len(items) <= 2
+        assert items[1:] == targets[:-1]
+        met.setdefault(int(batch.users_b[0]), []).extend(targets)
+    for user, targets in met.items():
+        start, stop = sequences.offset_u[user : user + 2]
+        here = sequences.part_m[start:stop] == 0
+        assert targets == sequences.item_m[start:stop][here][1:].tolist()
 
 
 def test_items_of_equal_codes_tie(sequences):
@@ -148,7 +165,7 @@ def test_items_of_equal_codes_tie(sequences):
     size_n = (SIDS[:, None] == SIDS[None]).all(2).sum(1)
     np.testing.assert_array_equal(ranks.tied, size_n[ranks.item])
     batch = data[3]
-    scores = model.scores(batch.items_bt, model.items())[0]
+    scores = model.scores(batch.tokens_bts, model.embedding(model.codes_ns))[0]
     target = int(batch.target_items[0])
     assert ranks.before[3] == int((scores > scores[target] + 1e-6).sum())
 
@@ -202,7 +219,7 @@ def test_batches_hold_every_example_once(sequences):
     assert all(len(set(lengths[batch])) == 1 for batch in of_one_length(data, 7))
 
 
-@pytest.mark.parametrize("examples", ["prefixes", "windows", "last", "shifted"])
+@pytest.mark.parametrize("examples", ["prefixes", "windows", "last", "shifted", "chunks"])
 def test_lengths_are_those_of_histories(sequences, examples):
     data = SidSequenceDataset(sequences, SIDS, examples=examples, max_items=4, padding=-1)
     found = [int((data[example].items_bt >= 0).sum()) for example in range(len(data))]

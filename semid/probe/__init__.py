@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from semid.probe.generative import Continuation as Continuation
     from semid.probe.generative import GenerativeModel as GenerativeModel
     from semid.probe.judging import constraint_of as constraint_of
+    from semid.probe.judging import figures as figures
     from semid.probe.judging import generated as generated
     from semid.probe.judging import scored as scored
-    from semid.probe.run import figures as figures
     from semid.probe.sequential import SequentialModel as SequentialModel
     from semid.probe.settings import NetworkSettings as NetworkSettings
     from semid.probe.settings import ProbeSettings as ProbeSettings
@@ -32,7 +32,7 @@ _HOME = {
     "SequentialModel": "semid.probe.sequential",
     "auc_by_group": "semid.probe.clicks",
     "constraint_of": "semid.probe.judging",
-    "figures": "semid.probe.run",
+    "figures": "semid.probe.judging",
     "fit": "semid.probe.fitting",
     "generated": "semid.probe.judging",
     "judged": "semid.probe.clicks",

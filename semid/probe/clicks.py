@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, gelu
 
 from semid.metrics.ranking import auc
 from semid.mlp import drop_out, undrawn
-from semid.probe.run import groups_of
+from semid.probe.judging import groups_of
 from semid.probe.settings import NetworkSettings
 from semid.probe.transformer import initialise
 from semid.recsys.sequences import Batch, SidSequenceDataset
@@ -122,7 +122,7 @@ def auc_by_group(
     Parameters
     ----------
     clicks : see `judged`
-    met_n : how often every item was met in training; groups as of `semid.probe.run.figures`
+    met_n : how often every item was met in training; groups as of `semid.probe.judging.figures`
 
     Returns
     -------

@@ -39,8 +39,7 @@ class GenerativeModel(nn.Module):
         self.levels, self.dropout = tuple(levels), settings.dropout
         starts = [0, *accumulate(levels)]
         self.starts = tuple(starts[:-1])
-        self.begin = starts[-1]  # the token before the first item
-        self.tokens = nn.Parameter(torch.empty(starts[-1] + 1, settings.width))
+        self.tokens = nn.Parameter(torch.empty(starts[-1], settings.width))
         self.places = nn.Parameter(torch.empty(settings.max_items + 1, settings.width))
         self.depths = nn.Parameter(torch.empty(len(levels), settings.width))
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
@@ -53,40 +52,38 @@ class GenerativeModel(nn.Module):
         return self.tokens.device
 
     def loss(self, batch: Batch, generator: Generator | None = None) -> Tensor:
-        """Return the cross-entropy of all codes of rows of items, padded with -1 at their ends."""
+        """Return the mean cross-entropy of the codes of the next items, over all places."""
         codes_bts = torch.cat([batch.tokens_bts[:, :1], batch.target_tokens], 1)
-        hidden, _ = self._read(codes_bts[:, :-1], codes_bts[:, -1:], generator)
-        # What is at a place predicts the token of the next: level l of an item follows on l - 1.
-        hidden_btsw = hidden.view(*codes_bts.shape, -1)
-        losses = []
-        for level in range(len(self.levels)):
-            logits = self._logits(hidden_btsw[:, :, level], level)
-            losses.append(
-                cross_entropy(
-                    logits.flatten(0, 1).float(), codes_bts[..., level].flatten(), ignore_index=-1
-                )
+        items, levels = batch.target_tokens.shape[1:]
+        hidden, _ = self.read(codes_bts[:, :-1], codes_bts[:, -1, : levels - 1], generator)
+        # What is at a place predicts the token of the next: code l of an item follows on l - 1, and
+        # its first on the last of the item before.
+        hidden_btsw = hidden[:, levels - 1 :].unflatten(1, (items, levels))  # type: ignore[no-untyped-call]
+        losses = [
+            cross_entropy(
+                self.logits(hidden_btsw[:, :, level], level).flatten(0, 1).float(),
+                batch.target_tokens[..., level].flatten(),
+                ignore_index=-1,
             )
+            for level in range(levels)
+        ]
         return torch.stack(losses).mean()
 
-    def _embed(self, codes: Tensor, level: int | None = None) -> Tensor:
-        if level is not None:
-            return self.tokens[codes + self.starts[level]] + self.depths[level]
-        start = torch.tensor(self.starts, device=codes.device)
-        # Padding is read by nobody.
-        return self.tokens[codes.clamp(min=0) + start] + self.depths
-
-    def _read(
-        self, codes_bts: Tensor, last_b1s: Tensor | None, generator: Generator | None
+    def read(
+        self, codes_bts: Tensor, begun_bp: Tensor, generator: Generator | None = None
     ) -> tuple[Tensor, list[Past]]:
-        """Read whole items and, of a last one, all but its last code, behind the begin."""
-        batch, items, levels = codes_bts.shape
-        begin = self.tokens[self.begin].expand(batch, 1, -1)
-        whole = (self._embed(codes_bts) + self.places[:items, None]).flatten(1, 2)
-        parts = [begin, whole]
-        if last_b1s is not None:
-            last = self._embed(last_b1s) + self.places[items]
-            parts.append(last[:, 0, : levels - 1])
-        x_btw = torch.cat(parts, 1)
+        """Read items and the first codes of one more: what comes of all places, and the pasts.
+
+        ``(b, t s + p, w)``. Padding at the end of a row changes nothing before it.
+        """
+        items, levels = codes_bts.shape[1:]
+        whole = torch.stack([self.embed(codes_bts[..., one], one) for one in range(levels)], 2)
+        whole = whole + self.places[:items, None]
+        begun = [
+            self.embed(begun_bp[:, one], one) + self.places[items]
+            for one in range(begun_bp.shape[1])
+        ]
+        x_btw = torch.cat([whole.flatten(1, 2), *(each[:, None] for each in begun)], 1)
         if generator is not None and self.dropout:
             x_btw = drop_out(x_btw, self.dropout, generator)
         pasts = []
@@ -95,7 +92,13 @@ class GenerativeModel(nn.Module):
             pasts.append(past)
         return self.norm(x_btw), pasts
 
-    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+    def embed(self, codes: Tensor, level: int) -> Tensor:
+        """Return the embeddings of codes ``(…)`` of a level, without their places: ``(…, w)``."""
+        # Padding, which is read by nobody, has some code's.
+        return self.tokens[codes.clamp(min=0) + self.starts[level]] + self.depths[level]
+
+    def logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Return the logits of a level's codes, ``(…, c)``."""
         start = self.starts[level]
         return hidden @ self.tokens[start : start + self.levels[level]].T
 
@@ -111,7 +114,7 @@ class Continuation:
 
     def __init__(self, model: GenerativeModel, codes_bts: Tensor) -> None:
         self.model, self.items = model, codes_bts.shape[1]
-        hidden, self.pasts = model._read(codes_bts, None, None)
+        hidden, self.pasts = model.read(codes_bts, codes_bts[:, 0, :0])
         self.first = hidden[:, -1:]
         self.blocks = [block for block in model.blocks if isinstance(block, Block)]
         self.owns: list[BeamPast | None] = [None] * len(self.blocks)
@@ -120,11 +123,11 @@ class Continuation:
         """Return the logits of the next level's codes, ``(b, k, c)``."""
         level = tokens.shape[-1]
         if not level:
-            return self.model._logits(self.first, 0)
-        x_bkw = self.model._embed(tokens[..., -1], level - 1) + self.model.places[self.items]
+            return self.model.logits(self.first, 0)
+        x_bkw = self.model.embed(tokens[..., -1], level - 1) + self.model.places[self.items]
         for number, (block, past) in enumerate(zip(self.blocks, self.pasts, strict=True)):
             own = self.owns[number]
             x_bkw, self.owns[number] = block.step(
                 x_bkw, past, None if own is None else own.chosen(source)
             )
-        return self.model._logits(self.model.norm(x_bkw), level)
+        return self.model.logits(self.model.norm(x_bkw), level)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semid.metrics.ranking import MISSED
+from semid.metrics.behaviour import BANDS, popularity_bands
+from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.fitting import autocast, of_one_length
 from semid.probe.generative import Continuation, GenerativeModel
 from semid.probe.sequential import SequentialModel
@@ -28,7 +29,10 @@ from semid.recsys.vocabulary import SidTokens
 Rows = npt.NDArray[np.int64]
 Place = Callable[[Batch], tuple[Tensor, Tensor]]
 
+CUTS = (5, 10, 20)
+GROUPS = ("all", *BANDS, "cold")
 _BATCH = 256
+_SCORES = 1 << 24  # that are held at once
 
 
 class Ranks(NamedTuple):
@@ -95,17 +99,20 @@ def scored(
     """Rank by the scores of all items, in float32; items of equal codes have equal scores."""
     # Every SID is scored once: the scores of two equal rows may differ in their last bits.
     sids_us, sid_n = torch.unique(model.codes_ns, dim=0, return_inverse=True)
-    size_u = torch.bincount(sid_n, minlength=len(sids_us))
+    size_u = torch.bincount(sid_n, minlength=len(sids_us)).int()
     with torch.inference_mode():
-        among_uw = model.embed(sids_us)
+        among_uw = model.embedding(sids_us)
 
     def place(batch: Batch) -> tuple[Tensor, Tensor]:
-        scores_bu = model.scores(batch.items_bt, among_uw)
+        scores_bu = model.scores(batch.tokens_bts, among_uw)
         own_b1 = scores_bu.gather(1, sid_n[batch.target_items][:, None])
-        before_b = torch.where(scores_bu > own_b1, size_u, 0).sum(1)
-        return before_b, torch.where(scores_bu == own_b1, size_u, 0).sum(1)
+        before_b, tied_b = (
+            (chosen_bu * size_u).sum(1) for chosen_bu in (scores_bu > own_b1, scores_bu == own_b1)
+        )
+        return before_b, tied_b
 
-    return _ranks(dataset, place, model.device, on_batch)
+    batch = min(_BATCH, max(1, _SCORES // len(sids_us)))
+    return _ranks(dataset, place, model.device, on_batch, batch)
 
 
 def _ranks(
@@ -113,9 +120,10 @@ def _ranks(
     place: Place,
     device: torch.device,
     on_batch: Callable[[int], None],
+    batch_size: int = _BATCH,
 ) -> Ranks:
     ranks = Ranks(*(np.empty(len(dataset), np.int64) for _ in Ranks._fields))
-    for rows in of_one_length(dataset, _BATCH):
+    for rows in of_one_length(dataset, batch_size):
         batch = dataset.__getitems__(rows).to(device)
         with torch.inference_mode():
             found = (*place(batch), batch.target_items)
@@ -123,3 +131,37 @@ def _ranks(
             kept_q[rows] = values_b.cpu().numpy()
         on_batch(len(rows))
     return ranks
+
+
+def figures(ranks: Ranks, met_n: npt.NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
+    """Return recall and NDCG at `CUTS` for all targets and for groups of them.
+
+    Parameters
+    ----------
+    ranks : of all targets
+    met_n : how often every item was met in training: says which are head, torso and tail, as
+        `semid.metrics.behaviour.popularity_bands` has them, and which cold: never met
+
+    Returns
+    -------
+    groups : for each of `GROUPS` the number of ``targets``, ``recall@5`` and so on, None of a group
+        without targets
+    """
+    named = [
+        (f"{name}@{k}", measure(ranks.before, ranks.tied, k))
+        for name, measure in (("recall", recall_at), ("ndcg", ndcg_at))
+        for k in CUTS
+    ]
+    return {
+        group: {"targets": int(here_q.sum())}
+        | {name: float(value_q[here_q].mean()) if here_q.any() else None for name, value_q in named}
+        for group, here_q in groups_of(ranks.item, met_n).items()
+    }
+
+
+def groups_of(item_q: Rows, met_n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return for each of `GROUPS` which items are of it, ``(q,)``; `met_n` as of `figures`."""
+    band_q = popularity_bands(met_n, np.arange(len(met_n)))[item_q]
+    chosen = {"all": np.ones(len(band_q), np.bool_)}
+    chosen |= {name: band_q == number for number, name in enumerate(BANDS)}
+    return chosen | {"cold": met_n[item_q] == 0}

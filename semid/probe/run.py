@@ -21,21 +21,17 @@ from torch import Generator
 
 from semid.arrays import to_numpy
 from semid.id_reading import read_ids
-from semid.metrics.behaviour import BANDS, popularity_bands
-from semid.metrics.ranking import ndcg_at, recall_at
 from semid.probe.fitting import dtype_of, fit
 from semid.probe.generative import GenerativeModel
-from semid.probe.judging import Ranks, constraint_of, generated, scored
+from semid.probe.judging import Ranks, constraint_of, figures, generated, scored
 from semid.probe.sequential import SequentialModel
-from semid.probe.settings import ProbeSettings
+from semid.probe.settings import ProbeSettings, network_of
 from semid.recsys.histories import Sequences, read_sequences
 from semid.recsys.levels import levels_of
 from semid.recsys.sequences import SidSequenceDataset
 
 Codes = npt.NDArray[np.int64]
 Progress = Callable[[int, str], None]
-CUTS = (5, 10, 20)
-GROUPS = ("all", *BANDS, "cold")
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def run(
         on_progress=on_progress,
     )
     between = time.perf_counter()
-    ranks = _ranks(trained, codes_ns, sequences, protocol, on_progress)
+    ranks = _ranks(model, trained, codes_ns, sequences, protocol, on_progress)
     ended = time.perf_counter()
     return {
         "seed": seed,
@@ -143,7 +139,7 @@ def train(
 
     device, chance = pick_device(protocol.device), Generator().manual_seed(seed)
     is_generative = model == "generative"
-    settings = getattr(protocol.settings, "generative" if is_generative else "sequential")
+    settings = network_of(protocol.settings, model)
     network: GenerativeModel | SequentialModel
     if is_generative:
         network = GenerativeModel(levels, settings, chance)
@@ -171,11 +167,12 @@ def train(
 
 def _dataset(sequences: Sequences, codes_ns: Codes, part: Any, most: int) -> SidSequenceDataset:
     return SidSequenceDataset(
-        sequences, codes_ns, part, examples="shifted", max_items=most, padding=-1
+        sequences, codes_ns, part, examples="chunks", max_items=most, padding=-1
     )
 
 
 def _ranks(
+    model: str,
     trained: GenerativeModel | SequentialModel,
     codes_ns: Codes,
     sequences: Sequences,
@@ -183,8 +180,8 @@ def _ranks(
     on_progress: Progress,
 ) -> Ranks:
     settings = protocol.settings
-    own = settings.generative if isinstance(trained, GenerativeModel) else settings.sequential
-    dataset = _dataset(sequences, codes_ns, protocol.part, own.max_items)
+    most = network_of(settings, model).max_items
+    dataset = _dataset(sequences, codes_ns, protocol.part, most)
 
     done = 0
 
@@ -198,40 +195,6 @@ def _ranks(
     constraint = constraint_of(trained, codes_ns)
     beams, precision = settings.beams, settings.precision
     return generated(trained, dataset, constraint, beams=beams, precision=precision, on_batch=hear)
-
-
-def figures(ranks: Ranks, met_n: npt.NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
-    """Return recall and NDCG at `CUTS` for all targets and for groups of them.
-
-    Parameters
-    ----------
-    ranks : of all targets
-    met_n : how often every item was met in training: says which are head, torso and tail, as
-        `semid.metrics.behaviour.popularity_bands` has them, and which cold: never met
-
-    Returns
-    -------
-    groups : for each of `GROUPS` the number of ``targets``, ``recall@5`` and so on, None of a group
-        without targets
-    """
-    named = [
-        (f"{name}@{k}", measure(ranks.before, ranks.tied, k))
-        for name, measure in (("recall", recall_at), ("ndcg", ndcg_at))
-        for k in CUTS
-    ]
-    return {
-        group: {"targets": int(here_q.sum())}
-        | {name: float(value_q[here_q].mean()) if here_q.any() else None for name, value_q in named}
-        for group, here_q in groups_of(ranks.item, met_n).items()
-    }
-
-
-def groups_of(item_q: Codes, met_n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return for each of `GROUPS` which items are of it, ``(q,)``; `met_n` as of `figures`."""
-    band_q = popularity_bands(met_n, np.arange(len(met_n)))[item_q]
-    chosen = {"all": np.ones(len(band_q), np.bool_)}
-    chosen |= {name: band_q == number for number, name in enumerate(BANDS)}
-    return chosen | {"cold": met_n[item_q] == 0}
 
 
 def _machine(device: torch.device, precision: str) -> str:

@@ -3,7 +3,8 @@
 Kang & McAuley (arXiv 1808.09781), with the cross-entropy over all items in place of one negative,
 which is what makes it strong (Klenitskiy & Vasilev, arXiv 2309.07602). An item is the sum of the
 embeddings of its codes, where it is read and where it is scored; with one code of its own for every
-item it is SASRec itself.
+item it is SASRec itself. A place costs 6 n w operations: a catalog of some million items is too
+large to train so.
 
 Shapes: n items, b batch rows, t places, s codes of an item, w width, m places with a target.
 """
@@ -11,19 +12,21 @@ Shapes: n items, b batch rows, t places, s codes of an item, w width, m places w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import embedding
 
 from semid.mlp import drop_out
 from semid.probe.settings import NetworkSettings
 from semid.probe.transformer import Block, initialise
+from semid.recsys.embeddings import CodeEmbedding
 from semid.recsys.sequences import Batch
 
-_BLOCK = 1_000_000  # scores that are held at once
+# Scores that are held at once: on a CPU as many as its cache does. But enough rows at a time, since
+# every block reads the embeddings of all items.
+_BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}
+_ROWS = 64
 _LEAST = torch.finfo(torch.float32).tiny
 
 
@@ -39,7 +42,6 @@ class SequentialModel(nn.Module):
     """
 
     codes_ns: Tensor
-    starts: Tensor
 
     def __init__(
         self,
@@ -49,47 +51,37 @@ class SequentialModel(nn.Module):
         generator: Generator,
     ) -> None:
         super().__init__()
-        starts = [0, *accumulate(levels)]
         self.dropout = settings.dropout
-        self.codes = nn.Parameter(torch.empty(starts[-1], settings.width))
+        self.embedding = CodeEmbedding(settings.width, levels)
         self.places = nn.Parameter(torch.empty(settings.max_items, settings.width))
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
         self.register_buffer("codes_ns", codes_ns, persistent=False)
-        self.register_buffer("starts", torch.tensor(starts[:-1]), persistent=False)
         initialise(self, generator, settings.layers)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.codes.device
-
-    def embed(self, codes: Tensor) -> Tensor:
-        """Return the embeddings of codes ``(…, s)``: ``(…, w)``."""
-        return embedding(codes + self.starts, self.codes).sum(-2)
-
-    def items(self) -> Tensor:
-        """Return the embeddings of all items, ``(n, w)``."""
-        return self.embed(self.codes_ns)
+        return self.places.device
 
     def loss(self, batch: Batch, generator: Generator | None = None) -> Tensor:
         """Return the cross-entropy of the next item among all, over all places."""
-        item_nw = self.items()
-        hidden = self._read(batch.items_bt, item_nw, generator)
+        hidden = self.read(batch.tokens_bts, generator)
         there = batch.target_items >= 0
-        target_m = batch.target_items[there]
+        item_nw, target_m = self.embedding(self.codes_ns), batch.target_items[there]
         found: Tensor = _AllItems.apply(hidden[there], item_nw, target_m)  # type: ignore[no-untyped-call]
         return found
 
-    def scores(self, items_bt: Tensor, among_cw: Tensor) -> Tensor:
+    def scores(self, codes_bts: Tensor, among_cw: Tensor) -> Tensor:
         """Return the scores of candidates after histories of one length, ``(b, c)``.
 
-        `among_cw` are embeddings, as `items` has them.
+        `among_cw` are embeddings, as `embedding` makes them of codes.
         """
-        return self._read(items_bt, self.items(), None)[:, -1] @ among_cw.T
+        return self.read(codes_bts)[:, -1] @ among_cw.T
 
-    def _read(self, items_bt: Tensor, item_nw: Tensor, generator: Generator | None) -> Tensor:
-        x_btw = embedding(items_bt.clamp(min=0), item_nw) + self.places[: items_bt.shape[1]]
+    def read(self, codes_bts: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return what comes of every place and those before it, ``(b, t, w)``."""
+        x_btw = self.embedding(codes_bts) + self.places[: codes_bts.shape[1]]
         if generator is not None and self.dropout:
             x_btw = drop_out(x_btw, self.dropout, generator)
         for block in self.blocks:
@@ -113,7 +105,7 @@ class _AllItems(torch.autograd.Function):
         hidden_grad = torch.empty_like(hidden_mw)
         items_grad = torch.zeros_like(item_nw, dtype=torch.float32)
         total = hidden_mw.new_zeros((), dtype=torch.float32)
-        rows = max(1, _BLOCK // len(item_nw))
+        rows = max(_ROWS, _BLOCK[hidden_mw.device.type] // len(item_nw))
         for start in range(0, len(hidden_mw), rows):
             here, target = hidden_mw[start : start + rows], target_m[start : start + rows, None]
             chance = (here @ items_nw.T).float().softmax(1)

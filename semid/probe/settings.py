@@ -60,7 +60,8 @@ class ProbeSettings:
     Attributes
     ----------
     generative : the model that predicts SIDs token by token
-    sequential : the model that scores all items, by their codes or by their ids
+    sequential : the model that scores all items by their codes
+    item_ids : the same with a code for every item
     beams : of the generative model's search; at least as many as items are asked for
     precision : of training and search: ``float32``, ``bfloat16``, or ``auto``, which is bfloat16
         where the device multiplies in it
@@ -69,6 +70,7 @@ class ProbeSettings:
 
     generative: NetworkSettings = field(default_factory=NetworkSettings)
     sequential: NetworkSettings = field(default_factory=NetworkSettings)
+    item_ids: NetworkSettings = field(default_factory=NetworkSettings)
     beams: int = 30
     precision: str = "auto"
     seed: int = 0
@@ -85,6 +87,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             **{"width": 64, "heads": 2, "feedforward": 256},
             **{"dropout": 0.3, "epochs": 10},
         },
+        "item_ids": {
+            **{"width": 64, "heads": 2, "feedforward": 256},
+            **{"dropout": 0.4, "epochs": 20},
+        },
     },
     # TIGER: 4 + 4 layers, 6 heads of 64, 128 wide, 1,024 in between, dropout 0.1, some 13M
     # parameters, 200,000 steps of 256 examples, which are 390 times those of Beauty.
@@ -97,10 +103,20 @@ PRESETS: dict[str, dict[str, Any]] = {
             **{"width": 256, "layers": 2, "heads": 4, "head_width": 64, "feedforward": 1024},
             **{"max_items": 50, "epochs": 60, "learning_rate": 1e-3},
         },
+        "item_ids": {
+            **{"width": 256, "layers": 2, "heads": 4, "head_width": 64, "feedforward": 1024},
+            **{"max_items": 50, "epochs": 60, "learning_rate": 1e-3, "dropout": 0.4},
+        },
         "beams": 50,
     },
 }
 """``tiny`` for two cores of a CPU, ``paper`` for a GPU."""
+
+
+def network_of(settings: ProbeSettings, model: str) -> NetworkSettings:
+    """Return the settings of one of `MODELS`."""
+    found: NetworkSettings = getattr(settings, model.replace("-", "_"))
+    return found
 
 
 def settings_of(preset: str, given: Mapping[str, Any]) -> ProbeSettings:

@@ -25,9 +25,9 @@ from semid.recsys.bags import refuse_choice
 from semid.recsys.histories import PARTS, Part, Sequences
 
 Rows = npt.NDArray[np.int64]
-Examples = Literal["prefixes", "windows", "last", "shifted"]
+Examples = Literal["prefixes", "windows", "last", "shifted", "chunks"]
 
-EXAMPLES = ("prefixes", "windows", "last", "shifted")
+EXAMPLES = ("prefixes", "windows", "last", "shifted", "chunks")
 
 
 class Batch(NamedTuple):
@@ -38,7 +38,8 @@ class Batch(NamedTuple):
     users_b : number of each user
     items_bt : numbers of the items, in the order of time, padded with -1
     tokens_bts : their tokens, padded; ``tokens_bts.flatten(1)`` is what a generative model reads
-    target_items : the next item ``(b,)``, or of ``shifted`` after every place ``(b, t)``, padded
+    target_items : the next item ``(b,)``, or of ``shifted`` and ``chunks`` after every place
+        ``(b, t)``, padded
         with -1, which `torch.nn.functional.cross_entropy` is told by ``ignore_index=-1``
     target_tokens : its tokens ``(b, s)`` or ``(b, t, s)``, padded
     seen_rows, seen_items : what users met before the target, cut at no length, as places of a
@@ -90,6 +91,9 @@ class SidSequenceDataset(Dataset[Batch]):
     ``shifted``
         A user at once: at every place the next item is to be predicted. SASRec (Kang & McAuley,
         arXiv 1808.09781). Of a longer history the latest ``max_items`` count.
+    ``chunks``
+        The same, and what is before the latest ``max_items`` in as many rows more: everything but
+        a user's first interaction is a target once.
 
     Interactions without any before them are nobody's target; ``without_history`` says of how many
     that is so: in test, of users of whom no known item is met before the split. Memory beside that
@@ -163,9 +167,13 @@ class SidSequenceDataset(Dataset[Batch]):
         first_m[offset_u[:-1]] = True
         self.without_history = int((here_m & first_m).sum())
         target_e = np.flatnonzero(here_m & ~first_m)
-        if self.examples in ("last", "shifted"):
+        if self.examples in ("last", "shifted", "chunks"):
             user_e = self._users(target_e)
-            target_e = target_e[np.append(user_e[1:] != user_e[:-1], True)[: len(user_e)]]
+            last_e = np.flatnonzero(np.append(user_e[1:] != user_e[:-1], True)[: len(user_e)])
+            if self.examples == "chunks":  # each from the end of its user's
+                to_end_e = np.repeat(last_e, np.diff(last_e, prepend=-1)) - np.arange(len(user_e))
+                last_e = np.flatnonzero(to_end_e % self.max_items == 0)
+            target_e = target_e[last_e]
         count_e = np.ones(len(target_e), np.int64)
         if self.examples == "windows":
             before_e = target_e - offset_u[self._users(target_e)]
@@ -206,7 +214,7 @@ class SidSequenceDataset(Dataset[Batch]):
             most_b = self.end_e[place_b] - index_b  # from the longest to the last one alone
         at_bt, there_bt = self._places(stop_b - most_b, stop_b)
         items_bt = self._items(at_bt, there_bt)
-        if self.examples == "shifted":
+        if self.examples in ("shifted", "chunks"):
             target = self._items(at_bt + 1, there_bt)
         else:
             target = self._items(stop_b, np.True_)
