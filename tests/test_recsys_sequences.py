@@ -277,7 +277,7 @@ def examples_of(dataset: SidSequenceDataset) -> list[tuple[int, str, str]]:
 def test_examples_of_training(sequences: Sequences) -> None:
     found = {
         kind: examples_of(SidSequenceDataset(sequences, TOKENS, examples=kind))
-        for kind in ("prefixes", "windows", "last", "shifted")
+        for kind in ("prefixes", "windows", "last", "shifted", "chunks")
     }
     assert found["prefixes"] == [(0, "a..", "b"), (0, "ab.", "c"), (0, "abc", "d"), *LATER]
     assert found["windows"] == [
@@ -286,6 +286,7 @@ def test_examples_of_training(sequences: Sequences) -> None:
     ]
     assert found["last"] == [(0, "abc", "d"), *LATER]
     assert found["shifted"] == [(0, "abc", "bcd"), (1, "h..", "g.."), (2, "b..", "a..")]
+    assert found["chunks"] == found["shifted"]
 
 
 LATER = [(1, "h..", "g"), (2, "b..", "a")]
@@ -300,6 +301,7 @@ def test_histories_are_cut_to_the_latest(sequences: Sequences) -> None:
     assert found(max_items=2) == ["a.", "ab", "bc"]
     assert found(max_items=2, examples="windows") == ["a.", "ab", "b.", "bc", "c."]
     assert found(max_items=2, examples="shifted") == ["bc"]
+    assert found(max_items=2, examples="chunks") == ["a.", "bc"]
     assert found(max_items=4, padding_side="left") == ["..a", ".ab", "abc"]
     assert found(max_items=4, fixed_length=True) == ["a...", "ab..", "abc."]
     assert found(max_items=4, fixed_length=True, padding_side="left") == ["...a", "..ab", ".abc"]

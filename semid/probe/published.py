@@ -26,15 +26,15 @@ BEAUTY = (
     ),
     Published(
         *("TIGER by GRID (Ju et al., arXiv 2507.22224)", None, None, 0.0597, None),
-        "a re-implementation on Flan-T5 embeddings; the best of several codebook sizes",
+        "a re-implementation on Flan-T5 embeddings",
     ),
     Published(
         *("SASRec, in TIGER's paper", 0.0387, 0.0249, 0.0605, 0.0318),
         "binary cross-entropy with one negative",
     ),
     Published(
-        *("SASRec, tuned", None, None, 0.0906, None),
-        "cross-entropy over all items, its settings searched for on this data",
+        *("SASRec, tuned, as later work reports it", None, None, 0.0906, None),
+        "settings searched for on this data",
     ),
 )
 
