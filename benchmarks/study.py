@@ -186,6 +186,7 @@ def over_seeds(folders: list[Path]) -> str:
         for line in pq.read_table(folder / "probe.parquet").to_pylist():
             figures = {name: line[name] for name in line if "@" in name or name == "targets"}
             row = rows.setdefault((line["model"], line["table"], line["seed"]), {**line})
+            row["recall_q"] = np.load(folder / "runs" / f"{line['run']}.npy")
             row.setdefault("groups", {})[line["group"]] = figures
     first = next(iter(rows.values()))
     facts = {name: first[name] for name in ("items", "users", "interactions", "machine")}

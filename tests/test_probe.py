@@ -107,6 +107,7 @@ def row(model, table, seed, recall, *, cold=0.5):
     return {
         **{"model": model, "table": table, "seed": seed, "groups": groups, "parameters": 5},
         **{"fit_seconds": 3.0, "rank_seconds": 1.0},
+        "recall_q": np.array([recall, recall + 0.02, recall - 0.02 * seed]),
     }
 
 
@@ -127,6 +128,23 @@ def test_summaries_by_hand():
     assert first["seconds"] == Spread(4.0, 4.0, 4.0)
     assert third["groups"]["cold"]["ndcg@5"] is None
     assert spread([None]) is None
+    assert first["difference"] is None
+    # Of three users: b less a, each the mean over seeds, is .125 for all of them.
+    assert second["difference"].mean == pytest.approx(0.125)
+    assert second["difference"].error == pytest.approx(0, abs=1e-9)
+    assert second["difference"].sure
+
+
+def test_a_difference_that_users_may_make_is_none():
+    rows = [row("generative", "a", 0, 0.5), row("generative", "b", 0, 0.55)]
+    rows[0]["recall_q"] = np.array([0.0, 1.0, 0.0, 1.0])
+    rows[1]["recall_q"] = np.array([1.0, 1.0, 0.0, 0.0])
+    found = summarise(rows)[1]["difference"]
+    # Differences of 1, 0, 0 and -1: a mean of 0, deviations of 1, 0, 0, 1 over three.
+    assert found == pytest.approx((0.0, (2 / 3) ** 0.5 / 2))
+    assert not found.sure
+    (said,) = lead(summarise(rows))
+    assert said.startswith("With the generative model no table is ahead of a by more than")
 
 
 def test_the_page_and_the_text():
@@ -210,7 +228,8 @@ def test_what_a_probe_writes(probed):
     output, done = probed
     names = ["_manifest.json", "probe.html", "probe.md", "probe.parquet", "runs"]
     assert sorted(path.name for path in output.iterdir()) == names
-    assert [path.suffix for path in (output / "runs").iterdir()] == [".json"] * 10
+    suffixes = sorted(path.suffix for path in (output / "runs").iterdir())
+    assert suffixes == [".json"] * 10 + [".npy"] * 10
     rows = pq.read_table(output / "probe.parquet").to_pylist()
     found = {(r["model"], r["table"], r["seed"], r["group"]) for r in rows}
     tables = [(m, t) for m in ("generative", "sequential") for t in ("taste", "any")]
@@ -270,15 +289,15 @@ def test_a_second_time_nothing_is_done_and_more_tables_keep_runs(probed, catalog
     options = ("--seeds", "2", "--workers", "2")
     again = run_here(*command(catalog, output), *options, "--json")
     assert again.json["up_to_date"]
-    before = {path.name: path.read_text() for path in (output / "runs").iterdir()}
+    before = {path.name: path.read_bytes() for path in (output / "runs").iterdir()}
     one = command(catalog, output, "any.parquet")
     assert "belongs to other settings" in run_here(*one, *options).error
     began = time.monotonic()
     less = run_here(*one, *options, "--models", "generative", "--overwrite")
     assert less.code == 0, less.err
     assert time.monotonic() - began < 60
-    after = {path.name: path.read_text() for path in (output / "runs").iterdir()}
-    assert len(after) == 2
+    after = {path.name: path.read_bytes() for path in (output / "runs").iterdir()}
+    assert len(after) == 4
     assert after.items() <= before.items()
 
 

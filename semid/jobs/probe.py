@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -217,9 +219,9 @@ def _runs(
 def _keep(before: Path, runs_folder: Path, runs: Sequence[_Run]) -> None:
     """Take over what an earlier probe has made."""
     for run in runs:
-        made = before / f"{run.file}.json"
-        if made.exists():
-            write_json(runs_folder / made.name, json.loads(made.read_text("utf-8")))
+        for name in (f"{run.file}.npy", f"{run.file}.json"):  # the latter says that it is done
+            if (before / name).exists():
+                shutil.copyfile(before / name, runs_folder / name)
 
 
 def _make(runs: Sequence[_Run], folder: Path, protocol: Any, workers: int, show: bool) -> None:
@@ -284,7 +286,10 @@ def _run(made: _Run, folder: Path, protocol: Any) -> None:
         _told.put((steps, f"{label}: {sentence}"))
 
     checkpoint = folder / f"{made.file}.safetensors"
-    row = run(made.model, made.ids, made.seed, protocol, checkpoint=checkpoint, on_progress=tell)
+    row, recall_q = run(
+        made.model, made.ids, made.seed, protocol, checkpoint=checkpoint, on_progress=tell
+    )
+    np.save(folder / f"{made.file}.npy", recall_q.astype(np.float32), allow_pickle=False)
     writing = folder / f"{made.file}.writing"
     write_json(writing, {"model": made.model, **row})
     writing.replace(folder / f"{made.file}.json")
@@ -292,10 +297,7 @@ def _run(made: _Run, folder: Path, protocol: Any) -> None:
 
 
 def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    rows = [
-        {"table": run.name, **json.loads((folder / RUNS / f"{run.file}.json").read_text("utf-8"))}
-        for run in runs
-    ]
+    rows = [{"table": run.name, "run": run.file, **_read(folder / RUNS / run.file)} for run in runs]
     facts |= {name: rows[0][name] for name in _FACTS}
     facts["machine"] = ", ".join(dict.fromkeys(row["machine"] for row in rows))
     table = pa.Table.from_pylist([line for row in rows for line in _lines(row)])
@@ -319,8 +321,13 @@ def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[st
     return facts | {"probed": found, "lead": lead(summaries)}
 
 
+def _read(run: Path) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(run.with_suffix(".json").read_text("utf-8"))
+    return row | {"recall_q": np.load(run.with_suffix(".npy"), allow_pickle=False)}
+
+
 def _lines(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row of `probe.parquet` for every group of targets."""
     groups = row["groups"]
-    rest = {name: value for name, value in row.items() if name != "groups"}
+    rest = {name: value for name, value in row.items() if name not in ("groups", "recall_q")}
     return [rest | {"group": group} | figures for group, figures in groups.items()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from semid.pages import html_bars, html_list, html_page, html_table, markdown_table
 from semid.probe.published import published_for
-from semid.probe.summary import Spread
+from semid.probe.summary import Difference, Spread
 
 Summary = Mapping[str, Any]
 Table = list[list[str]]
@@ -25,14 +25,17 @@ _GROUPS = ("head", "torso", "tail", "cold")
 
 def overview(summaries: Sequence[Summary]) -> Table:
     """Lay out the figures over all targets, a header first."""
-    header = ["table", *map(_named, _ALL), "Recall@10, ratio", "seconds"]
+    header = ["table", *map(_named, _ALL), "Recall@10 to the first", "ratio"]
+    header += ["parameters", "seconds"]
     return [
         header,
         *(
             [
                 s["table"] or "item ids",
                 *(_figure(s["groups"]["all"][name], name in _RANGED) for name in _ALL),
+                _difference(s["difference"]),
                 "–" if s["ratio"] is None else f"{s['ratio']:.3f}",
+                f"{s['parameters'] / 1e6:.2f}M",
                 f"{s['seconds'].mean:,.0f}",
             ]
             for s in summaries
@@ -70,14 +73,18 @@ def lead(summaries: Sequence[Summary]) -> list[str]:
     """Say which table each model does best with, a sentence each."""
     said = []
     for model, own in _by_model(summaries).items():
-        best = max(own, key=lambda s: s["groups"]["all"]["recall@10"].mean)
-        recall, first = best["groups"]["all"]["recall@10"].mean, own[0]
+        best, first = max(own, key=lambda s: s["groups"]["all"]["recall@10"].mean), own[0]
+        recall = best["groups"]["all"]["recall@10"].mean
         if best["table"] is None:
             said.append(f"Plain item ids have a Recall@10 of {recall:.4f}.")
         elif best is first:
-            beaten = " and no table has more" if len(own) > 1 else ""
+            rest = f"{first['table']}{'; no table has more' if len(own) > 1 else ''}."
+            said.append(f"The {model} model has a Recall@10 of {recall:.4f} with {rest}")
+        elif not best["difference"].sure:
             said.append(
-                f"The {model} model has a Recall@10 of {recall:.4f} with {first['table']}{beaten}."
+                f"With the {model} model no table is ahead of {first['table']} by more than the "
+                f"choice of users may make: {best['table']} has {best['ratio']:.2f} times its "
+                "Recall@10."
             )
         else:
             said.append(
@@ -106,7 +113,9 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"tail; {cold}.",
         f"The choice of users alone gives a Recall@10 of {recall:.3f} a standard error of "
         f"{error:.4f}; all tables are judged by the same users.",
-        "The ratio is that of the mean Recall@10 to the first table's. Seconds are those of one "
+        "To the first: what the mean Recall@10 is more or less than the first table's, with the "
+        "standard error of that over users, who are the same; seeds differ beside it, as the range "
+        "says. Seconds are those of one "
         "run: training and ranking. Ranges are those of Recall@10 and NDCG@10 alone.",
     ]
 
@@ -149,6 +158,10 @@ def _by_model(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
 def _named(name: str) -> str:
     measure, k = name.split("@")
     return f"{'NDCG' if measure == 'ndcg' else 'Recall'}@{k}"
+
+
+def _difference(found: Difference | None) -> str:
+    return "–" if found is None else f"{found.mean:+.4f} ± {found.error:.4f}"
 
 
 def _figure(found: Spread | None, ranged: bool = False) -> str:
