@@ -331,6 +331,10 @@ def test_the_id_column_of_another_name() -> None:
             ("--encoder", "cooccurrence", "--interactions", "met.parquet", "--set", "dims=3"),
             "unknown setting 'dims'",
         ),
+        (
+            ("--encoder", "cooccurrence", "--interactions", "met.parquet", "--set", "item_id=a"),
+            "item_id is no setting; name the id column by --item-id",
+        ),
     ],
 )
 def test_what_embed_refuses(more: tuple[str, ...], said: str) -> None:

@@ -184,9 +184,10 @@ def choose_encoder(name: str, settings: dict[str, Any], *, item_id: str = "item_
     if name == "features":
         return make_encoder(parse(FeaturesConfig, settings, where=where))
     if name == "cooccurrence":
-        return make_encoder(
-            parse(CooccurrenceConfig, {**settings, "item_id": item_id}, where=where)
-        )
+        if "item_id" in settings:
+            raise SemidError(f"{where}: item_id is no setting; name the id column by --item-id")
+        with_ids = {**settings, "item_id": item_id}
+        return make_encoder(parse(CooccurrenceConfig, with_ids, where=where))
     with_model = {**settings, "model": name}
     return make_encoder(parse(SentenceTransformerConfig, with_model, where=where))
 
