@@ -71,9 +71,17 @@ def embed(
     encoder: Annotated[
         str,
         typer.Option(
-            help="lsa, features, or a sentence-transformers (or saved encoder's) name or folder."
+            help="lsa, features, cooccurrence, or a sentence-transformers (or saved encoder's) "
+            "name or folder."
         ),
     ] = "lsa",
+    interactions: Annotated[
+        str | None,
+        typer.Option(
+            help="Who met which item (cooccurrence). The last exclude_last (2) of every user are "
+            "left out."
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Text columns, separated by commas.")] = None,
     template: Annotated[
         str | None, typer.Option(help='Such as "Title: {title}. Brand: {brand}."')
@@ -105,6 +113,7 @@ def embed(
         output=output,
         encoder=encoder,
         settings=settings,
+        interactions=interactions,
         item_id=item_id,
         workers=workers,
         overwrite=overwrite,

@@ -1,7 +1,8 @@
 """Which items are met by the same users: pairs counted out of core, partners drawn from them.
 
-What the contrast of training learns from (see `semid.contrast`). Nothing here knows networks.
-Shapes: n training items, e pairs, each in both directions.
+What the contrast of training learns from (see `semid.contrast`), and the encoder of behaviour (see
+`semid.encoders.cooccurrence`). Nothing here knows networks.
+Shapes: n items, e pairs, each in both directions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
@@ -32,6 +33,46 @@ from semid.interactions import (
 from semid.tables import ParquetTable
 
 MEMORY_BYTES = 1 << 30  # DuckDB's; it spills to disk what does not fit
+
+
+class Counting(Protocol):
+    """Settings of which interactions count, and which of their pairs are kept."""
+
+    @property
+    def window(self) -> int:
+        """Items of one user at most so many places apart are met together."""
+
+    @property
+    def exclude_last(self) -> int:
+        """How many interactions at the end of every user's history are left out."""
+
+    @property
+    def before(self) -> str | int | float:
+        """The timestamp from which on interactions are left out; empty for none."""
+
+    @property
+    def partners(self) -> int:
+        """Most partners that an item keeps, those met most often."""
+
+
+@dataclass(frozen=True)
+class Cooccurrences:
+    """Which items are met together, and how often.
+
+    Attributes
+    ----------
+    row_e, partner_e : rows of two items that are met together, int64, sorted by both; a row has at
+        most as many partners as the settings say
+    times_e : how often, int64
+    met_n : how often each item is met with any other, those that are no partners of it included
+    facts : what was counted: ``interactions``, ``interactions_used``, ``users``, ``items``
+    """
+
+    row_e: npt.NDArray[np.int64]
+    partner_e: npt.NDArray[np.int64]
+    times_e: npt.NDArray[np.int64]
+    met_n: npt.NDArray[np.int64]
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,71 +125,49 @@ def count_partners(
     Raises
     ------
     SemidError
-        When a column is missing, of another type or holds a null, no pair of training items is
-        left, or the disk is full.
+        When a column is missing, of another type or holds a null, no pair of items is left, or
+        the disk is full.
+    """
+    met = count_cooccurrences(table, ids, config, item_id=item_id, folder=folder)
+    return _weighted(met, met.times_e / met.met_n[met.partner_e] ** config.popularity)
+
+
+def count_cooccurrences(
+    table: ParquetTable,
+    ids: pa.Array,
+    config: Counting,
+    *,
+    item_id: str = "item_id",
+    folder: Path | None = None,
+) -> Cooccurrences:
+    """Count how often items are met within `config.window` of each other, out of core.
+
+    `ids` are those of the items that count, in the order of their rows; others keep their places.
+    The rest is as of `count_partners`, and so are the errors.
     """
     with opened(table, ids, config, item_id, folder) as connection:
         facts = _count(connection, config)
         pairs = connection.sql(_PARTNERS.format(most=config.partners)).to_arrow_table()
+        met = connection.sql(_MET).to_arrow_table()
     if not len(pairs):
+        exclude_last, before = (_called(config, name) for name in ("exclude_last", "before"))
         raise SemidError(
-            f"{display_path(table.name)} leaves no pair of training items: of "
+            f"{display_path(table.name)} leaves no pair of items to learn from: of "
             f"{facts['interactions']:,} interactions {facts['interactions_used']:,} are used, with "
-            f"{facts['items']:,} of the {len(ids):,} training items; check that its ids are those "
-            "of the embeddings, contrast.exclude_last and contrast.before"
+            f"{facts['items']:,} of the {len(ids):,} items; check that its ids are those of the "
+            f"items, {exclude_last} and {before}"
         )
-    row_e, partner_e, times_e, popularity_e = (column.to_numpy() for column in pairs.columns)
-    return _weighted(row_e, partner_e, times_e / popularity_e**config.popularity, len(ids), facts)
-
-
-def steps_left_out(
-    table: ParquetTable,
-    ids: pa.Array,
-    config: ContrastConfig,
-    *,
-    item_id: str = "item_id",
-    folder: Path | None = None,
-    most: int = 20_000,
-) -> npt.NDArray[np.int64]:
-    """Return users' steps from one item to the next that `count_partners` leaves out: ``(m, 2)``.
-
-    A step is left out when its second item is. Of more than `most`, some are chosen by a hash.
-
-    Parameters
-    ----------
-    table, config, item_id, folder : as of `count_partners`
-    ids : ids of all items, in the order of their rows
-
-    Raises
-    ------
-    SemidError
-        As `count_partners`, or when no step is left out.
-    """
-    with opened(table, ids, config, item_id, folder) as connection:
-        steps_m2 = left_out(connection, config, most)
-    if not len(steps_m2):
-        raise SemidError(
-            f"{display_path(table.name)} has no step between items that the contrast leaves out, "
-            "so nothing is there to measure it on; check contrast.exclude_last, contrast.before "
-            "and that its ids are those of the embeddings"
-        )
-    return steps_m2
-
-
-def left_out(
-    connection: duckdb.DuckDBPyConnection, config: ContrastConfig, most: int
-) -> npt.NDArray[np.int64]:
-    """Return at most so many of the steps whose second item is left out, ``(m, 2)``."""
-    query = _STEPS.format(before=_before(connection, config), exclude=config.exclude_last)
-    found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
-    return np.stack([column.to_numpy() for column in found.columns], axis=1)
+    met_n = np.zeros(len(ids), np.int64)
+    met_n[met["row"].to_numpy()] = met["times"].to_numpy()
+    row_e, partner_e, times_e = (column.to_numpy() for column in pairs.columns)
+    return Cooccurrences(row_e, partner_e, times_e, met_n, facts)
 
 
 @contextmanager
 def opened(
     table: ParquetTable,
     ids: pa.Array,
-    config: ContrastConfig,
+    config: Counting,
     item_id: str,
     folder: Path | None,
     memory_bytes: int = MEMORY_BYTES,
@@ -174,19 +193,23 @@ def opened(
             yield connection
         except duckdb.ConversionException as error:
             raise SemidError(
-                f"contrast.before is {config.before!r}, which is no {TIMESTAMP} of the "
-                "interactions; write it as the column does, for example 2025-06-30 or "
+                f"{_called(config, 'before')} is {config.before!r}, which is no {TIMESTAMP} of "
+                "the interactions; write it as the column does, for example 2025-06-30 or "
                 "'2025-06-30 12:00:00'"
             ) from error
 
 
-def _weighted(
-    row_e: npt.NDArray[np.int64],
-    partner_e: npt.NDArray[np.int64],
-    weight_e: npt.NDArray[np.float64],
-    n: int,
-    facts: dict[str, Any],
-) -> Partners:
+def early(connection: duckdb.DuckDBPyConnection, config: Counting) -> str:
+    """Return the condition, in SQL, that an interaction of ``met`` is early enough."""
+    if config.before == "":
+        return "true"
+    found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
+    moment = str(config.before).replace("'", "''")
+    return f"place < CAST('{moment}' AS {found[0][0] if found else 'TIMESTAMP'})"
+
+
+def _weighted(met: Cooccurrences, weight_e: npt.NDArray[np.float64]) -> Partners:
+    row_e, n = met.row_e, len(met.met_n)
     total_n = np.bincount(row_e, weight_e, minlength=n)
     first_e = np.flatnonzero(np.diff(row_e, prepend=-1))  # where a row's pairs begin
     upto_e = np.cumsum(weight_e)
@@ -195,16 +218,21 @@ def _weighted(
     last_e = np.append(first_e[1:], len(row_e)) - 1
     reach_e[last_e] = row_e[last_e] + 1  # whatever rounding did
     has_n = total_n > 0
-    facts = {**facts, "pairs": len(row_e) // 2, "items_with_partners": int(has_n.sum())}
-    return Partners(partner_e, reach_e, has_n, facts)
+    facts = {**met.facts, "pairs": len(row_e) // 2, "items_with_partners": int(has_n.sum())}
+    return Partners(met.partner_e, reach_e, has_n, facts)
 
 
-def _columns(table: ParquetTable, item_id: str, config: ContrastConfig) -> list[str]:
+def _called(config: Counting, name: str) -> str:
+    """Return what a setting is called where the user gave it."""
+    return f"contrast.{name}" if isinstance(config, ContrastConfig) else name
+
+
+def _columns(table: ParquetTable, item_id: str, config: Counting) -> list[str]:
     names = interaction_columns(table, item_id)
     if config.before != "" and names[-1] != TIMESTAMP:
         raise SemidError(
-            f"contrast.before is {config.before!r} but {display_path(table.name)} has no column "
-            f"{TIMESTAMP!r}; use contrast.exclude_last"
+            f"{_called(config, 'before')} is {config.before!r} but {display_path(table.name)} has "
+            f"no column {TIMESTAMP!r}; use {_called(config, 'exclude_last')}"
         )
     return names
 
@@ -230,23 +258,14 @@ def _refuse_ties(connection: duckdb.DuckDBPyConnection, table: ParquetTable) -> 
         raise tied(table, *found[0])
 
 
-def _count(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> dict[str, Any]:
+def _count(connection: duckdb.DuckDBPyConnection, config: Counting) -> dict[str, Any]:
     """Make the table ``pairs`` (row, partner, times) and return what it rests on."""
-    before = _before(connection, config)
+    before = early(connection, config)
     connection.execute(_KEPT.format(before=before, exclude=config.exclude_last))
     ahead = " UNION ALL ".join(_AHEAD.format(step=step + 1) for step in range(config.window))
     connection.execute(_PAIRS.format(ahead=ahead))
     counted = connection.execute(_FACTS).fetchall()[0]
     return dict(zip(("interactions", "interactions_used", "users", "items"), counted, strict=True))
-
-
-def _before(connection: duckdb.DuckDBPyConnection, config: ContrastConfig) -> str:
-    """Return the condition that an interaction is early enough."""
-    if config.before == "":
-        return "true"
-    found = connection.execute("SELECT typeof(place) FROM met LIMIT 1").fetchall()
-    moment = str(config.before).replace("'", "''")
-    return f"place < CAST('{moment}' AS {found[0][0] if found else 'TIMESTAMP'})"
 
 
 # What may be learnt from. At the same place: by id, so that runs agree. Items that are not trained
@@ -267,26 +286,13 @@ _PAIRS = """
     FROM (SELECT row, partner FROM apart UNION ALL SELECT partner, row FROM apart)
     GROUP BY row, partner
 """
-# The same order; by a hash, so that the same are chosen whatever the order of the table.
-_STEPS = """
-    SELECT before AS first, row AS second FROM (
-        SELECT "user", row, lag(row) OVER (PARTITION BY "user" ORDER BY place, id) AS before,
-            {before} AS early,
-            row_number() OVER (
-                PARTITION BY "user", {before} ORDER BY place DESC, id DESC
-            ) AS from_end
-        FROM met LEFT JOIN catalog USING (id)
-    ) WHERE row <> before AND (NOT early OR from_end <= {exclude})
-    ORDER BY md5(concat_ws('-', "user", before, row))
-"""
 _FACTS = """
     SELECT (SELECT count(*) FROM met), count(*), count(DISTINCT "user"), count(DISTINCT row)
     FROM kept
 """
 _PARTNERS = """
-    WITH popular AS (SELECT partner, sum(times) AS popularity FROM pairs GROUP BY partner)
-    SELECT row, partner, times::DOUBLE AS times, popularity::DOUBLE AS popularity
-    FROM pairs JOIN popular USING (partner)
+    SELECT row, partner, times FROM pairs
     QUALIFY row_number() OVER (PARTITION BY row ORDER BY times DESC, partner) <= {most}
     ORDER BY row, partner
 """
+_MET = "SELECT row, sum(times)::BIGINT AS times FROM pairs GROUP BY row"

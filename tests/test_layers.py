@@ -68,7 +68,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # encoders, from the ground up
     ("encoders.settings", "encoders.item_columns", "encoders.saved", "encoders.ngrams"),
     ("encoders.text", "encoders.feature_blocks", "encoders.sentence_models"),
+    ("encoders.pointwise_information",),
     ("encoders.lsa", "encoders.features", "encoders.sentence_transformers"),
+    ("encoders.cooccurrence",),
     ("encoders",),
     # models and where their rows come from
     ("autoencoder", "residual_kmeans", "block_search", "training_data", "reordering"),

@@ -18,10 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semid.cooccurrence import steps_left_out
 from semid.errors import SemidError
 from semid.fit_config import ContrastConfig
 from semid.id_table import IdTable
+from semid.met_items import steps_left_out
 from semid.recsys import (
     LeaveOneOut,
     Sequences,

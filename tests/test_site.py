@@ -152,13 +152,15 @@ def test_guides_begin_with_commands() -> None:
 def test_two_tables_are_joined(vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    for name, width in (("embeddings", 4), ("features", 6)):
+    for name, width in (("embeddings", 4), ("features", 6), ("behaviour", 5)):
         pq.write_table(vectors(20, width), f"out/{name}.parquet")
-    (example,) = fences(DOCS / "guides" / "inputs.md", "python")
-    exec(example, {})
-    assert run_here("check", "out/both.parquet").code == 0
-    joined = pq.read_table("out/both.parquet")
-    assert (joined.schema.names, joined.num_rows) == (["item_id", "text", "facts"], 20)
+    examples = fences(DOCS / "guides" / "inputs.md", "python")
+    made = {"both": ["text", "facts"], "text_behaviour": ["text", "behaviour"]}
+    for example, (name, columns) in zip(examples, made.items(), strict=True):
+        exec(example, {})
+        assert run_here("check", f"out/{name}.parquet").code == 0
+        joined = pq.read_table(f"out/{name}.parquet")
+        assert (joined.schema.names, joined.num_rows) == (["item_id", *columns], 20)
 
 
 def sentences() -> str:

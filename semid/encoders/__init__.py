@@ -1,9 +1,10 @@
 """Items to embeddings: an Arrow batch in, a numpy array out.
 
-Three encoders behind one protocol: `LsaEncoder` (text, fitted on the catalog, no download),
-`FeaturesEncoder` (numbers, categories, dates, lists) and `SentenceTransformerEncoder` (text, a
-pretrained transformer). Nothing here knows of files of items, jobs or progress; importing it loads
-neither torch nor scikit-learn nor sentence-transformers.
+Four encoders behind one protocol: `LsaEncoder` (text, fitted on the catalog, no download),
+`FeaturesEncoder` (numbers, categories, dates, lists), `SentenceTransformerEncoder` (text, a
+pretrained transformer) and `CooccurrenceEncoder` (what users meet together). Nothing here knows of
+files of items, jobs or progress; importing it loads neither torch nor scikit-learn nor
+sentence-transformers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 import pyarrow as pa
 
+from semid.encoders.cooccurrence import CooccurrenceConfig, CooccurrenceEncoder
 from semid.encoders.features import FeaturesConfig, FeaturesEncoder
 from semid.encoders.lsa import LsaConfig, LsaEncoder
 from semid.encoders.saved import is_saved_encoder, read_encoder
@@ -24,6 +26,8 @@ from semid.encoders.sentence_transformers import (
 from semid.errors import SemidError, display_path
 
 __all__ = [
+    "CooccurrenceConfig",
+    "CooccurrenceEncoder",
     "Encoder",
     "EncoderConfig",
     "FeaturesConfig",
@@ -58,7 +62,7 @@ class Encoder(Protocol):
 
     @property
     def fit_rows(self) -> int:
-        """How many sampled rows `fit` wants; 0 when there is nothing to fit."""
+        """How many sampled rows `fit` wants; 0 when it needs no sample."""
         ...
 
     @property
@@ -79,7 +83,7 @@ class Encoder(Protocol):
         ...
 
 
-EncoderConfig = LsaConfig | FeaturesConfig | SentenceTransformerConfig
+EncoderConfig = LsaConfig | FeaturesConfig | SentenceTransformerConfig | CooccurrenceConfig
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -91,6 +95,8 @@ def make_encoder(config: EncoderConfig) -> Encoder:
             return FeaturesEncoder(config)
         case SentenceTransformerConfig():
             return SentenceTransformerEncoder(config)
+        case CooccurrenceConfig():
+            return CooccurrenceEncoder(config)
 
 
 def load_encoder(folder: Path) -> Encoder:
@@ -109,6 +115,8 @@ def load_encoder(folder: Path) -> Encoder:
             return FeaturesEncoder.restore(saved)
         case "sentence-transformer":
             return SentenceTransformerEncoder.restore(saved)
+        case "cooccurrence":
+            return CooccurrenceEncoder.restore(saved)
     raise SemidError(
         f"{display_path(folder)} holds an encoder of the unknown kind {saved.kind!r}; "
         f"upgrade semid, or fit the encoder again"

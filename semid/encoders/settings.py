@@ -19,7 +19,7 @@ def check_dtype(dtype: str) -> None:
         raise SemidError(f"dtype is {dtype!r}; it must be 'float32' or 'float16'")
 
 
-def check_at_least(setting: str, value: int, least: int) -> None:
+def check_at_least(setting: str, value: float, least: int) -> None:
     """Raise `SemidError` when the number `value` of `setting` is below `least`."""
     if value < least:
         raise SemidError(f"{setting} is {value}; it must be at least {least}")

@@ -16,13 +16,14 @@ from semid.columns import id_type
 from semid.comparison.entries import CONTRAST, DEFAULT, Entry, entries, plan
 from semid.comparison.page import html, markdown
 from semid.comparison.summary import PER_LEVEL, PLAIN, point, summarise
-from semid.cooccurrence import count_partners, steps_left_out
+from semid.cooccurrence import count_partners
 from semid.embedding_columns import embedding_widths, take_rows
 from semid.errors import SemidError, display_path, require_package
 from semid.jobs.job import Result, output_path, produce, require_unique_ids
 from semid.jobs.processes import end_with_parent, in_processes
 from semid.jobs.progress import bar
 from semid.manifests import Manifest, write_json
+from semid.met_items import steps_left_out
 from semid.streams import open_writer
 from semid.tables import ParquetTable, open_table
 

@@ -1,4 +1,7 @@
-"""Items to embeddings: fit the encoder on a sample if it needs fitting, then embed every item."""
+"""Items to embeddings: fit the encoder on a sample if it needs fitting, then embed every item.
+
+The encoder of behaviour is fitted on interactions instead of a sample.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ import pyarrow as pa
 
 from semid.columns import id_type
 from semid.config import as_plain, parse
+from semid.cooccurrence import count_cooccurrences
 from semid.embedding import Embedder
 from semid.encoders import (
+    CooccurrenceConfig,
+    CooccurrenceEncoder,
     Encoder,
     FeaturesConfig,
     LsaConfig,
@@ -42,6 +48,7 @@ def embed(
     output: str,
     encoder: str = "lsa",
     settings: dict[str, Any] | None = None,
+    interactions: str | None = None,
     item_id: str = "item_id",
     workers: int = 0,
     overwrite: bool = False,
@@ -56,10 +63,12 @@ def embed(
     items : Parquet file, folder, glob or URI
     output : embeddings to write, a ``.parquet`` file or a folder of parts; the fitted encoder is
         saved beside it as ``NAME.encoder``
-    encoder : ``lsa``, ``features``, the folder of a saved encoder, or a sentence-transformers name
-        or folder
+    encoder : ``lsa``, ``features``, ``cooccurrence``, the folder of a saved encoder, or a
+        sentence-transformers name or folder
     settings : of the encoder, such as ``{"text": ["title", "brand"]}``
-    item_id : name of the id column
+    interactions : table of who met which item, for ``cooccurrence``: what it is fitted on; a saved
+        one embeds by it the items that it does not know
+    item_id : name of the id column, in both tables
     workers : processes; 0 takes one per core where the encoder runs on one
     overwrite : replace an output made by other settings
     show : show progress bars
@@ -74,7 +83,9 @@ def embed(
     target = table_path(output)
     require_workers(workers, least=0)
     table = open_table(items)
-    made = choose_encoder(encoder, settings or {})
+    met = None if interactions is None else open_table(interactions)
+    made = choose_encoder(encoder, settings or {}, item_id=item_id)
+    require_interactions(made, encoder, given=met is not None)
     id_type(table, item_id)
     table.require(made.columns)
     saved = encoder_folder(target)
@@ -85,13 +96,19 @@ def embed(
             "--overwrite"
         )
     inputs: dict[str, ParquetTable | Path] = {"items": table}
+    if met is not None:
+        inputs["interactions"] = met
     reused = is_saved_encoder(Path(encoder))
     if Path(encoder).is_dir():  # a saved encoder, or a sentence-transformers folder
         inputs["encoder"] = Path(encoder)
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         require_unique_ids(table, item_id, show=show)
-        fitted = _fit(made, table, stage / "encoder", fit=not reused, show=show)
+        fitted = _fit(made, table, met, stage / "encoder", fit=not reused, show=show)
+        found = {}
+        if isinstance(fitted, CooccurrenceEncoder):
+            fitted = _folded(fitted, table, met) if reused and met is not None else fitted
+            found["cold"] = _count_cold(fitted, table)
         engine(
             table,
             Embedder(fitted, item_id=item_id),
@@ -108,6 +125,7 @@ def embed(
         summary = {
             "items": table.num_rows,
             "width": fitted.width,
+            **found,
             "encoder": str(saved),
             "encoder_digest": digest(stage / "encoder" / JSON_NAME),
         }
@@ -143,8 +161,10 @@ def _belongs(saved: Path, manifest: Manifest) -> bool:
     return is_saved_encoder(saved) and place.is_file() and digest(place) == wanted
 
 
-def choose_encoder(name: str, settings: dict[str, Any]) -> Encoder:
+def choose_encoder(name: str, settings: dict[str, Any], *, item_id: str = "item_id") -> Encoder:
     """Make the encoder called `name`, as `embed` takes it; one that is not saved is not fitted.
+
+    `item_id` is the name of the id column, which the encoder of behaviour reads.
 
     Raises
     ------
@@ -163,32 +183,94 @@ def choose_encoder(name: str, settings: dict[str, Any]) -> Encoder:
         return make_encoder(parse(LsaConfig, settings, where=where))
     if name == "features":
         return make_encoder(parse(FeaturesConfig, settings, where=where))
+    if name == "cooccurrence":
+        if "item_id" in settings:
+            raise SemidError(f"{where}: item_id is no setting; name the id column by --item-id")
+        with_ids = {**settings, "item_id": item_id}
+        return make_encoder(parse(CooccurrenceConfig, with_ids, where=where))
     with_model = {**settings, "model": name}
     return make_encoder(parse(SentenceTransformerConfig, with_model, where=where))
+
+
+def require_interactions(encoder: Encoder, name: str, *, given: bool) -> None:
+    """Raise `SemidError` when an encoder, called `name`, and an interactions table do not fit."""
+    if isinstance(encoder, CooccurrenceEncoder):
+        if not given and not is_saved_encoder(Path(name)):
+            raise SemidError(
+                f"the encoder {name} learns from an interactions table; give one (--interactions)"
+            )
+    elif given:
+        raise SemidError(
+            f"the encoder {name} does not learn from interactions; leave them out, or use the "
+            "encoder cooccurrence"
+        )
 
 
 def _workers(encoder: Encoder, asked: int) -> int:
     return asked or (os.cpu_count() or 1 if encoder.fit_rows else 1)
 
 
-def _fit(encoder: Encoder, table: ParquetTable, folder: Path, *, fit: bool, show: bool) -> Encoder:
-    """Fit on a uniform sample and save; an encoder that a killed job saved is taken up again."""
+def _fit(
+    encoder: Encoder,
+    table: ParquetTable,
+    met: ParquetTable | None,
+    folder: Path,
+    *,
+    fit: bool,
+    show: bool,
+) -> Encoder:
+    """Fit and save; an encoder that a killed job saved is taken up again."""
     if is_saved_encoder(folder):
         return load_encoder(folder)
-    if fit and encoder.fit_rows:
-        rows_n, sample = _sample(table, encoder.columns, encoder.fit_rows, show=show)
-        try:
-            encoder.fit(sample)
-        except RowError as error:
-            raise error.at(table.locate(int(rows_n[error.row]))) from error
-        except SemidError as error:
-            raise SemidError(f"{display_path(table.name)}: {error}") from error
+    if fit and isinstance(encoder, CooccurrenceEncoder) and met is not None:
+        _fit_behaviour(encoder, table, met)
+    elif fit and encoder.fit_rows:
+        _fit_sample(encoder, table, show=show)
     shutil.rmtree(folder, ignore_errors=True)
     writing = folder.with_name("encoder.writing")
     shutil.rmtree(writing, ignore_errors=True)
     encoder.save(writing)
     writing.rename(folder)
     return encoder
+
+
+def _fit_sample(encoder: Encoder, table: ParquetTable, *, show: bool) -> None:
+    """Fit on a uniform sample."""
+    rows_n, sample = _sample(table, encoder.columns, encoder.fit_rows, show=show)
+    try:
+        encoder.fit(sample)
+    except RowError as error:
+        raise error.at(table.locate(int(rows_n[error.row]))) from error
+    except SemidError as error:
+        raise SemidError(f"{display_path(table.name)}: {error}") from error
+
+
+def _fit_behaviour(encoder: CooccurrenceEncoder, table: ParquetTable, met: ParquetTable) -> None:
+    """Fit on what users meet together of all items."""
+    item_id = encoder.config.item_id
+    items = pa.Table.from_batches(table.batches([item_id]))
+    counted = count_cooccurrences(met, items[item_id], encoder.config, item_id=item_id)
+    try:
+        encoder.fit(items, counted)
+    except SemidError as error:
+        raise SemidError(f"{display_path(met.name)}: {error}") from error
+
+
+def _folded(
+    encoder: CooccurrenceEncoder, table: ParquetTable, met: ParquetTable
+) -> CooccurrenceEncoder:
+    """Let a saved encoder know items that it does not, by their interactions."""
+    item_id = encoder.config.item_id
+    later = [id_ for batch in table.batches([item_id]) for id_ in encoder.unknown(batch)]
+    if not later:
+        return encoder
+    ids = pa.array([*encoder.context_ids, *later], pa.large_string())
+    counted = count_cooccurrences(met, ids, encoder.config, item_id=item_id)
+    return encoder.fold_in(later, counted)
+
+
+def _count_cold(encoder: CooccurrenceEncoder, table: ParquetTable) -> int:
+    return sum(int(encoder.is_cold(batch).sum()) for batch in table.batches(encoder.columns))
 
 
 def _sample(

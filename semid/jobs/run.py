@@ -18,6 +18,7 @@ from typing import Any
 from semid.collisions import POLICIES
 from semid.config import parse_value, read_toml, refuse_unknown
 from semid.drift_verdicts import Limits
+from semid.encoders import SentenceTransformerEncoder
 from semid.errors import GateError, SemidError, display_path
 from semid.export import FORMATS
 from semid.fit_config import FitConfig, require_contrast
@@ -27,7 +28,7 @@ from semid.jobs.assign import assign, check_resources
 from semid.jobs.compare import compare, compared_by
 from semid.jobs.diff import check_limits, diff
 from semid.jobs.drift import drift
-from semid.jobs.embed import choose_encoder, embed, encoder_folder
+from semid.jobs.embed import choose_encoder, embed, encoder_folder, require_interactions
 from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
@@ -126,8 +127,7 @@ def _check_settings(step: Step, where: str) -> None:
         if step.command == "train":
             _check_train(given)
         if step.command == "embed":
-            choose_encoder(given.get("encoder", "lsa"), given.get("settings", {}))
-            require_workers(given.get("workers", 0), least=0)
+            _check_embed(given)
         for check in _CHECKS.get(step.command, ()):
             check(**_those_of(check, given))
         (table_path if step.command in _TABLES else output_path)(given["output"])
@@ -136,6 +136,15 @@ def _check_settings(step: Step, where: str) -> None:
     for key, valid in _CHOICES.items():
         if given.get(key, valid[0]) not in valid:
             raise SemidError(f"{where}: {key} = {given[key]!r} is none of {', '.join(valid)}")
+
+
+def _check_embed(given: dict[str, Any]) -> None:
+    name = given.get("encoder", "lsa")
+    made = choose_encoder(name, given.get("settings", {}))
+    # What is neither here yet nor one of semid's is made by a step before, perhaps.
+    if not isinstance(made, SentenceTransformerEncoder):
+        require_interactions(made, name, given="interactions" in given)
+    require_workers(given.get("workers", 0), least=0)
 
 
 def _check_train(given: dict[str, Any]) -> None:
