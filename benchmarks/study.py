@@ -7,7 +7,8 @@ stay. The policies are the shipped ``suffix`` and ``reassign``.
 
 ``rqvae`` and ``rqkmeans`` are ``semid train`` with its defaults on the embeddings of the texts, and
 ``rqvae-contrast`` is the RQ-VAE with ``--interactions``, of which the last two of every user are
-left out, since a recommender is validated and tested on them. ``random`` codes are drawn alike for
+left out, since a recommender is validated and tested on them; ``rqvae-behaviour`` has that as an
+input instead, ``semid embed --encoder cooccurrence`` fused with the texts. ``random`` codes are drawn alike for
 every item. ``category`` codes are the path of an item in the shop's tree: code l is the number of
 the first l + 1 categories of the path among all such beginnings, in their order; a path that is
 shorter than that counts whole. Their table is the same for every seed.
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from measuring import machine, semid
 
@@ -49,6 +51,7 @@ TRAINED = {  # the first is what the others are held against
     "rqkmeans": ("--quantizer", "rqkmeans"),
     "rqvae": (),
     "rqvae-contrast": ("--interactions", "{interactions}", "--set", "contrast.exclude_last=2"),
+    "rqvae-behaviour": ("--columns", "text,behaviour"),
 }
 GIVEN = ("random", "category")
 
@@ -59,6 +62,7 @@ Codes = npt.NDArray[np.int32]
 class Catalog:
     """Beauty: its files, and of n items the ids, embeddings and category paths."""
 
+    items: Path
     embeddings: Path
     interactions: Path
     item_ids: pa.Array
@@ -70,12 +74,13 @@ class Catalog:
         """Read it; the rows are those of the embeddings."""
         embeddings = folder / "minilm_embeddings.parquet"
         embedded = pq.read_table(embeddings)
-        items = pq.read_table(folder / "items.parquet", columns=["item_id", "categories"])
+        file = folder / "items.parquet"
+        items = pq.read_table(file, columns=["item_id", "categories"])
         path_of = dict(zip(*(items[name].to_pylist() for name in items.column_names), strict=True))
         item_ids = embedded["item_id"].combine_chunks()
         x_nd = np.stack(embedded["embedding"].to_numpy()).astype(np.float32)
         paths = [path_of[item] for item in item_ids.to_pylist()]
-        return cls(embeddings, folder / "interactions.parquet", item_ids, x_nd, paths)
+        return cls(file, embeddings, folder / "interactions.parquet", item_ids, x_nd, paths)
 
 
 def random_codes(items: int, seed: int) -> Codes:
@@ -124,11 +129,25 @@ def given_table(
     return IdTable.from_arrays(item_ids, codes_nl, sids_ns, distance=distance_n, metadata=noted)
 
 
+def behaviour(catalog: Catalog, folder: Path) -> Path:
+    """Write embeddings of texts and of co-occurrence side by side, unless they are there."""
+    fused, alone = folder / "text_behaviour.parquet", folder / "behaviour.parquet"
+    if not fused.exists():
+        semid("embed", str(catalog.items), "--encoder", "cooccurrence", "--interactions",
+              str(catalog.interactions), "--output", str(alone))  # fmt: skip
+        text, met = pq.read_table(catalog.embeddings), pq.read_table(alone)
+        row_n = pc.index_in(text["item_id"], met["item_id"])
+        named = text.rename_columns({"embedding": "text"})
+        pq.write_table(named.append_column("behaviour", met["embedding"].take(row_n)), fused)
+    return fused
+
+
 def make(catalog: Catalog, origin: str, policy: str, seed: int, path: Path) -> None:
     """Write a table; the model of a trained origin is kept beside it, for the other policy."""
     if origin in TRAINED:
         options = [option.format(interactions=catalog.interactions) for option in TRAINED[origin]]
-        model, source = path.with_name(origin), str(catalog.embeddings)
+        model, fused = path.with_name(origin), origin == "rqvae-behaviour"
+        source = str(behaviour(catalog, path.parent.parent) if fused else catalog.embeddings)
         semid("train", source, "--output", str(model), "--seed", str(seed),
               "--levels", ",".join(map(str, LEVELS)), *options)  # fmt: skip
         semid("assign", source, "--model", str(model), "--output", str(path),
