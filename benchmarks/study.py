@@ -7,11 +7,11 @@ stay. The policies are the shipped ``suffix`` and ``reassign``.
 
 ``rqvae`` and ``rqkmeans`` are ``semid train`` with its defaults on the embeddings of the texts, and
 ``rqvae-contrast`` is the RQ-VAE with ``--interactions``, of which the last two of every user are
-left out, since a recommender is validated and tested on them; ``rqvae-behaviour`` has that as an
-input instead, ``semid embed --encoder cooccurrence`` fused with the texts. ``random`` codes are drawn alike for
-every item. ``category`` codes are the path of an item in the shop's tree: code l is the number of
-the first l + 1 categories of the path among all such beginnings, in their order; a path that is
-shorter than that counts whole. Their table is the same for every seed.
+left out, since a recommender is validated and tested on them; ``rqvae-behaviour`` has behaviour as
+an input instead, ``semid embed --encoder cooccurrence`` fused with the texts. ``random`` codes are
+drawn alike for every item. ``category`` codes are the path of an item in the shop's tree: code l is
+the number of the first l + 1 categories of the path among all such beginnings, in their order; a
+path that is shorter than that counts whole. Their table is the same for every seed.
 
 No model stands behind the last two, so what a move costs is told by codebooks made for them: as in
 residual k-means, a codeword is the mean of what the levels before left of the embeddings of the
