@@ -123,10 +123,7 @@ def fit(
             total += loss.detach()
             if checkpoint is not None and (now := time.monotonic()) - saved > _SAVE_SECONDS:
                 reached = _Reached(reached.losses, number + 1, float(total), now - began)
-                facts = {"run": run, **asdict(reached)}
-                save_checkpoint(
-                    checkpoint, network=model, optimizer=optimizer, best={}, facts=facts
-                )
+                _save(checkpoint, model, optimizer, run, reached)
                 saved = time.monotonic()
             on_step(epoch + (number + 1) / len(batches))
         reached = _Reached([*reached.losses, float(total) / len(batches)])
