@@ -268,7 +268,7 @@ def probe(
         list[str] | None, typer.Option("--set", help="One setting, such as generative.epochs=20.")
     ] = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="Runs at once, which share the cores.")] = 1,
+    workers: Annotated[int, typer.Option(help="Runs at once, which share cores and GPUs.")] = 1,
     item_id: ItemId = "item_id",
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -48,10 +48,11 @@ _NOT_POSSIBLE = {
 
 
 @contextmanager
-def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
+def staging(output: Path, plan: Mapping[str, Any], *, keep: Collection[str] = ()) -> Iterator[Path]:
     """Give a folder beside `output` to work in; what the same plan left there is still in it.
 
-    It stays when the block fails, so that the next run goes on; `publish` takes from it and
+    Of what another plan left, the entries called `keep` are: what says by itself what it is of. It
+    stays when the block fails, so that the next run goes on; `publish` takes from it and
     `discard` empties it. One job at a time may hold it.
 
     Raises
@@ -66,13 +67,13 @@ def staging(output: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             _restore(output)
             mark = fingerprint(plan)
             if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
-                if not _is_bare(folder):
+                if not _is_bare(folder, keep):
                     logger.warning(
                         "%s: what an unfinished run with other inputs or settings had finished "
                         "is dropped",
                         display_path(output),
                     )
-                discard(folder)
+                discard(folder, keep)
                 (folder / PLAN).write_text(mark)
             try:
                 yield folder
@@ -99,9 +100,9 @@ def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
 
 
-def _is_bare(folder: Path) -> bool:
+def _is_bare(folder: Path, but_for: Collection[str] = ()) -> bool:
     """Tell whether nothing is there that a run could go on with."""
-    return {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN}
+    return {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN, *but_for}
 
 
 def _clear(folder: Path) -> None:
@@ -152,13 +153,11 @@ def hold(file: int, output: Path) -> None:
         ) from error
 
 
-def discard(folder: Path) -> None:
-    """Remove everything from a staging folder but its lock."""
+def discard(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove everything from a staging folder but its lock and the entries called `keep`."""
     for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != _LOCK:
-            entry.unlink()
+        if entry.name not in {_LOCK, *keep}:
+            _remove(entry)
 
 
 @contextmanager

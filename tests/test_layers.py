@@ -143,7 +143,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("probe",),
     # paths in, paths out
     ("jobs", "jobs.progress", "jobs.processes"),
-    ("jobs.job", "jobs.mapping"),
+    ("jobs.job", "jobs.mapping", "jobs.probe_runs"),
     ("jobs.encoding", "jobs.publishing", "jobs.context"),
     ("jobs.continuing", "jobs.gate_names", "jobs.report_shape", "jobs.evaluated"),
     ("jobs.evaluate",),

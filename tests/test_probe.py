@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import run_here, start
 from hypothesis import given
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
 from semid.id_table import IdTable
+from semid.jobs.probe import name_and_path
+from semid.jobs.probe_runs import devices_of, listening, memory_told, runs_of
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.judging import GROUPS, Ranks, figures
 from semid.probe.page import by_group, html, lead, markdown, overview
-from semid.probe.settings import PRESETS, settings_of
+from semid.probe.run import Protocol
+from semid.probe.settings import MODELS, PRESETS, NetworkSettings, ProbeSettings, settings_of
 from semid.probe.summary import Spread, spread, summarise
 
 # ranks
@@ -224,12 +229,27 @@ def probed(catalog, tmp_path_factory):
     return output, done
 
 
+SCHEMA = pa.schema(
+    [
+        *(("table", pa.string()), ("model", pa.string()), ("group", pa.string())),
+        *(("seed", pa.int64()), ("targets", pa.int64())),
+        *((f"recall@{k}", pa.float64()) for k in (5, 10, 20)),
+        *((f"ndcg@{k}", pa.float64()) for k in (5, 10, 20)),
+        *(("items", pa.int64()), ("users", pa.int64()), ("interactions", pa.int64())),
+        *(("parameters", pa.int64()), ("distinct_sids", pa.int64())),
+        *(("fit_seconds", pa.float64()), ("rank_seconds", pa.float64())),
+        *(("machine", pa.string()), ("run", pa.string())),
+    ]
+)
+
+
 def test_what_a_probe_writes(probed):
     output, done = probed
     names = ["_manifest.json", "probe.html", "probe.md", "probe.parquet", "runs"]
     assert sorted(path.name for path in output.iterdir()) == names
     suffixes = sorted(path.suffix for path in (output / "runs").iterdir())
     assert suffixes == [".json"] * 10 + [".npy"] * 10
+    assert pq.read_schema(output / "probe.parquet").remove_metadata() == SCHEMA
     rows = pq.read_table(output / "probe.parquet").to_pylist()
     found = {(r["model"], r["table"], r["seed"], r["group"]) for r in rows}
     tables = [(m, t) for m in ("generative", "sequential") for t in ("taste", "any")]
@@ -297,27 +317,175 @@ def test_a_second_time_nothing_is_done_and_more_tables_keep_runs(probed, catalog
     assert less.code == 0, less.err
     assert time.monotonic() - began < 60
     after = {path.name: path.read_bytes() for path in (output / "runs").iterdir()}
-    assert len(after) == 4
-    assert after.items() <= before.items()
+    assert after == before
+    assert pq.read_table(output / "probe.parquet").num_rows == 2 * len(GROUPS)
 
 
-def test_finished_runs_outlive_a_kill(catalog, tmp_path):
+def rows_of(folder):
+    """The files of finished runs and what is in them, the seconds of this very run included."""
+    return {path.name: path.read_text() for path in folder.glob("*.json")}
+
+
+def test_finished_runs_outlive_a_kill_and_another_plan(catalog, tmp_path):
     output = tmp_path / "out"
     options = ("--seeds", "1", "--models", "sequential,generative")
     process = start(*command(catalog, output, "taste.parquet"), *options)
-    runs = tmp_path / ".out.partial/probe/runs"
+    runs = tmp_path / ".out.partial/runs"
     deadline = time.monotonic() + 90
-    while not (runs.exists() and list(runs.glob("*.json"))):
+    while not list(runs.glob("*.json")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (kept,) = runs.glob("*.json")
-    made = json.loads(kept.read_text())
-    done = run_here(*command(catalog, output, "taste.parquet"), *options)
+    made = rows_of(runs)
+    assert len(made) == 1
+    done = run_here(*command(catalog, output), *options)
     assert done.code == 0, done.err
-    assert json.loads((output / "runs" / kept.name).read_text()) == made
+    assert made.items() <= rows_of(output / "runs").items()
+    assert len(rows_of(output / "runs")) == 4
+    assert not runs.exists()
+
+
+def test_no_run_is_made_twice_whatever_is_asked_between(catalog, tmp_path):
+    output = tmp_path / "out"
+    options = ("--seeds", "1", "--models", "sequential,item-ids")
+    made = []
+    # The first table changes, and with it what the reference reads its items from.
+    for tables in ((), ("any.parquet",), ("any.parquet", "taste.parquet"), ()):
+        done = run_here(*command(catalog, output, *tables), *options, "--overwrite")
+        assert done.code == 0, done.err
+        made.append(rows_of(output / "runs"))
+    assert len(made[0]) == 3
+    assert made == made[:1] * 4
+
+
+def test_tables_of_equal_contents_are_one_run(catalog, tmp_path):
+    (tmp_path / "copy.parquet").write_bytes((catalog / "any.parquet").read_bytes())
+    options = ("--seeds", "1", "--models", "sequential", "--workers", "2")
+    tables = ("any.parquet", tmp_path / "copy.parquet")
+    done = run_here(*command(catalog, tmp_path / "out", *tables), *options)
+    assert done.code == 0, done.err
+    assert len(rows_of(tmp_path / "out/runs")) == 1
+    rows = pq.read_table(tmp_path / "out/probe.parquet").to_pylist()
+    one, other = ([row for row in rows if row["table"] == name] for name in ("any", "copy"))
+    assert [row | {"table": "copy"} for row in one] == other
+
+
+# what a run is known by
+
+NETWORK = NetworkSettings(width=16, heads=2, head_width=8, feedforward=32)
+PROTOCOL = Protocol(
+    "met.parquet", "item_id", ProbeSettings(NETWORK, NETWORK, NETWORK), "test", "cpu"
+)
+DIGESTS = {"interactions": "m", "ids a": "1", "ids b": "2", "items": "i"}
+
+
+def known(model, *, protocol=PROTOCOL, tables=("a", "b"), **digests):
+    """What the one run of each table is called."""
+    paths = {name: f"{name}.parquet" for name in tables}
+    return [run.file for run in runs_of(paths, [model], 1, protocol, DIGESTS | digests)]
+
+
+def changed(**settings):
+    return replace(PROTOCOL, settings=replace(PROTOCOL.settings, **settings))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_makes_another_run(model):
+    assert known(model) == known(model)
+    for other in MODELS:
+        network = {other.replace("-", "_"): replace(NETWORK, epochs=3)}
+        is_same = known(model, protocol=changed(**network)) == known(model)
+        assert is_same == (other != model)
+    for protocol in (
+        replace(PROTOCOL, item_id="sku"),
+        replace(PROTOCOL, part="validation"),
+        changed(seed=1),
+        changed(precision="bfloat16"),
+    ):
+        before = known(model, protocol=changed(precision="float32"))
+        assert known(model, protocol=protocol) != before
+    assert known(model, interactions="n") != known(model)
+    is_searching = known(model, protocol=changed(beams=40)) != known(model)
+    assert is_searching == (model == "generative")
+
+
+def test_a_seed_is_the_same_run_whatever_the_first_one_was():
+    paths = {"a": "a.parquet"}
+    two = runs_of(paths, ["generative"], 2, PROTOCOL, DIGESTS)
+    (one,) = runs_of(paths, ["generative"], 1, changed(seed=1), DIGESTS)
+    assert two[1] == one
+
+
+def test_item_ids_are_one_run_whatever_the_tables():
+    assert known("item-ids", tables="b") == known("item-ids", tables="ab")
+    assert known("item-ids", **{"ids a": "3"}) == known("item-ids")
+    assert known("item-ids", items="j") != known("item-ids")
+    first, second = known("sequential")
+    assert first != second
+    assert known("sequential", **{"ids a": "2"}) == [second, second]
+
+
+# the processes of runs
+
+
+class Counted:
+    """A bar that remembers."""
+
+    total = None
+
+    def __init__(self):
+        self.done, self.said = 0.0, []
+
+    def update(self, n):
+        self.done += n
+
+    def set_postfix_str(self, s, refresh=True):
+        self.said.append(s)
+
+
+def test_what_is_told_last_is_heard():
+    told, shown = multiprocessing.get_context("spawn").SimpleQueue(), Counted()
+    with listening(told, shown):
+        for number in range(8):
+            told.put((0.125, f"{number}"))
+    assert shown.done == 1
+    assert shown.said[-1] == "7"
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "expected"),
+    [
+        ("cuda", 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("auto", 4, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("auto", 1, ["auto"] * 3),
+        ("cuda:1", 2, ["cuda:1"] * 3),
+        ("cpu", 2, ["cpu"] * 3),
+    ],
+)
+def test_gpus_are_dealt_to_processes(asked, gpus, expected):
+    assert devices_of(asked, 3, gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"), [("generative", "generative"), ("item-ids", "item_ids")]
+)
+def test_a_gpu_without_memory_is_said(model, batch):
+    said = f"for a run of the {model} model.* fewer --workers, a smaller {batch}.batch or --preset"
+    with pytest.raises(SemidError, match=said), memory_told(model):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_names_of_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert name_and_path("a=out/ids.parquet") == ("a", "out/ids.parquet")
+    assert name_and_path("a=out/date=1/ids.parquet") == ("a", "out/date=1/ids.parquet")
+    for path in ("out/date=1/ids.parquet", "./date=1/ids.parquet", "s3://b/date=1", "ids", "=ids"):
+        assert name_and_path(path) == (None, path)
+    assert name_and_path("date=1") == ("date", "1")
+    (tmp_path / "date=1").mkdir()
+    assert name_and_path("date=1") == (None, "date=1")
 
 
 @pytest.mark.parametrize(

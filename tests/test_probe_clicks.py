@@ -66,7 +66,7 @@ def test_an_area_is_the_share_of_pairs_that_are_won(rows) -> None:
 def test_it_learns_who_meets_what(sequences, kind) -> None:
     embedding = PrefixNgramEmbedding(64, 8, (2, 5)) if kind == "prefixes" else None
     made = model(embedding)
-    losses = fit(made, SidSequenceDataset(sequences, CODES, padding=-1), SETTINGS, seed=0)
+    losses = fit(made, SidSequenceDataset(sequences, CODES, padding=-1), SETTINGS, seed=0).losses
     assert losses[-1] < losses[0]
     clicks = judged(made, SidSequenceDataset(sequences, CODES, "test", padding=-1), seed=1)
     kind_m = clicks.item // 5

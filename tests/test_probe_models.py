@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Generator
+from conftest import environment
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import Generator, nn
 
 from semid.errors import SemidError
+from semid.id_table import IdTable
 from semid.metrics.ranking import MISSED
 from semid.probe.fitting import dtype_of, fit, of_one_length, shuffled
 from semid.probe.generative import GenerativeModel
@@ -17,6 +29,7 @@ from semid.probe.judging import constraint_of, generated, scored
 from semid.probe.sequential import SequentialModel
 from semid.probe.settings import NetworkSettings
 from semid.recsys import SidSequenceDataset, read_sequences
+from semid.recsys.histories import Sequences
 
 SMALL = NetworkSettings(
     width=16, layers=2, heads=2, head_width=8, feedforward=32, max_items=4, epochs=2, batch=8
@@ -47,8 +60,9 @@ def sequences(tmp_path_factory):
     return read_sequences(path, [f"i{item}" for item in range(10)])
 
 
-def dataset(sequences, codes, part="training"):
-    return SidSequenceDataset(sequences, codes, part, examples="chunks", max_items=4, padding=-1)
+def dataset(sequences, codes, part="training", most=4):
+    given = {"examples": "chunks", "max_items": most, "padding": -1}
+    return SidSequenceDataset(sequences, codes, part, **given)
 
 
 def generative(seed=0):
@@ -178,27 +192,154 @@ def test_training_lowers_the_loss_and_repeats(sequences, codes):
         chance = Generator().manual_seed(1)
         levels = tuple(int(most) + 1 for most in codes.max(0))
         model = SequentialModel(torch.from_numpy(codes), levels, SMALL, chance)
-        runs.append(fit(model, data, SMALL, seed=3, precision="float32"))
+        runs.append(fit(model, data, SMALL, seed=3, precision="float32").losses)
     assert runs[0] == runs[1]
     assert runs[0][-1] < runs[0][0]
 
 
-def test_training_goes_on_from_a_checkpoint(sequences, tmp_path, monkeypatch):
-    monkeypatch.setattr("semid.probe.fitting._SAVE_SECONDS", 0.0)
+def stopped_at(epochs):
+    """What stops a training once so many epochs are done."""
+
+    def stop(done):
+        if done >= epochs:
+            raise InterruptedError
+
+    return stop
+
+
+@pytest.mark.parametrize("epochs", [0.1, 0.5, 1.0, 1.5, 2.0])
+def test_training_goes_on_from_a_checkpoint(sequences, tmp_path, monkeypatch, epochs):
+    monkeypatch.setattr("semid.probe.fitting._SAVE_SECONDS", -1.0)
     data = dataset(sequences, SIDS)
     whole = generative()
-    expected = fit(whole, data, SMALL, seed=0, precision="float32")
+    expected = fit(whole, data, SMALL, seed=0, precision="float32").losses
 
-    def stop(epochs, loss):
-        raise InterruptedError
-
-    kept = tmp_path / "run.safetensors"
+    given = {"seed": 0, "checkpoint": tmp_path / "run.safetensors", "precision": "float32"}
     with pytest.raises(InterruptedError):
-        fit(generative(), data, SMALL, seed=0, checkpoint=kept, precision="float32", on_epoch=stop)
-    again = generative(seed=5)
-    assert fit(again, data, SMALL, seed=0, checkpoint=kept, precision="float32") == expected
+        fit(generative(), data, SMALL, **given, on_step=stopped_at(epochs))
+    again, told = generative(seed=5), []
+    assert fit(again, data, SMALL, **given, on_step=told.append).losses == expected
+    assert all(done > epochs for done in told)  # nothing is trained on twice
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_training_tells_where_it_is(sequences):
+    data, steps, epochs = dataset(sequences, SIDS), [], []
+    fit(
+        generative(),
+        data,
+        SMALL,
+        seed=0,
+        on_step=steps.append,
+        on_epoch=lambda done, loss: epochs.append(done),
+    )
+    assert epochs == [1, 2]
+    each = len(steps) // 2
+    assert each >= 5  # 40 users or more, 8 at once
+    assert steps == pytest.approx([step / each for step in range(1, 2 * each + 1)])
+
+
+def test_seconds_before_an_interruption_count(sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr("semid.probe.fitting._SAVE_SECONDS", -1.0)
+    data, kept = dataset(sequences, SIDS), tmp_path / "run.safetensors"
+
+    def slow(epochs, loss):
+        time.sleep(0.5)
+
+    with pytest.raises(InterruptedError):
+        fit(
+            generative(),
+            data,
+            SMALL,
+            seed=0,
+            checkpoint=kept,
+            on_epoch=slow,
+            on_step=stopped_at(1.2),
+        )
+    assert fit(generative(), data, SMALL, seed=0, checkpoint=kept).seconds > 0.5
+
+
+@pytest.mark.parametrize("other", ["seed", "settings", "precision", "data"])
+def test_a_checkpoint_of_another_run_is_refused(sequences, tmp_path, monkeypatch, other):
+    monkeypatch.setattr("semid.probe.fitting._SAVE_SECONDS", -1.0)
+    data, kept = dataset(sequences, SIDS), tmp_path / "run.safetensors"
+    fit(generative(), data, SMALL, seed=0, precision="float32", checkpoint=kept)
+    if other == "data":
+        data = SidSequenceDataset(sequences, SIDS, "training", max_items=4, padding=-1)
+    settings = replace(SMALL, epochs=3) if other == "settings" else SMALL
+    seed, precision = int(other == "seed"), "bfloat16" if other == "precision" else "float32"
+    with pytest.raises(SemidError, match=r"run.safetensors is of another run .*; remove it to"):
+        fit(generative(), data, settings, seed=seed, precision=precision, checkpoint=kept)
+
+
+class NoModule:
+    """Has a loss and weights, but no state that a checkpoint could hold."""
+
+    weight = nn.Parameter(torch.zeros(2, 2))
+
+    def parameters(self):
+        return iter([self.weight])
+
+    def loss(self, batch, generator=None):
+        return self.weight.sum()
+
+
+@pytest.mark.parametrize("model", [NoModule(), nn.Linear(2, 2)])
+def test_what_is_no_module_with_a_loss_is_refused(sequences, model):
+    name = type(model).__name__
+    with pytest.raises(SemidError, match=f"the model is a {name}; give a torch.nn.Module with a "):
+        fit(model, dataset(sequences, SIDS), SMALL, seed=0)
+
+
+RUN = """
+import sys
+import semid.probe.fitting
+from semid.probe.run import Protocol, run
+from semid.probe.settings import NetworkSettings, ProbeSettings
+from pathlib import Path
+
+semid.probe.fitting._SAVE_SECONDS = 0.0
+ids, met, checkpoint, epochs = sys.argv[1:]
+sizes = NetworkSettings(
+    width=16, heads=2, head_width=8, feedforward=32, max_items=4, epochs=int(epochs), batch=8
+)
+settings = ProbeSettings(sizes, sizes, precision="float32")
+protocol = Protocol(met, "item_id", settings, "test", "cpu")
+row, _ = run("generative", ids, 1, protocol, checkpoint=Path(checkpoint))
+print({name: value for name, value in row.items() if not name.endswith("_seconds")})
+"""
+
+
+def test_a_run_that_is_killed_while_it_trains_ends_as_if_it_was_not(sequences, tmp_path):
+    table = IdTable.from_arrays(pa.array([f"i{item}" for item in range(10)]), SIDS, SIDS)
+    pq.write_table(table.to_arrow(), tmp_path / "ids.parquet")
+    user_m = np.repeat(np.arange(len(sequences)), np.diff(sequences.offset_u))
+    met = {
+        "user_id": [f"u{user:02}" for user in user_m],
+        "item_id": [f"i{item}" for item in sequences.item_m],
+        "position": np.arange(len(user_m)),
+    }
+    pq.write_table(pa.table(met), tmp_path / "met.parquet")
+
+    def run(checkpoint):
+        given = (tmp_path / "ids.parquet", tmp_path / "met.parquet", checkpoint, 20)
+        program = [sys.executable, "-c", RUN, *map(str, given)]
+        return subprocess.Popen(program, stdout=subprocess.PIPE, env=environment())
+
+    kept = tmp_path / "killed.safetensors"
+    killed = run(kept)
+    deadline = time.monotonic() + 90
+    while not kept.exists():
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.communicate()[0] == b""
+    with safe_open(kept, "pt") as file:
+        assert len(json.loads(file.metadata()["facts"])["losses"]) < 20
+    again, whole = run(kept), run(tmp_path / "whole.safetensors")
+    assert again.communicate()[0] == whole.communicate()[0] != b""
 
 
 def test_a_loss_that_is_no_number_is_said(sequences):
@@ -212,11 +353,38 @@ def test_a_loss_that_is_no_number_is_said(sequences):
 def test_batches_hold_every_example_once(sequences):
     data = dataset(sequences, SIDS)
     random = np.random.default_rng(0)
-    for batches in (list(shuffled(data, 7, random)), list(of_one_length(data, 7))):
+    for batches in (shuffled(data, 7, random), list(of_one_length(data, 7))):
         np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(data)))
-        assert all(1 <= len(batch) <= 7 for batch in batches)
     lengths = data.lengths()
-    assert all(len(set(lengths[batch])) == 1 for batch in of_one_length(data, 7))
+    for batch in of_one_length(data, 7):
+        assert len(set(lengths[batch])) == 1
+        assert len(batch) <= 7
+
+
+@given(
+    st.lists(st.integers(3, 30), min_size=100, max_size=400),
+    st.integers(16, 64),
+    st.integers(0, 3),
+)
+def test_batches_of_whole_histories_have_about_as_many_targets_each(counts, batch, seed):
+    """Else a target beside short histories would count for more than one beside long ones."""
+    offset_u = np.append(0, np.cumsum(counts))
+    zeros = np.zeros(offset_u[-1], np.int8)  # of items, and of parts: all is of training
+    users = pa.array([f"u{user}" for user in range(len(counts))])
+    many = Sequences(users, offset_u, zeros.astype(np.int32), zeros, 10, len(zeros), 0, 0, 0)
+    data = dataset(many, SIDS, most=20)
+    batches = shuffled(data, batch, np.random.default_rng(seed))
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(data)))
+    targets = [int(data.lengths()[rows].sum()) for rows in batches]
+    assert max(targets) <= 2 * min(targets)
+    assert abs(len(batches) - len(data) / batch) <= 1 + len(data) / (50 * batch)
+
+
+def test_batches_of_single_targets_have_about_as_many_examples_each(sequences):
+    data = SidSequenceDataset(sequences, SIDS, examples="prefixes", max_items=4, padding=-1)
+    sizes = {len(rows) for rows in shuffled(data, 7, np.random.default_rng(0))}
+    assert max(sizes) == 7
+    assert min(sizes) >= 6
 
 
 @pytest.mark.parametrize("examples", ["prefixes", "windows", "last", "shifted", "chunks"])

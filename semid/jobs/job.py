@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +77,14 @@ def produce(
     owner: str | None = None,
     complete: Callable[[Manifest], bool] = lambda _: True,
     prepare: Callable[[], object] | None = None,
+    keep: Collection[str] = (),
 ) -> Result:
     """Make `output` unless it is current already, and `complete` says so of what goes with it.
 
     `owner` names the step of a pipeline that runs the job: what the same step made before is
     replaced without `overwrite`. `prepare` runs beside the rest when there is no output yet: what
     takes long and needs no input, such as loading torch; if it fails, `build` will say so.
+    `keep` names what `build` finds in its folder again after a change of plan, too.
 
     The plan is the command, semid's version, the contents of the inputs and the settings; it is
     saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
@@ -107,7 +109,7 @@ def produce(
         overwrite = overwrite or (previous is not None and _is_owned(previous, owner))
         refuse_foreign(output, plan, overwrite=overwrite)
         reason = difference(previous["plan"], plan) if previous and "plan" in previous else None
-        with staging(output, plan) as stage:
+        with staging(output, plan, keep=keep) as stage:
             # Another job may have written it since.
             refuse_foreign(output, plan, overwrite=overwrite)
             manifest = manifest_for(plan, inputs=described, owner=owner)

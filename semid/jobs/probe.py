@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from semid.config import as_plain
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import SID
 from semid.interactions import interaction_columns
 from semid.jobs.job import Result, output_path, produce, require_workers
-from semid.jobs.processes import end_with_parent, in_processes
-from semid.jobs.progress import Bar, bar
-from semid.manifests import Manifest, fingerprint, write_json
+from semid.jobs.probe_runs import RUNS, Run, copy_runs, make, read_run, runs_of, take_over
+from semid.manifests import Manifest
 from semid.probe.page import html, lead, markdown
 from semid.probe.settings import MODELS, ProbeSettings, settings_of
 from semid.probe.summary import summarise
@@ -32,23 +25,7 @@ from semid.recsys.histories import PARTS
 from semid.streams import open_writer
 from semid.tables import ParquetTable, open_table
 
-REFERENCE = "item-ids"
-RUNS = "runs"
 _FACTS = ("items", "users", "interactions")
-_EVERY_SECONDS, _JOIN_SECONDS = 0.2, 2.0
-_RANK_STEPS = 1  # of the bar, beside one an epoch
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One run: a model, a table with its name (none for the reference), a seed; and its file."""
-
-    model: str
-    name: str | None
-    ids: str
-    seed: int
-    file: str
-    steps: int
 
 
 def probe(
@@ -71,7 +48,7 @@ def probe(
     """Train the same recommenders on ids tables and rank what users met last.
 
     Runs that an earlier probe at `output`, or one that was interrupted, has made of the same table,
-    interactions, settings and seed are not made again.
+    interactions, settings and seed are not made again, whatever else the two were of.
 
     Parameters
     ----------
@@ -86,7 +63,7 @@ def probe(
     part : ``test``, or ``validation`` to choose settings by
     item_id : name of the id column, in all tables
     device : ``auto``, ``cpu`` or ``cuda``
-    workers : runs at once, each with its share of the cores
+    workers : runs at once, each with its share of the cores; of several GPUs each has one
     overwrite : replace a probe of other tables or settings
     show : show a progress bar
     owner : the step of a pipeline that runs it, which may replace what it made before
@@ -109,13 +86,19 @@ def probe(
         from semid.probe.run import Protocol
 
         pick_device(device)
-        _require_one_catalog(tables, item_id)
+        items = _digest_of_catalog(tables, item_id)
         protocol = Protocol(met.name, item_id, chosen, part, device)
-        runs = _runs(tables, names, seeds, chosen, part, manifest["inputs"])
+        digests = {name: facts["digest"] for name, facts in manifest["inputs"].items()}
+        paths = {name: table.name for name, table in tables.items()}
+        runs = runs_of(paths, names, seeds, protocol, {**digests, "items": items})
+        made = stage / RUNS
+        made.mkdir(exist_ok=True)
+        take_over(target, made)
+        make(runs, made, protocol, workers=workers, show=show)
         folder = stage / "probe"
-        (folder / RUNS).mkdir(parents=True, exist_ok=True)
-        _keep(target / RUNS, folder / RUNS, runs)
-        _make(runs, folder / RUNS, protocol, workers, show)
+        shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed here
+        (folder / RUNS).mkdir(parents=True)
+        copy_runs(made, folder / RUNS)
         return folder, _write(runs, folder, {"preset": preset, "seeds": seeds, "part": part})
 
     return produce(
@@ -129,6 +112,7 @@ def probe(
         build=build,
         overwrite=overwrite,
         owner=owner,
+        keep=(RUNS,),  # whatever the plan, a run's file says what it is of
     )
 
 
@@ -164,9 +148,8 @@ def _tables(ids: Sequence[str], item_id: str) -> dict[str, ParquetTable]:
         raise SemidError("no ids table is given; name one or more")
     found: dict[str, ParquetTable] = {}
     for one in ids:
-        name, named, path = one.partition("=")
-        if not named:
-            name, path = Path(one.rstrip("/")).name.removesuffix(".parquet"), one
+        name, path = name_and_path(one)
+        name = name or Path(path.rstrip("/")).name.removesuffix(".parquet")
         if name in found:
             raise SemidError(f"two ids tables are called {name!r}; give them as name=path")
         found[name] = open_table(path)
@@ -174,7 +157,16 @@ def _tables(ids: Sequence[str], item_id: str) -> dict[str, ParquetTable]:
     return found
 
 
-def _require_one_catalog(tables: dict[str, ParquetTable], item_id: str) -> None:
+def name_and_path(given: str) -> tuple[str | None, str]:
+    """Split ``name=path``; what has no name, as ``date=1/ids.parquet`` that is there, is a path."""
+    name, _, path = given.partition("=")
+    if not (name and path) or "/" in name or Path(given).exists():
+        return None, given
+    return name, path
+
+
+def _digest_of_catalog(tables: dict[str, ParquetTable], item_id: str) -> str:
+    """Return what identifies the items, in any order; raises if they are not those of all."""
     first, *others = ((table.name, _item_ids(table, item_id)) for table in tables.values())
     for found in others:
         for (here, own), (there, other) in ((found, first), (first, found)):
@@ -184,6 +176,12 @@ def _require_one_catalog(tables: dict[str, ParquetTable], item_id: str) -> None:
                     f"{display_path(here)} has {len(missing):,} items that {display_path(there)} "
                     f"lacks, such as {missing[0].as_py()!r}; give tables of one catalog"
                 )
+    items = pc.take(first[1], pc.array_sort_indices(first[1])).combine_chunks()
+    total = xxhash.xxh3_128()
+    for buffer in filter(None, items.buffers()):  # where ids end, and their text
+        total.update(buffer)
+    identity: str = total.hexdigest()
+    return identity
 
 
 def _item_ids(table: ParquetTable, item_id: str) -> pa.ChunkedArray:
@@ -191,116 +189,14 @@ def _item_ids(table: ParquetTable, item_id: str) -> pa.ChunkedArray:
     return pa.chunked_array(batches, pa.large_string())
 
 
-def _runs(
-    tables: dict[str, ParquetTable],
-    models: list[str],
-    seeds: int,
-    settings: ProbeSettings,
-    part: str,
-    inputs: dict[str, Any],
-) -> list[_Run]:
-    """Return all runs; a run's file is called for what makes it what it is."""
-    found = []
-    first = next(iter(tables))
-    for seed in range(settings.seed, settings.seed + seeds):
-        for model in models:
-            for name in [first] if model == REFERENCE else tables:
-                own = as_plain(settings)
-                sizes = own.pop("sequential" if model == "generative" else "generative")
-                sizes = settings.generative if model == "generative" else settings.sequential
-                facts = [model, inputs[f"ids {name}"]["digest"], inputs["interactions"]["digest"]]
-                file = fingerprint([*facts, own, seed, part])
-                shown = None if model == REFERENCE else name
-                steps = sizes.epochs + _RANK_STEPS
-                found.append(_Run(model, shown, tables[name].name, seed, file, steps))
-    return found
-
-
-def _keep(before: Path, runs_folder: Path, runs: Sequence[_Run]) -> None:
-    """Take over what an earlier probe has made."""
-    for run in runs:
-        for name in (f"{run.file}.npy", f"{run.file}.json"):  # the latter says that it is done
-            if (before / name).exists():
-                shutil.copyfile(before / name, runs_folder / name)
-
-
-def _make(runs: Sequence[_Run], folder: Path, protocol: Any, workers: int, show: bool) -> None:
-    """Make the runs that are not there, in processes that say where they are."""
-    missing = [run for run in runs if not (folder / f"{run.file}.json").exists()]
-    told = multiprocessing.get_context("spawn").SimpleQueue()
-    threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
-    with bar("probe", sum(run.steps for run in runs), "epochs", show=show) as shown:
-        shown.update(sum(run.steps for run in runs) - sum(run.steps for run in missing))
-        with _listening(told, shown):
-            done = in_processes(
-                _run,
-                [(run, folder, protocol) for run in missing],
-                workers=workers,
-                start=_start,
-                start_with=(told, threads),
-                ended="the process of a run",
-            )
-            for _ in done:
-                pass
-
-
-@contextmanager
-def _listening(told: Any, shown: Bar) -> Iterator[None]:
-    """Move the bar by what processes tell, meanwhile."""
-    over = threading.Event()
-
-    def listen() -> None:
-        # Not by a last message: a process that is killed while it tells keeps the others waiting.
-        while not over.wait(_EVERY_SECONDS):
-            while not told.empty():
-                steps, sentence = told.get()
-                shown.set_postfix_str(sentence, refresh=False)
-                shown.update(steps)
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(_JOIN_SECONDS)
-
-
-_told: Any = None  # of a spawned process, set once
-
-
-def _start(told: Any, threads: int | None) -> None:
-    global _told
-    end_with_parent()
-    if threads is not None:  # torch is not loaded yet and reads this when it is
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    _told = told
-
-
-def _run(made: _Run, folder: Path, protocol: Any) -> None:
-    from semid.probe.run import run
-
-    label = ", ".join(filter(None, [made.name, made.model, f"seed {made.seed}"]))
-
-    def tell(steps: int, sentence: str) -> None:
-        _told.put((steps, f"{label}: {sentence}"))
-
-    checkpoint = folder / f"{made.file}.safetensors"
-    row, recall_q = run(
-        made.model, made.ids, made.seed, protocol, checkpoint=checkpoint, on_progress=tell
-    )
-    np.save(folder / f"{made.file}.npy", recall_q.astype(np.float32), allow_pickle=False)
-    writing = folder / f"{made.file}.writing"
-    write_json(writing, {"model": made.model, **row})
-    writing.replace(folder / f"{made.file}.json")
-    checkpoint.unlink(missing_ok=True)
-
-
-def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    rows = [{"table": run.name, "run": run.file, **_read(folder / RUNS / run.file)} for run in runs]
+def _write(runs: Sequence[Run], folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    rows = [{"table": run.name, "run": run.file, **read_run(folder / RUNS, run)} for run in runs]
     facts |= {name: rows[0][name] for name in _FACTS}
     facts["machine"] = ", ".join(dict.fromkeys(row["machine"] for row in rows))
-    table = pa.Table.from_pylist([line for row in rows for line in _lines(row)])
+    lines = [line for row in rows for line in _lines(row)]
+    schema = _schema()
+    assert lines[0].keys() == set(schema.names)
+    table = pa.Table.from_pylist(lines, schema)
     with open_writer(folder / "probe.parquet", table.schema) as writer:
         writer.write_table(table)
     summaries = summarise(rows)
@@ -321,13 +217,19 @@ def _write(runs: Sequence[_Run], folder: Path, facts: dict[str, Any]) -> dict[st
     return facts | {"probed": found, "lead": lead(summaries)}
 
 
-def _read(run: Path) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(run.with_suffix(".json").read_text("utf-8"))
-    return row | {"recall_q": np.load(run.with_suffix(".npy"), allow_pickle=False)}
-
-
 def _lines(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row of `probe.parquet` for every group of targets."""
     groups = row["groups"]
     rest = {name: value for name, value in row.items() if name not in ("groups", "recall_q")}
     return [rest | {"group": group} | figures for group, figures in groups.items()]
+
+
+def _schema() -> pa.Schema:
+    from semid.probe.judging import CUTS
+
+    fields = [("table", pa.string()), ("model", pa.string()), ("group", pa.string())]
+    fields += [("seed", pa.int64()), ("targets", pa.int64())]
+    fields += [(f"{name}@{k}", pa.float64()) for name in ("recall", "ndcg") for k in CUTS]
+    fields += [(name, pa.int64()) for name in (*_FACTS, "parameters", "distinct_sids")]
+    fields += [(name, pa.float64()) for name in ("fit_seconds", "rank_seconds")]
+    return pa.schema([*fields, ("machine", pa.string()), ("run", pa.string())])

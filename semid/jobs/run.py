@@ -34,7 +34,7 @@ from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
 from semid.jobs.importing import import_ids
 from semid.jobs.job import Result, output_path, require_workers, table_path
-from semid.jobs.probe import probe, probed_by
+from semid.jobs.probe import name_and_path, probe, probed_by
 from semid.jobs.report import check_request, report
 from semid.jobs.train import check_requests, read_settings, train
 from semid.jobs.verify import verify
@@ -258,7 +258,7 @@ def _input_paths(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, str) and key != "items":
             yield key, value
         elif isinstance(value, list | tuple):
-            yield from ((key, one.partition("=")[2] or one) for one in value)
+            yield from ((key, name_and_path(one)[1]) for one in value)
 
 
 def _refuse_missing_inputs(steps: list[Step], shown: str) -> None:

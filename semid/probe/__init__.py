@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from semid.probe.settings import NetworkSettings as NetworkSettings
     from semid.probe.settings import ProbeSettings as ProbeSettings
 
+# A run is known by it, and one of another number is made anew. Raise it whenever the same settings
+# and data would give other figures, or a run's row other columns.
+PROTOCOL = 1
+
 _HOME = {
     "ClickModel": "semid.probe.clicks",
     "Continuation": "semid.probe.generative",

@@ -6,6 +6,7 @@ seed differ. Shapes: n items, s codes of a SID, q targets.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from semid.recsys.levels import levels_of
 from semid.recsys.sequences import SidSequenceDataset
 
 Codes = npt.NDArray[np.int64]
-Progress = Callable[[int, str], None]
+Progress = Callable[[float, str], None]
+_TOLD = 8  # times an epoch; a power of two, whose fractions add up exactly
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Protocol:
     device: str
 
 
-def _silent(steps: int, sentence: str) -> None:
+def _silent(steps: float, sentence: str) -> None:
     """Tell nobody."""
 
 
@@ -77,7 +79,7 @@ def run(
     seed : of weights, dropout and order
     protocol : see there
     checkpoint : file to keep the state of training in
-    on_progress : told how many steps are done, an epoch or the ranking, and where it is
+    on_progress : told how many more steps are done, epochs or the ranking, and where it is
 
     Returns
     -------
@@ -91,8 +93,7 @@ def run(
     """
     item_ids, codes_ns, levels = read_codes(model, ids, protocol.item_id)
     sequences = read_sequences(protocol.interactions, item_ids, item_id=protocol.item_id)
-    began = time.perf_counter()
-    trained = train(
+    trained, fit_seconds = train(
         model,
         codes_ns,
         levels,
@@ -102,9 +103,9 @@ def run(
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
-    between = time.perf_counter()
+    began = time.perf_counter()
     ranks = _ranks(model, trained, codes_ns, sequences, protocol, on_progress)
-    ended = time.perf_counter()
+    rank_seconds = time.perf_counter() - began
     row = {
         "seed": seed,
         "items": len(item_ids),
@@ -113,8 +114,8 @@ def run(
         "parameters": sum(weight.numel() for weight in trained.parameters()),
         "distinct_sids": len(np.unique(codes_ns, axis=0)),
         "machine": _machine(trained.device, protocol.settings.precision),
-        "fit_seconds": between - began,
-        "rank_seconds": ended - between,
+        "fit_seconds": fit_seconds,
+        "rank_seconds": rank_seconds,
         "groups": figures(ranks, sequences.met()),
     }
     return row, recall_at(ranks.before, ranks.tied, 10)
@@ -140,8 +141,11 @@ def train(
     *,
     checkpoint: Path | None = None,
     on_progress: Progress = _silent,
-) -> GenerativeModel | SequentialModel:
-    """Train one model; `codes_ns` are in the order of the ids that `sequences` were read with."""
+) -> tuple[GenerativeModel | SequentialModel, float]:
+    """Train one model; returns it and the seconds that took.
+
+    `codes_ns` are in the order of the ids that `sequences` were read with.
+    """
     from semid.devices import pick_device
 
     device, chance = pick_device(protocol.device), Generator().manual_seed(seed)
@@ -153,23 +157,29 @@ def train(
     else:
         network = SequentialModel(torch.from_numpy(codes_ns), levels, settings, chance)
     network = network.to(device)
-    done = 0
+    done, last = 0.0, ""
 
-    def hear(epochs: int, loss: float) -> None:
+    def hear(epochs: float) -> None:
         nonlocal done
-        on_progress(epochs - done, f"epoch {epochs} of {settings.epochs}, loss {loss:.3f}")
-        done = epochs
+        if (now := math.floor(epochs * _TOLD) / _TOLD) > done:
+            on_progress(now - done, f"{now:.1f} of {settings.epochs} epochs{last}")
+            done = now
 
-    fit(
+    def hear_loss(epochs: int, loss: float) -> None:
+        nonlocal last
+        last = f", loss {loss:.3f}"
+
+    fitted = fit(
         network,
         _dataset(sequences, codes_ns, "training", settings.max_items),
         settings,
         seed=seed,
         precision=protocol.settings.precision,
         checkpoint=checkpoint,
-        on_epoch=hear,
+        on_step=hear,
+        on_epoch=hear_loss,
     )
-    return network
+    return network, fitted.seconds
 
 
 def _dataset(sequences: Sequences, codes_ns: Codes, part: Any, most: int) -> SidSequenceDataset:
