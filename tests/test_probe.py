@@ -367,6 +367,7 @@ def test_tables_of_equal_contents_are_one_run(catalog, tmp_path):
     done = run_here(*command(catalog, tmp_path / "out", *tables), *options)
     assert done.code == 0, done.err
     assert len(rows_of(tmp_path / "out/runs")) == 1
+    assert "7.0/7.0" in done.err  # of the bar: six epochs and a ranking, once
     rows = pq.read_table(tmp_path / "out/probe.parquet").to_pylist()
     one, other = ([row for row in rows if row["table"] == name] for name in ("any", "copy"))
     assert [row | {"table": "copy"} for row in one] == other
