@@ -10,6 +10,7 @@ from conftest import ROWS, run_here
 
 from semid.export import FORMATS, write
 from semid.id_reading import read_ids
+from semid.id_table import IdTable
 from semid.tables import open_table
 
 FOLDERS = {name for name, format in FORMATS.items() if format.folder}
@@ -95,6 +96,42 @@ def test_levels_are_inferred_and_said(tmp_path):
     assert run_here("verify", tmp_path / "ids", "--item-id", "sku").code == 0
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_ids_that_are_decimals_come_back_as_what_they_were(format, tmp_path):
+    """Of text formats strings look like integers, and a table of strings is not compared to it."""
+    ids, given = [str(number) for number in range(10, 70)], tmp_path / "ids.parquet"
+    codes = np.stack([np.arange(60) // 8, np.arange(60) % 8], 1)
+    IdTable.from_arrays(ids, codes).save(given)
+    width = ("--width", "8") if format in ("grid", "tiger") else ()
+    out = tmp_path / "out"
+    assert run_here("export", given, "-f", format, "--output", out, *width).code == 0
+    # Grid's and TIGER's last digit is a suffix by custom.
+    back = ("import", out, "-f", format, "--levels", "8,8", "--overwrite", "--output")
+    assert run_here(*back, tmp_path / "back.parquet", "--id-type", "string").code == 0
+    assert read_ids(tmp_path / "back.parquet").item_ids.to_pylist() == ids
+    differing = run_here("diff", given, tmp_path / "back.parquet", "--json")
+    assert differing.json["summary"]["churn"] == 0
+    assert run_here(*back, tmp_path / "numbers.parquet", "--id-type", "int64").code == 0
+    assert read_ids(tmp_path / "numbers.parquet").item_ids.to_pylist() == list(map(int, ids))
+
+
+def test_the_type_of_ids_is_one_that_they_have(tmp_path):
+    given, output = tmp_path / "x.json", tmp_path / "ids.parquet"
+    given.write_text('{"7": ["<a_1>"], "007": ["<a_2>"], "x": ["<a_3>"]}')
+    back = ("import", given, "-f", "tokens-json", "--output", output, "--id-type")
+    assert (
+        "x.json: the item id '007' is no int64; import the ids as string"
+        in run_here(*back, "int64").error
+    )
+    assert "the type 'int' of item ids is none of string, int64" in run_here(*back, "int").error
+    assert run_here(*back, "string").code == 0
+    assert read_ids(output).item_ids.to_pylist() == ["7", "007", "x"]
+    # Another type is another table.
+    given.write_text('{"7": ["<a_1>"], "8": ["<a_2>"]}')
+    assert run_here(*back, "int64", "--overwrite").code == 0
+    assert "exists" in run_here(*back, "string").error
+
+
 def test_what_cannot_be_imported(tmp_path):
     path, output = tmp_path / "x.npy", tmp_path / "ids.parquet"
     np.save(path, np.array([[3, 0], [1, 5]]))
@@ -162,6 +199,10 @@ output = "{tmp_path}/ids.parquet"
     assert "none does not exist" in run_here("run", tmp_path / "bad.toml").error
     (tmp_path / "other.toml").write_text(text.replace('"tiger"\n', '"tigers"\n'))
     assert "format = 'tigers' is none of" in run_here("run", tmp_path / "other.toml").error
+    (tmp_path / "type.toml").write_text(text + 'id_type = "text"\n')
+    assert (
+        "id_type = 'text' is none of string, int64" in run_here("run", tmp_path / "type.toml").error
+    )
     (tmp_path / "p.toml").write_text(
         text.replace(f'items = "{exported}/none"\n', "").replace("levels = [8, 8]\n", "")
     )
