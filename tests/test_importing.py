@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import ROWS, run_here
 
 from semid.export import FORMATS, write
@@ -42,27 +43,53 @@ def test_every_export_comes_back(format, exported, world, tmp_path):
     assert run_here(*given, *levels, "--json").json["up_to_date"] is True
 
 
-def test_a_peers_file_is_evaluated_compared_verified_and_looked_up(world, tmp_path):
-    """The world's IDs as another program has them: numbered items, nothing noted."""
-    was = read_ids(world / "ids.parquet")
-    tokens = [[f"<a_{a}>", f"<b_{b}>", f"<c_{c}>"] for a, b, c in was.sids.tolist()]
-    peer, ids = tmp_path / "Beauty.index.json", tmp_path / "ids.parquet"
-    peer.write_text(json.dumps(dict(enumerate(tokens))))
-    lines = [f"{item}\t{row}\n" for row, item in enumerate(was.item_ids.to_pylist())]
-    (tmp_path / "Beauty.item2id").write_text("".join(lines))
-    done = run_here(
-        *("import", peer, "--format", "lcrec", "--items", tmp_path / "Beauty.item2id"),
-        *("--levels", "8,8", "--output", ids, "--json"),
-    )
+def by_another_program(format, table, folder):
+    """The file of a table as its program writes it, which notes nothing, and how to read it."""
+    sids_ns = table.sids.astype(np.int64)
+    items = folder / "Beauty.item2id"
+    lines = [f"{item}\t{row}\n" for row, item in enumerate(table.item_ids.to_pylist())]
+    items.write_text("".join(lines))
+    if format == "lcrec":
+        tokens = [[f"<a_{a}>", f"<b_{b}>", f"<c_{c}>"] for a, b, c in sids_ns.tolist()]
+        (folder / "Beauty.index.json").write_text(json.dumps(dict(enumerate(tokens))))
+        return (folder / "Beauty.index.json", "--items", items)
+    if format == "grid":
+        torch.save(torch.from_numpy(sids_ns.T.copy()), folder / "ids.pt")
+        return (folder / "ids.pt", "--items", items)
+    if format == "tiger":
+        np.save(folder / "ids.npy", sids_ns)
+        return (folder / "ids.npy", "--items", items)
+    codes, place = table.codes.tolist(), sids_ns[:, -1]
+    columns = {"item_id": table.item_ids, "origin_codebook": codes, "codebook": codes}
+    pq.write_table(pa.table({**columns, "index": place}), folder / "item_to_sid.parquet")
+    return (folder / "item_to_sid.parquet",)
+
+
+@pytest.mark.parametrize("format", ["lcrec", "grid", "tiger", "torcheasyrec"])
+def test_a_peers_file_is_evaluated_reported_compared_verified_and_looked_up(
+    format, world, tmp_path
+):
+    was, ids = read_ids(world / "ids.parquet"), tmp_path / "ids.parquet"
+    given = by_another_program(format, was, tmp_path)
+    done = run_here("import", *given, "-f", format, "--levels", "8,8", "--output", ids, "--json")
     assert done.json["summary"]["levels_from"] == "given"
 
     embeddings, model = world / "embeddings.parquet", world / "model"
-    evaluated = run_here(
-        *("evaluate", ids, "--embeddings", embeddings, "--model", model, "--no-baseline"),
-        *("--output", tmp_path / "m.json", "--json"),
-    )
+    measured = ("evaluate", ids, "--embeddings", embeddings, "--no-baseline", "--json", "--output")
     known = json.loads((world / "metrics.json").read_text())
-    assert evaluated.json["summary"]["levels"] == known["levels"]
+    by_model = run_here(*measured, tmp_path / "m.json", "--model", model).json["summary"]
+    alone = run_here(*measured, tmp_path / "alone.json").json["summary"]
+    for figures in (by_model, alone):
+        for name in ("levels", "uniqueness", "utilization"):
+            assert figures[name] == known[name], name
+    # Codes decode to nothing without the model.
+    assert by_model["fidelity"] == known["fidelity"] is not None
+    assert (alone["fidelity"]["item_error"], alone["quantizer"]) == (None, None)
+    for metrics in ("m.json", "alone.json"):
+        page = tmp_path / f"{metrics}.html"
+        done = run_here("report", ids, "--metrics", tmp_path / metrics, "--output", page)
+        assert done.code == 0, done.err
+        assert f"{ROWS:,}" in page.read_text()
     assert run_here("diff", world / "ids.parquet", ids, "--json").json["summary"]["churn"] == 0
     assert run_here("verify", ids).code == 0
     item = was.item_ids[3].as_py()
