@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,24 @@ def test_a_loader_is_repeatable_with_and_without_workers(sequences: Sequences) -
     assert passes(seed=1, workers=1) == first
     assert [len(batch.users_b) for batch in dataset.loader(3)] == [3, 3, 2]
     assert [len(batch.users_b) for batch in dataset.loader(3, drop_last=True)] == [3, 3]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, torch.int64, torch.int32])
+def test_tokens_are_neither_copied_nor_sent_to_workers(sequences: Sequences, kind: Any) -> None:
+    wide_ns = np.tile(TOKENS, 5_000)
+    tokens = torch.from_numpy(wide_ns).to(kind) if isinstance(kind, torch.dtype) else None
+    tokens = wide_ns.astype(kind) if tokens is None else tokens
+    parts = [SidSequenceDataset(sequences, tokens, part) for part in ("training", "test")]
+    for dataset in parts:
+        assert np.shares_memory(np.asarray(dataset.tokens_ns), np.asarray(tokens))
+        batch = dataset[0]
+        assert batch.tokens_bts.dtype == batch.target_tokens.dtype == torch.int64
+        assert batch.target_tokens.tolist() == wide_ns[batch.target_items.tolist()].tolist()
+        # As a process that is spawned gets it: tensors go through shared memory.
+        assert len(bytes(ForkingPickler.dumps(dataset))) < 20_000
+    frozen_ns = wide_ns.astype(np.uint16)
+    frozen_ns.flags.writeable = False
+    assert SidSequenceDataset(sequences, frozen_ns)[0].target_tokens.shape == (1, 10_000)
 
 
 def test_mistakes_in_a_dataset(sequences: Sequences) -> None:
