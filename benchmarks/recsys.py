@@ -82,11 +82,13 @@ def look_up(sids_ns: np.ndarray, repeats: int) -> bool:
             return sids[torch.tensor([rows.get(item, -1) for item in listed])]
 
         assert torch.equal(by_dict().long(), lookup.sids(asked))
+        # Which makes the table of tokens, too.
+        assert torch.equal(lookup.tokens(asked, vocabulary), vocabulary.tokens(lookup.sids(asked)))
         took = least(
             {
                 "sids": lambda lookup=lookup, asked=asked: lookup.sids(asked),
-                "tokens": lambda lookup=lookup, asked=asked, vocabulary=vocabulary: (
-                    vocabulary.tokens(lookup.sids(asked))
+                "tokens": lambda lookup=lookup, asked=asked, vocabulary=vocabulary: lookup.tokens(
+                    asked, vocabulary
                 ),
                 "dict": by_dict,
             },

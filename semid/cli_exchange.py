@@ -60,6 +60,9 @@ def import_(
         str | None, typer.Option(help="Codewords per level; what is beyond them is a suffix.")
     ] = None,
     item_id: Annotated[str | None, typer.Option(help="What to call the item id column.")] = None,
+    id_type: Annotated[
+        str | None, typer.Option(help="What item ids are: string or int64; guessed of text.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -76,6 +79,7 @@ def import_(
         items=items,
         levels=None if levels is None else read_sizes(levels),
         item_id=item_id,
+        id_type=id_type,
         overwrite=overwrite,
         show=True,
     )

@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import ROWS, run_here
 
 from semid.export import FORMATS, write
 from semid.id_reading import read_ids
+from semid.id_table import IdTable
 from semid.tables import open_table
 
 FOLDERS = {name for name, format in FORMATS.items() if format.folder}
@@ -41,27 +43,53 @@ def test_every_export_comes_back(format, exported, world, tmp_path):
     assert run_here(*given, *levels, "--json").json["up_to_date"] is True
 
 
-def test_a_peers_file_is_evaluated_compared_verified_and_looked_up(world, tmp_path):
-    """The world's IDs as another program has them: numbered items, nothing noted."""
-    was = read_ids(world / "ids.parquet")
-    tokens = [[f"<a_{a}>", f"<b_{b}>", f"<c_{c}>"] for a, b, c in was.sids.tolist()]
-    peer, ids = tmp_path / "Beauty.index.json", tmp_path / "ids.parquet"
-    peer.write_text(json.dumps(dict(enumerate(tokens))))
-    lines = [f"{item}\t{row}\n" for row, item in enumerate(was.item_ids.to_pylist())]
-    (tmp_path / "Beauty.item2id").write_text("".join(lines))
-    done = run_here(
-        *("import", peer, "--format", "lcrec", "--items", tmp_path / "Beauty.item2id"),
-        *("--levels", "8,8", "--output", ids, "--json"),
-    )
+def by_another_program(format, table, folder):
+    """The file of a table as its program writes it, which notes nothing, and how to read it."""
+    sids_ns = table.sids.astype(np.int64)
+    items = folder / "Beauty.item2id"
+    lines = [f"{item}\t{row}\n" for row, item in enumerate(table.item_ids.to_pylist())]
+    items.write_text("".join(lines))
+    if format == "lcrec":
+        tokens = [[f"<a_{a}>", f"<b_{b}>", f"<c_{c}>"] for a, b, c in sids_ns.tolist()]
+        (folder / "Beauty.index.json").write_text(json.dumps(dict(enumerate(tokens))))
+        return (folder / "Beauty.index.json", "--items", items)
+    if format == "grid":
+        torch.save(torch.from_numpy(sids_ns.T.copy()), folder / "ids.pt")
+        return (folder / "ids.pt", "--items", items)
+    if format == "tiger":
+        np.save(folder / "ids.npy", sids_ns)
+        return (folder / "ids.npy", "--items", items)
+    codes, place = table.codes.tolist(), sids_ns[:, -1]
+    columns = {"item_id": table.item_ids, "origin_codebook": codes, "codebook": codes}
+    pq.write_table(pa.table({**columns, "index": place}), folder / "item_to_sid.parquet")
+    return (folder / "item_to_sid.parquet",)
+
+
+@pytest.mark.parametrize("format", ["lcrec", "grid", "tiger", "torcheasyrec"])
+def test_a_peers_file_is_evaluated_reported_compared_verified_and_looked_up(
+    format, world, tmp_path
+):
+    was, ids = read_ids(world / "ids.parquet"), tmp_path / "ids.parquet"
+    given = by_another_program(format, was, tmp_path)
+    done = run_here("import", *given, "-f", format, "--levels", "8,8", "--output", ids, "--json")
     assert done.json["summary"]["levels_from"] == "given"
 
     embeddings, model = world / "embeddings.parquet", world / "model"
-    evaluated = run_here(
-        *("evaluate", ids, "--embeddings", embeddings, "--model", model, "--no-baseline"),
-        *("--output", tmp_path / "m.json", "--json"),
-    )
+    measured = ("evaluate", ids, "--embeddings", embeddings, "--no-baseline", "--json", "--output")
     known = json.loads((world / "metrics.json").read_text())
-    assert evaluated.json["summary"]["levels"] == known["levels"]
+    by_model = run_here(*measured, tmp_path / "m.json", "--model", model).json["summary"]
+    alone = run_here(*measured, tmp_path / "alone.json").json["summary"]
+    for figures in (by_model, alone):
+        for name in ("levels", "uniqueness", "utilization"):
+            assert figures[name] == known[name], name
+    # Codes decode to nothing without the model.
+    assert by_model["fidelity"] == known["fidelity"] is not None
+    assert (alone["fidelity"]["item_error"], alone["quantizer"]) == (None, None)
+    for metrics in ("m.json", "alone.json"):
+        page = tmp_path / f"{metrics}.html"
+        done = run_here("report", ids, "--metrics", tmp_path / metrics, "--output", page)
+        assert done.code == 0, done.err
+        assert f"{ROWS:,}" in page.read_text()
     assert run_here("diff", world / "ids.parquet", ids, "--json").json["summary"]["churn"] == 0
     assert run_here("verify", ids).code == 0
     item = was.item_ids[3].as_py()
@@ -93,6 +121,42 @@ def test_levels_are_inferred_and_said(tmp_path):
     }
     assert open_table(tmp_path / "ids").schema.names == ["sku", "codes", "sid"]
     assert run_here("verify", tmp_path / "ids", "--item-id", "sku").code == 0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_ids_that_are_decimals_come_back_as_what_they_were(format, tmp_path):
+    """Of text formats strings look like integers, and a table of strings is not compared to it."""
+    ids, given = [str(number) for number in range(10, 70)], tmp_path / "ids.parquet"
+    codes = np.stack([np.arange(60) // 8, np.arange(60) % 8], 1)
+    IdTable.from_arrays(ids, codes).save(given)
+    width = ("--width", "8") if format in ("grid", "tiger") else ()
+    out = tmp_path / "out"
+    assert run_here("export", given, "-f", format, "--output", out, *width).code == 0
+    # Grid's and TIGER's last digit is a suffix by custom.
+    back = ("import", out, "-f", format, "--levels", "8,8", "--overwrite", "--output")
+    assert run_here(*back, tmp_path / "back.parquet", "--id-type", "string").code == 0
+    assert read_ids(tmp_path / "back.parquet").item_ids.to_pylist() == ids
+    differing = run_here("diff", given, tmp_path / "back.parquet", "--json")
+    assert differing.json["summary"]["churn"] == 0
+    assert run_here(*back, tmp_path / "numbers.parquet", "--id-type", "int64").code == 0
+    assert read_ids(tmp_path / "numbers.parquet").item_ids.to_pylist() == list(map(int, ids))
+
+
+def test_the_type_of_ids_is_one_that_they_have(tmp_path):
+    given, output = tmp_path / "x.json", tmp_path / "ids.parquet"
+    given.write_text('{"7": ["<a_1>"], "007": ["<a_2>"], "x": ["<a_3>"]}')
+    back = ("import", given, "-f", "tokens-json", "--output", output, "--id-type")
+    assert (
+        "x.json: the item id '007' is no int64; import the ids as string"
+        in run_here(*back, "int64").error
+    )
+    assert "the type 'int' of item ids is none of string, int64" in run_here(*back, "int").error
+    assert run_here(*back, "string").code == 0
+    assert read_ids(output).item_ids.to_pylist() == ["7", "007", "x"]
+    # Another type is another table.
+    given.write_text('{"7": ["<a_1>"], "8": ["<a_2>"]}')
+    assert run_here(*back, "int64", "--overwrite").code == 0
+    assert "exists" in run_here(*back, "string").error
 
 
 def test_what_cannot_be_imported(tmp_path):
@@ -162,6 +226,10 @@ output = "{tmp_path}/ids.parquet"
     assert "none does not exist" in run_here("run", tmp_path / "bad.toml").error
     (tmp_path / "other.toml").write_text(text.replace('"tiger"\n', '"tigers"\n'))
     assert "format = 'tigers' is none of" in run_here("run", tmp_path / "other.toml").error
+    (tmp_path / "type.toml").write_text(text + 'id_type = "text"\n')
+    assert (
+        "id_type = 'text' is none of string, int64" in run_here("run", tmp_path / "type.toml").error
+    )
     (tmp_path / "p.toml").write_text(
         text.replace(f'items = "{exported}/none"\n', "").replace("levels = [8, 8]\n", "")
     )

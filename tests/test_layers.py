@@ -130,7 +130,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     ("export",),
     # what training code imports
-    ("recsys.bags", "recsys.histories"),
+    ("recsys.bags", "recsys.ordering"),
+    ("recsys.ordering_on_disk",),
+    ("recsys.histories",),
     ("recsys.embeddings", "recsys.pieces", "recsys.sequences"),
     ("recsys",),
     # IDs judged by recommenders

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from test_wheel import link, required
 
 from semid.id_table import IdTable
@@ -46,6 +48,13 @@ except SemidError as error:
     assert "pip install 'semid[recsys]'" in str(error)
 else:
     raise AssertionError("transformers is not there")
+try:
+    semid.recsys.read_sequences({met!r}, ["b"], memory_gib=1)
+except SemidError as error:
+    assert "memory_gib needs the package 'duckdb'; run: pip install duckdb" in str(error)
+else:
+    raise AssertionError("duckdb is not there")
+assert len(semid.recsys.read_sequences({met!r}, ["b"])) == 1
 print("done")
 """
 
@@ -59,7 +68,10 @@ def test_the_rest_is_not_needed(tmp_path: Path) -> None:
     link(site, [*found, *INSTALLED])
     (site / "semid").symlink_to(ROOT / "semid")
     IdTable.from_arrays(["a", "b", "c"], [[1, 0], [0, 2], [1, 0]]).save(tmp_path / "ids.parquet")
-    script = SCRIPT.format(site=str(site), ids=str(tmp_path / "ids.parquet"))
+    met = pa.table({"user_id": [1], "item_id": ["b"], "position": [0]})
+    pq.write_table(met, tmp_path / "met.parquet")
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("ids", "met")}
+    script = SCRIPT.format(site=str(site), **files)
     # Without the packages of this environment, and deaf to the paths in its variables.
     command = [sys.executable, "-I", "-S", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

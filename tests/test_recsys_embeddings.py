@@ -76,7 +76,7 @@ def test_items_of_one_prefix_share_its_vector() -> None:
 def test_a_table_of_all_prefixes_has_no_collisions(hashing: Any) -> None:
     codes_nl = np.stack(np.meshgrid(*map(np.arange, (3, 4, 5)), indexing="ij"), -1).reshape(-1, 3)
     found = PrefixNgramEmbedding(3 + 12 + 60, 2, [3, 4, 5], hashing=hashing).collisions(codes_nl)
-    assert (found.prefixes, found.rows, found.mean, found.largest) == (75, 75, 1.0, 1)
+    assert (found.keys, found.vectors, found.mean, found.largest) == (75, 75, 1.0, 1)
     assert found.share == 0
 
 
@@ -84,7 +84,7 @@ def test_collisions_by_hand() -> None:
     # The table: prefixes 0, 1, (0, 1), (1, 2), (1, 0) in rows 0, 1, 3, 2, 0 of 5.
     table = IdTable.from_arrays(["x", "y", "z"], CODES.numpy())
     found = PrefixNgramEmbedding(5, 4, [2, 3], hashing="modulo").collisions(table)
-    assert (found.prefixes, found.rows, found.largest) == (5, 4, 2)
+    assert (found.keys, found.vectors, found.largest) == (5, 4, 2)
     assert (found.mean, found.share) == (5 / 4, 2 / 5)
 
 
@@ -93,9 +93,9 @@ def test_the_hash_is_as_even_as_chance_where_the_modulus_is_not() -> None:
     codes_nl = random.integers(0, [256, 16, 16], (4000, 3))
     even = PrefixNgramEmbedding(4096, 1, [256] * 3).collisions(codes_nl)
     uneven = PrefixNgramEmbedding(4096, 1, [256] * 3, hashing="modulo").collisions(codes_nl)
-    chance_r = np.bincount(random.integers(0, 4096, even.prefixes), minlength=4096)
-    assert even.rows == pytest.approx((chance_r > 0).sum(), rel=0.03)
-    assert uneven.rows < 0.5 * even.rows
+    chance_r = np.bincount(random.integers(0, 4096, even.keys), minlength=4096)
+    assert even.vectors == pytest.approx((chance_r > 0).sum(), rel=0.03)
+    assert uneven.vectors < 0.5 * even.vectors
     assert uneven.largest > 2 * even.largest
 
 
@@ -123,6 +123,22 @@ def test_codebooks_to_begin_with() -> None:
         CodeEmbedding(4, [2, 5], codebooks=[first_kz, second_kz])
     with pytest.raises(SemidError, match="2 codebooks are given for 1 levels"):
         CodeEmbedding(4, [2], codebooks=[first_kz, second_kz])
+
+
+def test_items_of_equal_codes_share_a_vector() -> None:
+    table = IdTable.from_arrays(list("vwxyz"), [[0, 1], [1, 2], [0, 1], [1, 0], [0, 1]])
+    for mode in ("sum", "concat"):
+        embedding = CodeEmbedding(4, [2, 3], mode=mode)  # type: ignore[arg-type]
+        found = embedding.collisions(table)
+        assert found == embedding.collisions(table.sids)
+        assert (found.keys, found.vectors, found.mean) == (5, 3, 5 / 3)
+        assert (found.largest, found.share) == (3, 3 / 5)
+    # A suffix tells them apart.
+    sids_ns = np.column_stack([table.sids, [0, 0, 1, 0, 2]])
+    found = CodeEmbedding(4, [2, 3, 3]).collisions(sids_ns)
+    assert (found.keys, found.vectors, found.share) == (5, 5, 0)
+    with pytest.raises(SemidError, match="row 1 holds the code 2 at level 1"):
+        CodeEmbedding(4, [2, 2]).collisions(table)
 
 
 # what both do

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from semid.errors import SemidError
 from semid.id_hashes import hash_ids
 from semid.id_table import IdTable
-from semid.recsys import SidLookup
+from semid.recsys import SidLookup, SidVocabulary
 
 CODES = np.array([[1, 0], [0, 2], [1, 0], [2, 2]], np.int32)
 SIDS = np.array([[1, 0, 0], [0, 2, 0], [1, 0, 1], [2, 2, 0]], np.int32)
@@ -81,6 +81,36 @@ def test_padded_histories_keep_their_shape() -> None:
     assert lookup.rows(history).tolist() == [[0, 2, -1], [3, -1, -1]]
     assert lookup.sids(history).shape == (2, 3, 3)
     assert lookup.sids(history.numpy()).tolist()[1] == [[2, 2, 0], [-1] * 3, [-1] * 3]
+
+
+def test_items_have_tokens_of_a_vocabulary() -> None:
+    lookup = SidLookup.of(table([7, 8, 70, 9]))
+    vocabulary = SidVocabulary.of(lookup)  # 4 special ones, then levels of 3, 3 and 2
+    history = torch.tensor([[7, 70], [9, 0]])
+    found = lookup.tokens(history, vocabulary)
+    assert found.tolist() == [[[5, 7, 10], [5, 7, 11]], [[6, 9, 10], [3, 3, 3]]]
+    assert found.dtype == torch.int64
+    # Another vocabulary numbers them otherwise, and each goes on to be itself.
+    roomy = SidVocabulary((8, 8, 4), special=("unknown",))
+    for each in (roomy, vocabulary, SidVocabulary.of(lookup)):
+        assert torch.equal(lookup.tokens(history, each), each.tokens(lookup.sids(history)))
+    assert lookup.tokens([], vocabulary).shape == (0, 3)
+    assert torch.equal(lookup.to("cpu").tokens(history, vocabulary), found)
+    assert SidLookup.of(table()).tokens(["c"], vocabulary).tolist() == [[6, 9, 10]]
+
+
+def test_tokens_that_a_vocabulary_lacks() -> None:
+    lookup = SidLookup.of(table())
+    bare = SidVocabulary.of(lookup, special=("pad",))
+    assert lookup.tokens(["b", "a"], bare).tolist() == [[2, 4, 7], [1, 6, 7]]
+    with pytest.raises(SemidError, match="1 of the 2 item ids are unknown, and the vocabulary"):
+        lookup.tokens(["b", "x"], bare)
+    with pytest.raises(SemidError, match=r"row 1 holds the code 2 at level 1; .* 0 to 1"):
+        lookup.tokens(["b"], SidVocabulary((3, 2, 2)))
+    with pytest.raises(SemidError, match=r"dimensions \(4, 3\) must be 2"):
+        lookup.tokens(["b"], SidVocabulary((3, 3)))
+    with pytest.raises(SemidError, match="tokens are asked for in a tuple; give a SidVocabulary"):
+        lookup.tokens(["b"], (3, 3, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [object, "U1"])
@@ -221,7 +251,8 @@ class Histories(Dataset):
 
     def __getitem__(self, place: int) -> torch.Tensor:
         found = self.lookup.rows_of_sids(self.lookup.sids([self.items[place]]))
-        return torch.cat([self.lookup.sids([self.items[place]])[0], found.row_m])
+        token = self.lookup.tokens([self.items[place]], SidVocabulary((3, 3, 2), special=()))
+        return torch.cat([self.lookup.sids([self.items[place]])[0], found.row_m, token[0]])
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
@@ -229,10 +260,14 @@ def test_it_travels_to_the_workers_of_a_data_loader(context: str) -> None:
     lookup = SidLookup.of(table())
     if context == "spawn":
         lookup.trie.size_v  # noqa: B018 - what was made on the way travels too
+        lookup.tokens(["a"], SidVocabulary((3, 3, 2), special=()))
     data = Histories(lookup, ["a", "c", "d"])
     loader = DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context=context)
     batches = [batch.tolist() for batch in loader]
-    assert batches == [[[0, 2, 0, 1], [2, 2, 0, 3]], [[1, 0, 1, 2]]]
+    assert batches == [
+        [[0, 2, 0, 1, 0, 5, 6], [2, 2, 0, 3, 2, 5, 6]],
+        [[1, 0, 1, 2, 1, 3, 7]],
+    ]
 
 
 def test_a_lookup_moves() -> None:

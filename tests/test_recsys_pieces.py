@@ -101,6 +101,25 @@ def test_the_embedding_is_the_sum_of_its_pieces() -> None:
     assert torch.equal(graph(rows), embedding(rows))
 
 
+def test_items_of_equal_pieces_share_a_vector() -> None:
+    # The first two in another order, which a sum does not tell; the last are unknown.
+    pieces_np = np.array([[3, 5, 0], [5, 3, 0], [7, -1, -1], [3, 5, -1], *[[-1, -1, -1]] * 2])
+    found = PieceEmbedding(13, 6).collisions(pieces_np)
+    assert found == PieceEmbedding(13, 6).collisions(torch.from_numpy(pieces_np))
+    assert (found.keys, found.vectors, found.mean) == (6, 4, 6 / 4)
+    assert (found.largest, found.share) == (2, 4 / 6)
+    # A catalog whose SIDs are equal or not.
+    pieces = train_pieces(SIDS, 14)
+    twice = np.concatenate([SIDS, SIDS[:1]])
+    found = PieceEmbedding(len(pieces), 6).collisions(pieces.encode(twice))
+    distinct, count_u = np.unique(twice, axis=0, return_counts=True)
+    assert (found.vectors, found.largest) == (len(distinct), count_u.max())
+    with pytest.raises(SemidError, match=r"pieces have shape \(2, 2\) .* expected integers"):
+        PieceEmbedding(13, 6).collisions(np.zeros((2, 2)))
+    with pytest.raises(SemidError, match="there is a piece 7, but pieces go from 0 to 5"):
+        PieceEmbedding(6, 6).collisions(pieces_np)
+
+
 def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     for sids, size, weights, said in (
         (SIDS, 12, None, "vocabulary_size is 12, but the SIDs hold 12 codes, which need 13 pieces"),

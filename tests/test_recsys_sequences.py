@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_the_order_of_rows_is_of_no_matter() -> None:
 def test_batches_of_the_table_are_of_no_matter(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = histories({7: "abcde", 2: "hgf", 5: "axb"})
     whole = as_text(read_sequences(path, IDS))
-    monkeypatch.setattr("semid.recsys.histories._ROWS", rows)
+    monkeypatch.setattr("semid.recsys.ordering.ROWS", rows)
     assert as_text(read_sequences(path, IDS)) == whole
 
 
@@ -155,6 +156,56 @@ def test_a_table_of_ids_will_do() -> None:
     table = IdTable.from_arrays(IDS, CODES)
     path = histories({1: "abc"})
     assert as_text(read_sequences(open_table(path), table)) == {1: ["a", "b", "c"]}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([3, 10, 9, -1]), st.sampled_from("abcxyé"), st.integers(0, 4)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.sampled_from([LeaveOneOut(), TimeSplit(1, 3)]),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_sorted_on_disk_as_in_memory(rows: Any, split: Any, as_text_ids: bool) -> None:
+    table = [(str(user) if as_text_ids else user, item, at) for user, item, at in rows]
+    path = write([*table, (table[0][0], "a", 0)], "timestamp")
+
+    def found(**more: Any) -> Any:
+        try:
+            return read_sequences(path, IDS, split=split, **more)
+        except SemidError as error:
+            return str(error)
+
+    here, there = found(), found(memory_gib=0.2)
+    if isinstance(here, str):
+        assert here == there
+        return
+    assert here.user_ids.equals(there.user_ids)
+    for name in ("offset_u", "item_m", "part_m"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name), name)
+        assert getattr(here, name).dtype == getattr(there, name).dtype
+    for name in ("items", "interactions", "unknown", "users_unknown", "users_short"):
+        assert getattr(here, name) == getattr(there, name), name
+
+
+def test_sorting_on_disk_has_the_same_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows, order, said in (
+        ([(1, "a", 0), (1, "b", 0)], "position", "user 1 has 2 rows with position 0"),
+        ([(1, "a", 0), (1, None, 1)], "position", "row 1: column 'item_id' is null"),
+        ([(1, "x", 0)], "timestamp", "none of the 1 interactions in met.parquet is of"),
+    ):
+        with pytest.raises(SemidError, match=said):
+            read_sequences(write(rows, order), IDS, memory_gib=0.2)
+    # Integers there, text here, and users that go on from one batch of DuckDB's to the next.
+    monkeypatch.setattr("semid.recsys.ordering_on_disk.ROWS", 1)
+    path = write([(at // 5, 7, at) for at in range(50_000)], "timestamp")
+    found = read_sequences(path, ["7"], memory_gib=0.2)
+    assert np.array_equal(found.offset_u, np.arange(0, 50_001, 5))
+    assert found.user_ids.to_pylist() == list(range(10_000))
+    with pytest.raises(SemidError, match="memory_gib is 0; it must be above 0"):
+        read_sequences(path, ["7"], memory_gib=0)
 
 
 NOON = datetime(2025, 6, 30, 12)
@@ -417,6 +468,24 @@ def test_a_loader_is_repeatable_with_and_without_workers(sequences: Sequences) -
     assert passes(seed=1, workers=1) == first
     assert [len(batch.users_b) for batch in dataset.loader(3)] == [3, 3, 2]
     assert [len(batch.users_b) for batch in dataset.loader(3, drop_last=True)] == [3, 3]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, torch.int64, torch.int32])
+def test_tokens_are_neither_copied_nor_sent_to_workers(sequences: Sequences, kind: Any) -> None:
+    wide_ns = np.tile(TOKENS, 5_000)
+    tokens = torch.from_numpy(wide_ns).to(kind) if isinstance(kind, torch.dtype) else None
+    tokens = wide_ns.astype(kind) if tokens is None else tokens
+    parts = [SidSequenceDataset(sequences, tokens, part) for part in ("training", "test")]
+    for dataset in parts:
+        assert np.shares_memory(np.asarray(dataset.tokens_ns), np.asarray(tokens))
+        batch = dataset[0]
+        assert batch.tokens_bts.dtype == batch.target_tokens.dtype == torch.int64
+        assert batch.target_tokens.tolist() == wide_ns[batch.target_items.tolist()].tolist()
+        # As a process that is spawned gets it: tensors go through shared memory.
+        assert len(bytes(ForkingPickler.dumps(dataset))) < 20_000
+    frozen_ns = wide_ns.astype(np.uint16)
+    frozen_ns.flags.writeable = False
+    assert SidSequenceDataset(sequences, frozen_ns)[0].target_tokens.shape == (1, 10_000)
 
 
 def test_mistakes_in_a_dataset(sequences: Sequences) -> None:

@@ -13,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from semid.errors import SemidError, display_path
 from semid.export import (
     csv,
@@ -32,6 +35,7 @@ from semid.export import (
     torcheasyrec,
 )
 from semid.export.source import OnRows, Request, Source, of_ids, of_table
+from semid.export.text import are_decimals
 from semid.id_table import IdTable
 from semid.tables import ParquetTable
 
@@ -79,6 +83,9 @@ FORMATS: dict[str, Format] = {
     "forge": Format(forge.write, forge.read, width=forge.WIDTH),
     "recbole": Format(recbole.write, recbole.read),
 }
+
+
+ID_TYPES = ("string", "int64")
 
 
 def write(
@@ -144,7 +151,12 @@ def _width(chosen: Format, format: str, width: int | None, source: Source) -> in
 
 
 def read(
-    path: Path, format: str, *, levels: int | None = None, items: Path | None = None
+    path: Path,
+    format: str,
+    *,
+    levels: int | None = None,
+    items: Path | None = None,
+    id_type: str | None = None,
 ) -> IdTable:
     """Read an exported file, or one that another program wrote, into memory.
 
@@ -157,13 +169,18 @@ def read(
         semantic-ids-llm tells items of one code apart
     items : file with the item id of every row number, for the formats that number items, where it
         is not in the folder: see `semid.export.item_map`; without either, the numbers are the ids
+    id_type : what item ids are, one of `ID_TYPES`; without, what the file says, and of text, which
+        says nothing, integers where all are canonical decimals
 
     Raises
     ------
     SemidError
-        When the format is unknown, a file is missing or malformed, or its L is not `levels`.
+        When the format or the type is unknown, a file is missing or malformed, its L is not
+        `levels`, or an id is not of the type.
     """
     chosen = format_of(format)
+    if id_type is not None and id_type not in ID_TYPES:
+        raise SemidError(f"the type {id_type!r} of item ids is none of {', '.join(ID_TYPES)}")
     if items is not None and not chosen.numbers:
         raise SemidError(f"the format {format} names its items itself; leave out the map {items}")
     if not path.is_file() and not path.is_dir():
@@ -179,7 +196,29 @@ def read(
             f"{display_path(path)} holds codes of {table.codes.shape[1]} levels where {levels} "
             "are expected; check the path and the number of levels"
         )
-    return table
+    if id_type is None:
+        return table
+    return replace(table, item_ids=_typed(table.item_ids, id_type, path))
+
+
+def _typed(ids: pa.Array, id_type: str, path: Path) -> pa.Array:
+    """Return ids as a type; text that was read as integers is what it was, as it is canonical."""
+    if pa.types.is_integer(ids.type) == (id_type == "int64"):
+        return ids
+    if id_type == "string":
+        return ids.cast(pa.string())
+    if not pc.all(are_decimals(ids)).as_py():
+        wrong = ids[pc.index(are_decimals(ids), False).as_py()]
+        raise SemidError(
+            f"{display_path(path)}: the item id {wrong.as_py()!r} is no int64; import the ids as "
+            "string"
+        )
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise SemidError(
+            f"{display_path(path)}: item ids go beyond int64 ({error}); import them as string"
+        ) from error
 
 
 def format_of(name: str) -> Format:

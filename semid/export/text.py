@@ -2,7 +2,8 @@
 
 Item ids become text in every textual format. On reading they become int64 again when every one of
 them is a canonical decimal of that range ("7", "-3", but not "007"). String ids that all look like
-this come back as integers, and a cast to string restores them exactly.
+this come back as integers, and a cast to string restores them exactly: `semid.export.read` does
+it where it is told that ids are strings.
 """
 
 from __future__ import annotations
@@ -65,12 +66,17 @@ def raw(text: pa.Array) -> npt.NDArray[np.uint8]:
     return np.frombuffer(values or b"", np.uint8)[offset_m[0] : offset_m[-1]]
 
 
+def are_decimals(ids: pa.Array) -> pa.Array:
+    """Tell which ids are spelled as integers are, perhaps some beyond int64."""
+    return pc.match_substring_regex(ids, _DECIMAL)
+
+
 def ids_of(text: Any) -> pa.Array:
     """Return item ids from their text, as the module says; raises `SemidError` as `id_column`."""
     ids = id_column(text)
     if pa.types.is_integer(ids.type):
         return ids
-    if pc.all(pc.match_substring_regex(ids, _DECIMAL)).as_py():
+    if pc.all(are_decimals(ids)).as_py():
         try:
             return ids.cast(pa.int64())
         except pa.ArrowInvalid:

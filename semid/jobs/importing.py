@@ -27,6 +27,7 @@ def import_ids(
     items: str | None = None,
     levels: Sequence[int] | None = None,
     item_id: str | None = None,
+    id_type: str | None = None,
     overwrite: bool = False,
     show: bool = False,
     owner: str | None = None,
@@ -45,6 +46,7 @@ def import_ids(
     levels : codewords of every level; without, as the note says, or the largest code of each and
         one more; their number tells codes from a suffix where the file does not
     item_id : what to call the id column, instead of its name in the file
+    id_type : what item ids are, ``string`` or ``int64``; without, see `semid.export.read`
     overwrite : replace a table made by other settings
     show : show a progress bar
     owner : the step of a pipeline that runs it, which may replace what it made before
@@ -56,7 +58,8 @@ def import_ids(
     Raises
     ------
     SemidError
-        For bad input or an unknown format; what stood at `output` stays.
+        For bad input, an unknown format or type, or ids of another one; what stood at `output`
+        stays.
     """
     target, source = table_path(output), Path(path)
     named = None if items is None else Path(items)
@@ -65,7 +68,8 @@ def import_ids(
             raise SemidError(f"{display_path(file)} does not exist; check the path")
 
     def build(stage: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        found = read(source, format, levels=None if levels is None else len(levels), items=named)
+        count = None if levels is None else len(levels)
+        found = read(source, format, levels=count, items=named, id_type=id_type)
         sizes, where = _levels(found, levels, source)
         summary = {
             "format": format,
@@ -90,7 +94,10 @@ def import_ids(
         "import",
         target,
         inputs=inputs,
-        settings={"format": format, "levels": levels and list(levels), "item_id": item_id},
+        settings={
+            **{"format": format, "levels": levels and list(levels)},
+            **{"item_id": item_id, "id_type": id_type},
+        },
         build=build,
         overwrite=overwrite,
         owner=owner,

@@ -20,7 +20,7 @@ from semid.config import parse_value, read_toml, refuse_unknown
 from semid.drift_verdicts import Limits
 from semid.encoders import SentenceTransformerEncoder
 from semid.errors import GateError, SemidError, display_path
-from semid.export import FORMATS
+from semid.export import FORMATS, ID_TYPES
 from semid.fit_config import FitConfig, require_contrast
 from semid.gates import parse_gates
 from semid.jobs.align import align
@@ -74,7 +74,10 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
 _TABLES = ("embed", "assign", "import")
-_CHOICES = {"collisions": POLICIES, "format": tuple(FORMATS), "projection": METHODS}
+_CHOICES = {
+    **{"collisions": POLICIES, "format": tuple(FORMATS)},
+    **{"projection": METHODS, "id_type": ID_TYPES},
+}
 _INPUTS = (
     *("items", "embeddings", "interactions", "init_from", "model", "to", "ids", "old", "new"),
     *("metrics", "against", "against_metrics", "path"),

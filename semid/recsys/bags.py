@@ -1,13 +1,16 @@
 """Tables of vectors that are looked up in bags, and what may be looked up.
 
-Shapes: n items, l levels, r rows of a table, d dims.
+Shapes: n items, l levels, r rows of a table, d dims, v vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +21,38 @@ from semid.ids import MAX_CODES
 LARGEST_TABLE = (1 << 31) - 1
 
 Unknown = Literal["zeros", "learned"]
+
+
+@dataclass(frozen=True)
+class Collisions:
+    """How what is embedded shares vectors.
+
+    Attributes
+    ----------
+    keys : what there is to tell apart: items, or distinct prefixes where these have rows of a table
+    vectors : those that at least one of them has
+    mean : keys a vector; 1 when none is shared
+    largest : keys of the vector that most share
+    share : share of the keys that share their vector
+    """
+
+    keys: int
+    vectors: int
+    mean: float
+    largest: int
+    share: float
+
+
+def sharing(count_v: npt.NDArray[np.integer[Any]]) -> Collisions:
+    """Sum up how many keys each vector has, all from 1, ``(v,)``."""
+    total = int(count_v.sum())
+    return Collisions(
+        keys=total,
+        vectors=len(count_v),
+        mean=total / max(len(count_v), 1),
+        largest=int(count_v.max(initial=0)),
+        share=float(count_v[count_v > 1].sum() / max(total, 1)),
+    )
 
 
 def refuse_sizes(rows: int, embedding_dim: int, levels: Sequence[int]) -> None:

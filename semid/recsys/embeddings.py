@@ -12,7 +12,6 @@ Shapes: n items, l levels, d dims, r rows of a table, k codewords, z latent dims
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -25,34 +24,16 @@ from semid.errors import SemidError
 from semid.ids import Codes, prefixes, validate_codes
 from semid.recsys.bags import (
     LARGEST_TABLE,
+    Collisions,
     Unknown,
     draw_bag,
     refuse_choice,
     refuse_codes,
     refuse_sizes,
+    sharing,
     summed,
     without_unknown,
 )
-
-
-@dataclass(frozen=True)
-class Collisions:
-    """How prefixes share the rows of a table.
-
-    Attributes
-    ----------
-    prefixes : distinct prefixes, of all lengths
-    rows : rows that at least one of them has
-    mean : prefixes a row, over those rows; 1 when none is shared
-    largest : prefixes of the row that most share
-    share : share of the prefixes that share their row
-    """
-
-    prefixes: int
-    rows: int
-    mean: float
-    largest: int
-    share: float
 
 
 class PrefixNgramEmbedding(nn.Module):
@@ -149,7 +130,7 @@ class PrefixNgramEmbedding(nn.Module):
         return without_unknown(torch.stack(found, -1), codes, self.rows, self.unknown)
 
     def collisions(self, ids: Any) -> Collisions:
-        """Count how the prefixes of some IDs share rows.
+        """Count how the distinct prefixes of some IDs, of all lengths, share rows.
 
         Parameters
         ----------
@@ -170,15 +151,7 @@ class PrefixNgramEmbedding(nn.Module):
             padded_pl[:, :depth] = prefix_pd
             codes = torch.from_numpy(padded_pl).to(self.levels_l.device)
             found.append(self.rows_of(codes)[:, depth - 1].cpu().numpy())
-        count_r = np.unique(np.concatenate(found), return_counts=True)[1]
-        total = int(count_r.sum())
-        return Collisions(
-            prefixes=total,
-            rows=len(count_r),
-            mean=total / max(len(count_r), 1),
-            largest=int(count_r.max(initial=0)),
-            share=float(count_r[count_r > 1].sum() / max(total, 1)),
-        )
+        return sharing(np.unique(np.concatenate(found), return_counts=True)[1])
 
 
 class CodeEmbedding(nn.Module):
@@ -257,3 +230,19 @@ class CodeEmbedding(nn.Module):
             return summed(self.bag, rows)
         # Side by side, every code is a bag of its own.
         return summed(self.bag, rows[..., None]).flatten(-2)
+
+    def collisions(self, ids: Any) -> Collisions:
+        """Count how items share vectors: those whose codes are equal do.
+
+        Parameters
+        ----------
+        ids : codes, ``(n, l)``, or a table with them as its `sids`
+
+        Raises
+        ------
+        SemidError
+            When these are not codes of the module's levels.
+        """
+        codes_nl: Codes = np.asarray(getattr(ids, "sids", ids))
+        validate_codes(codes_nl, self.levels_l.tolist())
+        return sharing(prefixes(codes_nl, codes_nl.shape[1])[1])

@@ -1,8 +1,7 @@
 """Users' histories from an interactions table: item numbers one after the other, split in time.
 
-Read in batches. Until all are sorted, some 40 bytes an interaction are held, and the ids of users
-and items, each once for every million rows that it is in; what is left takes 5 bytes an
-interaction, and 8 a user beside its id. Nothing here needs torch.
+Read in batches and sorted, in memory or on disk. What is left takes 5 bytes an interaction, and 8 a
+user beside its id. Nothing here needs torch.
 
 Shapes: n items, u users, m interactions.
 """
@@ -10,24 +9,19 @@ Shapes: n items, u users, m interactions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from semid.arrays import to_arrow, to_numpy
+from semid.arrays import to_arrow
 from semid.errors import SemidError, display_path
 from semid.id_columns import id_column, refuse_duplicates
-from semid.interactions import (
-    POSITION,
-    TIMESTAMP,
-    interaction_batches,
-    interaction_columns,
-    tied,
-)
+from semid.interactions import TIMESTAMP, interaction_columns
+from semid.recsys.ordering import Bounds, Ordered, as_numbers, ordered_in_memory
 from semid.tables import ParquetTable, open_table
 
 Numbers = npt.NDArray[np.int32]
@@ -36,8 +30,6 @@ PARTS: tuple[Part, ...] = ("training", "validation", "test")
 
 # Interactions of a user of which one can be learnt from when two are left out.
 _LEAST = 3
-# A look-up of ids begins with a table of those that are sought: seldom.
-_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,6 +99,7 @@ def read_sequences(
     *,
     split: LeaveOneOut | TimeSplit = LeaveOneOut(),
     item_id: str = "item_id",
+    memory_gib: float | None = None,
 ) -> Sequences:
     """Read what users met, as numbers.
 
@@ -121,13 +114,15 @@ def read_sequences(
     items : ids, unique, ``(n,)``, or a table with them as its `item_ids`
     split : which interactions validate and test
     item_id : name of the id column of the interactions
+    memory_gib : sort on disk, in the system's folder for temporary files, within so much memory,
+        by DuckDB; without, in memory
 
     Raises
     ------
     SemidError
         When the table cannot be read, a column is missing, of another type or holds a null, a user
-        has a position twice, an id is given twice, a time of the split is none, or no item is
-        known.
+        has a position twice, an id is given twice, a time of the split is none, no item is known,
+        or DuckDB is asked for and missing, or does not do with the memory or the disk.
     """
     if not isinstance(split, LeaveOneOut | TimeSplit):
         raise SemidError(f"the split is {split!r}; give LeaveOneOut() or TimeSplit(…, …)")
@@ -142,29 +137,26 @@ def read_sequences(
     refuse_duplicates(ids)
     names = interaction_columns(interactions, item_id)
     bounds = _bounds(interactions, names[-1], split) if isinstance(split, TimeSplit) else None
-    rows = _in_order(interactions, names)
-    size_u = np.bincount(rows.user_m, minlength=len(rows.user_ids))
+    user_ids, size_u, item_m, part_m = _in_order(interactions, names, ids, bounds, memory_gib)
+    short = 0
     if bounds is None:
         part_m, short = _leave_one_out(size_u), int((size_u < _LEAST).sum())
     else:
-        part_m = (rows.place_m >= bounds[0]).astype(np.int8) + (rows.place_m >= bounds[1])
-        short = 0
         if not len(part_m) or part_m.min() > 0 or part_m.max() < 2:
             raise SemidError(
                 f"the {split} leaves nothing to train on or to test on; give times within those of "
                 f"{display_path(interactions.name)}, written as its column is"
             )
-    item_m = _numbers(ids, rows.item_ids)[rows.item_m]
     known_m = item_m >= 0
     if not known_m.any():
         raise SemidError(
             f"none of the {len(item_m):,} interactions in {display_path(interactions.name)} is of "
             "an item of the ids table; give those of its catalog, with item ids written alike"
         )
-    left_u = np.bincount(rows.user_m[known_m], minlength=len(size_u))
+    left_u = np.add.reduceat(known_m, np.cumsum(size_u) - size_u, dtype=np.int64)
     there_u = np.flatnonzero(left_u)
     return Sequences(
-        user_ids=rows.user_ids.take(to_arrow(there_u)),
+        user_ids=user_ids.take(to_arrow(there_u)),
         offset_u=np.concatenate([[0], np.cumsum(left_u[there_u])]),
         item_m=item_m[known_m],
         part_m=part_m[known_m],
@@ -176,94 +168,25 @@ def read_sequences(
     )
 
 
-class _Ids:
-    """A column of ids as it is read: distinct ids of every batch, and which of them."""
+def _in_order(
+    table: ParquetTable,
+    names: list[str],
+    ids: pa.Array,
+    bounds: Bounds | None,
+    memory_gib: float | None,
+) -> Ordered:
+    if memory_gib is None:
+        return ordered_in_memory(table, names, ids, bounds)
+    if not 0 < memory_gib < float("inf"):
+        raise SemidError(f"memory_gib is {memory_gib}; it must be above 0 and finite")
+    if find_spec("duckdb") is None:
+        raise SemidError("memory_gib needs the package 'duckdb'; run: pip install duckdb")
+    from semid.recsys.ordering_on_disk import ordered_on_disk
 
-    def __init__(self) -> None:
-        self.distinct: list[pa.Array] = []
-        self.numbers: list[Numbers] = []
-        self.count = 0
-
-    def add(self, column: pa.Array) -> None:
-        wide = pa.int64() if pa.types.is_integer(column.type) else pa.large_string()
-        found = column.cast(wide).dictionary_encode()
-        self.distinct.append(found.dictionary)
-        self.numbers.append(to_numpy(found.indices) + np.int32(self.count))
-        self.count += len(found.dictionary)
-
-    def in_order(self, *, as_text: bool = False) -> tuple[pa.Array, Numbers]:
-        """Return the distinct ids in their order, and the number of each row; only once."""
-        joined = pa.concat_arrays(self.distinct)
-        self.distinct.clear()
-        found = joined.dictionary_encode()
-        del joined
-        ids = found.dictionary
-        keys = ids.cast(pa.large_string()) if as_text else ids
-        order_k = pc.array_sort_indices(keys)
-        rank_k = np.empty(len(ids), np.int32)
-        rank_k[to_numpy(order_k)] = np.arange(len(ids), dtype=np.int32)
-        rank_d = rank_k[to_numpy(found.indices)]
-        return ids.take(order_k), rank_d[np.concatenate(self.numbers)]
+    return ordered_on_disk(table, names, ids, bounds, int(memory_gib * 2**30))
 
 
-class _Rows(NamedTuple):
-    """Interactions in the order of users, time and item ids as text."""
-
-    user_ids: pa.Array
-    item_ids: pa.Array
-    user_m: Numbers
-    item_m: Numbers
-    place_m: npt.NDArray[Any]
-
-
-def _in_order(table: ParquetTable, names: list[str]) -> _Rows:
-    users, items, places = _Ids(), _Ids(), []
-    for batch in interaction_batches(table, names, rows=_ROWS):
-        users.add(batch.column(0))
-        items.add(batch.column(1))
-        places.append(to_numpy(_as_numbers(batch.column(2), batch.schema.types[2])))
-    place_m = np.concatenate(places)
-    del places
-    user_ids, user_m = users.in_order()
-    item_ids, item_m = items.in_order(as_text=True)
-    del users, items
-    order_m = np.lexsort((item_m, place_m, user_m))
-    rows = _Rows(user_ids, item_ids, user_m[order_m], item_m[order_m], place_m[order_m])
-    if names[-1] == POSITION:
-        _refuse_ties(table, rows)
-    return rows
-
-
-def _refuse_ties(table: ParquetTable, rows: _Rows) -> None:
-    user_m, place_m = rows.user_m, rows.place_m
-    tied_m = np.flatnonzero((user_m[1:] == user_m[:-1]) & (place_m[1:] == place_m[:-1]))
-    if len(tied_m):
-        user, place = user_m[tied_m[0]], place_m[tied_m[0]]
-        times = int(((user_m == user) & (place_m == place)).sum())
-        raise tied(table, rows.user_ids[int(user)].as_py(), place, times)
-
-
-def _numbers(ids: pa.Array, met_ids: pa.Array) -> Numbers:
-    """Return the number of every id that was met among the ids, -1 for those that are not there."""
-    kind = pa.int64() if pa.types.is_int64(ids.type) else pa.large_string()
-    if met_ids.type != kind:  # the one text, the other integers
-        kind = pa.large_string()
-    found = pc.index_in(met_ids.cast(kind), value_set=ids.cast(kind))
-    number_k = np.full(len(found), -1, np.int32)
-    number_k[to_numpy(pc.indices_nonzero(found.is_valid()))] = to_numpy(found.drop_null())
-    return number_k
-
-
-def _as_numbers(times: pa.Array | pa.Scalar, kind: pa.DataType) -> Any:
-    """Return times of a type as numbers in their order; decimals as the nearest float64."""
-    if pa.types.is_decimal(kind) or pa.types.is_floating(kind) or kind == pa.uint64():
-        return times.cast(pa.float64())
-    if pa.types.is_date32(kind):
-        return times.cast(kind).cast(pa.int32())
-    return times.cast(kind).cast(pa.int64())
-
-
-def _bounds(table: ParquetTable, order: str, split: TimeSplit) -> list[float]:
+def _bounds(table: ParquetTable, order: str, split: TimeSplit) -> Bounds:
     """Return the times of a split as numbers."""
     if order != TIMESTAMP:
         raise SemidError(
@@ -272,7 +195,7 @@ def _bounds(table: ParquetTable, order: str, split: TimeSplit) -> list[float]:
     kind, bounds = table.schema.field(order).type, []
     for name, time in (("validation", split.validation), ("test", split.test)):
         try:
-            bounds.append(_as_numbers(pa.scalar(time), kind).as_py())
+            bounds.append(as_numbers(pa.scalar(time), kind).as_py())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SemidError(
                 f"the split's {name} is {time!r}, which is no {TIMESTAMP} of the interactions; "
@@ -283,7 +206,7 @@ def _bounds(table: ParquetTable, order: str, split: TimeSplit) -> list[float]:
             f"the split validates from {split.validation} on but tests from {split.test}, which is "
             "earlier; exchange them"
         )
-    return bounds
+    return bounds[0], bounds[1]
 
 
 def _leave_one_out(size_u: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:

@@ -2,18 +2,19 @@
 
     lookup = SidLookup.load("ids/", device="cuda")
     lookup.sids(item_ids)    # (…, s), -1 for items that the table lacks
+    lookup.tokens(item_ids, vocabulary)    # the same as tokens, in one look-up
 
-The table is read into memory: some 60 bytes an item, and the text of string ids. Nothing is written
-or cached. A lookup may be sent to the workers of a `DataLoader`: tensors go through shared memory,
-and a worker that is spawned has the table that its parent read, whatever was published since. Keep
-it on the CPU there.
+The table is read into memory: some 60 bytes an item, the text of string ids, and for tokens 4 bytes
+for each of a SID and every vocabulary that is used. Nothing is written. A lookup may be sent to the
+workers of a `DataLoader`: tensors go through shared memory, and a worker that is spawned has the
+table that its parent read, whatever was published since. Keep it on the CPU there.
 
 Shapes: n items, l levels of raw codes, s of SIDs, q queries, ``…`` any.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from semid.id_table import IdTable
 from semid.recsys.item_index import ItemIndex
 from semid.recsys.levels import levels_of
 from semid.recsys.trie import ItemRows, SidTrie
+from semid.recsys.vocabulary import SidVocabulary
 
 UNKNOWN = -1
 """Row and code of an item or SID that the table lacks."""
@@ -55,6 +57,8 @@ class SidLookup:
     codes_nl: Tensor
     sids_ns: Tensor
     index: ItemIndex
+    # Of every vocabulary that was asked for: tokens of all rows, then those of an unknown item.
+    _tokens: dict[SidVocabulary, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(
@@ -126,6 +130,41 @@ class SidLookup:
     def sids(self, item_ids: Any) -> Tensor:
         """Return the SIDs of items, as `rows` takes them: int64 ``(…, s)``, -1 for unknown."""
         return _taken(self.sids_ns, self.rows(item_ids))
+
+    def tokens(self, item_ids: Any, vocabulary: SidVocabulary) -> Tensor:
+        """Return the tokens of items, as `rows` takes them: int64 ``(…, s)``.
+
+        They are ``vocabulary.tokens(lookup.sids(item_ids))``, from a table that is made at the
+        first call with a vocabulary.
+
+        Raises
+        ------
+        SemidError
+            As `rows`; when a SID of the table does not fit the vocabulary; when an item is unknown
+            and the vocabulary has no such token.
+        """
+        token_ms = self._token_table(vocabulary)
+        row = self.rows(item_ids)
+        if "unknown" not in vocabulary.special and bool((row < 0).any()):
+            raise SemidError(
+                f"{int((row < 0).sum()):,} of the {row.numel():,} item ids are unknown, and the "
+                "vocabulary has no token for them; leave them out, or give it 'unknown' among "
+                "its special tokens"
+            )
+        found = token_ms.index_select(0, torch.where(row < 0, len(self), row).reshape(-1))
+        return found.long().view(*row.shape, token_ms.shape[1])
+
+    def _token_table(self, vocabulary: SidVocabulary) -> Tensor:
+        if not isinstance(vocabulary, SidVocabulary):
+            raise SemidError(
+                f"tokens are asked for in a {type(vocabulary).__name__}; give a SidVocabulary"
+            )
+        if vocabulary not in self._tokens:
+            token_ns = vocabulary.tokens(self.sids_ns).int()
+            unknown = vocabulary.unknown if "unknown" in vocabulary.special else UNKNOWN
+            last = token_ns.new_full((1, token_ns.shape[1]), unknown)
+            self._tokens[vocabulary] = torch.cat([token_ns, last])
+        return self._tokens[vocabulary]
 
     @cached_property
     def trie(self) -> SidTrie:

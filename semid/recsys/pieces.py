@@ -18,16 +18,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from semid.errors import SemidError, require_package
 from semid.ids import Codes, group_ids, prefixes, validate_codes
 from semid.recsys.bags import (
+    Collisions,
     Unknown,
     draw_bag,
     may_look_at,
     refuse_choice,
     refuse_sizes,
+    sharing,
     summed,
     without_unknown,
 )
@@ -224,6 +227,27 @@ class PieceEmbedding(nn.Module):
         SemidError
             For anything but integers; on a CPU, unless compiled, for a piece that is none.
         """
+        self._refuse_others(pieces)
+        return summed(self.bag, without_unknown(pieces.long(), pieces, self.rows, self.unknown))
+
+    def collisions(self, pieces: npt.ArrayLike | Tensor) -> Collisions:
+        """Count how items share vectors: those with the same pieces do, in whichever order.
+
+        Parameters
+        ----------
+        pieces : ``(…, p)``, as `SidPieces.encode` returns them; unknown items share a vector
+
+        Raises
+        ------
+        SemidError
+            For anything but integers, or a piece that is none.
+        """
+        pieces = torch.as_tensor(pieces).cpu()
+        self._refuse_others(pieces)
+        pieces_np = np.sort(pieces.reshape(-1, pieces.shape[-1]).numpy(), 1)
+        return sharing(prefixes(pieces_np + 1, pieces_np.shape[1])[1])  # the padding from 0, too
+
+    def _refuse_others(self, pieces: Tensor) -> None:
         if pieces.ndim == 0 or pieces.is_floating_point():
             raise SemidError(
                 f"pieces have shape {tuple(pieces.shape)} and type {pieces.dtype}; expected "
@@ -234,7 +258,6 @@ class PieceEmbedding(nn.Module):
                 f"there is a piece {int(pieces.max())}, but pieces go from 0 to {self.rows - 1}; "
                 "give the length of the model that they are of"
             )
-        return summed(self.bag, without_unknown(pieces.long(), pieces, self.rows, self.unknown))
 
 
 def _require() -> None:

@@ -97,13 +97,15 @@ class SidSequenceDataset(Dataset[Batch]):
 
     Interactions without any before them are nobody's target; ``without_history`` says of how many
     that is so: in test, of users of whom no known item is met before the split. Memory beside that
-    of `sequences` and `tokens`: 16 bytes a target, or a user of ``shifted``. Workers copy it all.
+    of `sequences` and `tokens`: 16 bytes a target, or a user of ``shifted``. Workers copy it, and
+    the sequences, but share the tokens.
 
     Parameters
     ----------
     sequences : see `semid.recsys.read_sequences`
     tokens : of all items, in the order of the ids that the sequences were read with, ``(n, s)``,
-        NumPy or torch: ``SidVocabulary.of(table).tokens(table.sids)``, or codes as they are
+        NumPy or torch: ``SidVocabulary.of(table).tokens(table.sids)``, or codes as they are. Kept
+        as they are given, for all parts: int32 takes half of int64, and batches are int64 anyway
     part : ``training``, ``validation`` or ``test``
     examples : of training
     max_items : the latest of a history that are kept; TIGER's 20
@@ -131,7 +133,8 @@ class SidSequenceDataset(Dataset[Batch]):
         padding_side: Literal["right", "left"] = "right",
         fixed_length: bool = False,
     ) -> None:
-        tokens = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+        tokens_ns = tokens.detach().cpu() if isinstance(tokens, Tensor) else np.asarray(tokens)
+        tokens = np.asarray(tokens_ns)
         refuse_choice("part", part, PARTS)
         refuse_choice("examples", examples, EXAMPLES)
         refuse_choice("padding_side", padding_side, ("right", "left"))
@@ -151,8 +154,7 @@ class SidSequenceDataset(Dataset[Batch]):
         self.examples: Examples = examples if part == "training" else "prefixes"
         self.max_items, self.padding = max_items, padding
         self.padding_side, self.fixed_length = padding_side, fixed_length
-        # Padding is item -1: the last row.
-        self.tokens_ns = np.vstack([tokens, np.full_like(tokens[:1], padding)])
+        self.tokens_ns = _as_tensor(tokens_ns)
         self.target_e, self.end_e = self._targets()
         if not len(self):
             raise SemidError(
@@ -225,8 +227,8 @@ class SidSequenceDataset(Dataset[Batch]):
             at_q = np.arange(len(row_q)) + (first_b - begin_b)[row_q]
             seen = np.stack([row_q, self.sequences.item_m[at_q]])
         arrays = (
-            *(user_b, items_bt, self.tokens_ns[items_bt]),
-            *(target, self.tokens_ns[target], *seen),
+            *(user_b, items_bt, self._tokens(items_bt)),
+            *(target, self._tokens(target), *seen),
         )
         return Batch(*(torch.from_numpy(array.astype(np.int64, copy=False)) for array in arrays))
 
@@ -242,6 +244,11 @@ class SidSequenceDataset(Dataset[Batch]):
     def _items(self, at: Rows, there: npt.NDArray[np.bool_] | np.bool_) -> Rows:
         found = self.sequences.item_m[np.where(there, at, 0)]
         return np.where(there, found, -1)
+
+    def _tokens(self, items: Rows) -> Rows:
+        # Clipped, padding is item 0 until it is replaced.
+        found = self.tokens_ns.numpy().take(items, axis=0, mode="clip")
+        return np.where(items[..., None] < 0, np.int64(self.padding), found)
 
     def loader(
         self,
@@ -279,6 +286,15 @@ class SidSequenceDataset(Dataset[Batch]):
             drop_last=drop_last,
             collate_fn=collate,
         )
+
+
+def _as_tensor(tokens_ns: Codes | Tensor) -> Tensor:
+    """Return tokens as a tensor, which processes share: of the same memory if they may be."""
+    if isinstance(tokens_ns, Tensor):
+        return tokens_ns
+    if tokens_ns.dtype.kind == "u":
+        tokens_ns = tokens_ns.astype(np.int64)
+    return torch.from_numpy(np.require(tokens_ns, requirements=["C", "W"]))
 
 
 def collate(batch: Any) -> Batch:
