@@ -1,7 +1,7 @@
 """Interactions in the order of users, time and item ids as text: sorted on disk, by DuckDB.
 
-In memory are 5 bytes an interaction, those that are kept, and the ids of users and items. Shapes: u
-users, m interactions, b those of a batch.
+Beside DuckDB's memory are 8 bytes an interaction while they are joined, and the ids of users and
+items. Shapes: u users, m interactions, b those of a batch.
 """
 
 from __future__ import annotations
