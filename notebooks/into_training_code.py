@@ -125,7 +125,7 @@ small = probe.NetworkSettings(
     width=64, layers=1, heads=2, feedforward=256, dropout=0.1, epochs=GENERATIVE_EPOCHS
 )
 generative = probe.GenerativeModel(lookup.levels, small, torch.Generator().manual_seed(0))
-losses = probe.fit(generative, training, small, seed=0)
+losses = probe.fit(generative, training, small, seed=0).losses
 figure = new_figure("epoch", "loss, nats a code")
 add_line(figure, np.arange(len(losses)) + 1, losses, "training", mode="lines+markers")
 add_limit(figure, np.log(lookup.levels).mean(), "all codes alike")

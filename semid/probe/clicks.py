@@ -107,7 +107,7 @@ def judged(model: ClickModel, dataset: SidSequenceDataset, *, seed: int) -> Clic
         rows = np.arange(start, min(start + _BATCH, len(dataset)))
         codes_bts = dataset.__getitems__(rows).tokens_bts.to(device)
         for number, items in enumerate((item_q[rows], dealt_q[rows])):
-            asked = torch.from_numpy(dataset.tokens_ns[items]).to(device)
+            asked = dataset.tokens_ns[torch.from_numpy(items)].long().to(device)
             with torch.inference_mode():
                 score_m[rows + number * len(dataset)] = model(codes_bts, asked).float().cpu()
     clicked_m = np.arange(2 * len(dataset)) < len(dataset)
