@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import duckdb
 import pyarrow as pa
@@ -42,8 +45,13 @@ def out_of_core(
     place = ":memory:" if file is None else str(folder / file)
     limits = {"memory_limit": f"{memory_bytes}B", "temp_directory": str(folder)}
     try:
-        with duckdb.connect(place, config={**limits, **settings}) as connection:
+        with (
+            duckdb.connect(place, config={**limits, **settings}) as connection,
+            _interrupted_with_us(connection),
+        ):
             yield connection
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
     except duckdb.Error as error:
         if "No space left on device" in str(error):
             raise SemidError(
@@ -62,6 +70,32 @@ def out_of_core(
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise
+
+
+@contextmanager
+def _interrupted_with_us(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let Ctrl-C stop the query inside the block.
+
+    DuckDB itself only stops waiting for it: while one of its threads works on the query, the
+    connection is not closed before that is done, which may be in an hour.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        try:
+            before(number, frame)
+        except BaseException:
+            connection.interrupt()
+            raise
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

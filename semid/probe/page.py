@@ -25,8 +25,7 @@ _GROUPS = ("head", "torso", "tail", "cold")
 
 def overview(summaries: Sequence[Summary]) -> Table:
     """Lay out the figures over all targets, a header first."""
-    header = ["table", *map(_named, _ALL), "Recall@10 to the first", "ratio"]
-    header += ["parameters", "seconds"]
+    header = ["table", *map(_named, _ALL), "to the first", "ratio", "seconds"]
     return [
         header,
         *(
@@ -35,7 +34,6 @@ def overview(summaries: Sequence[Summary]) -> Table:
                 *(_figure(s["groups"]["all"][name], name in _RANGED) for name in _ALL),
                 _difference(s["difference"]),
                 "–" if s["ratio"] is None else f"{s['ratio']:.3f}",
-                f"{s['parameters'] / 1e6:.2f}M",
                 f"{s['seconds'].mean:,.0f}",
             ]
             for s in summaries
@@ -113,6 +111,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"tail; {cold}.",
         f"The choice of users alone gives a Recall@10 of {recall:.3f} a standard error of "
         f"{error:.4f}; all tables are judged by the same users.",
+        f"R is recall, N NDCG. Weights: {_sizes(summaries)}.",
         "To the first: what the mean Recall@10 is more or less than the first table's, with the "
         "standard error of that over users, who are the same; seeds differ beside it, as the range "
         "says. Seconds are those of one "
@@ -155,9 +154,15 @@ def _by_model(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
     return found
 
 
+def _sizes(summaries: Sequence[Summary]) -> str:
+    """Say how large models are, which differ a little by the levels of a table."""
+    own = {model: [s["parameters"] for s in some] for model, some in _by_model(summaries).items()}
+    return ", ".join(f"{model} {max(sizes) / 1e6:.2f}M" for model, sizes in own.items())
+
+
 def _named(name: str) -> str:
     measure, k = name.split("@")
-    return f"{'NDCG' if measure == 'ndcg' else 'Recall'}@{k}"
+    return f"{'N' if measure == 'ndcg' else 'R'}@{k}"
 
 
 def _difference(found: Difference | None) -> str:

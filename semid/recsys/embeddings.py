@@ -141,10 +141,8 @@ class PrefixNgramEmbedding(nn.Module):
         SemidError
             When these are not codes of the module's levels.
         """
-        codes_nl: Codes = np.asarray(getattr(ids, "sids", ids))
-        levels = self.levels_l.tolist()
-        validate_codes(codes_nl, levels)
-        found = []
+        levels, found = self.levels_l.tolist(), []
+        codes_nl = _codes_of(ids, levels)
         for depth in range(1, len(levels) + 1):
             prefix_pd, _ = prefixes(codes_nl, depth)
             padded_pl = np.full((len(prefix_pd), len(levels)), -1)
@@ -243,6 +241,12 @@ class CodeEmbedding(nn.Module):
         SemidError
             When these are not codes of the module's levels.
         """
-        codes_nl: Codes = np.asarray(getattr(ids, "sids", ids))
-        validate_codes(codes_nl, self.levels_l.tolist())
+        codes_nl = _codes_of(ids, self.levels_l.tolist())
         return sharing(prefixes(codes_nl, codes_nl.shape[1])[1])
+
+
+def _codes_of(ids: Any, levels: Sequence[int]) -> Codes:
+    """Return the codes ``(n, l)`` of a table, or as they are; raises unless they are of levels."""
+    codes_nl: Codes = np.asarray(getattr(ids, "sids", ids))
+    validate_codes(codes_nl, levels)
+    return codes_nl
