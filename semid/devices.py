@@ -53,6 +53,27 @@ def as_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a model computes in a precision."""
+    dtype = dtype_of(precision, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of a precision; ``auto`` is bfloat16 where a device multiplies in it."""
+    if precision == "auto":
+        precision = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch from 2.10 on
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 class Blocks:
     """Runs work on blocks of rows: on a CPU many at once, each by one thread.
 

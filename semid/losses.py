@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from semid.autoencoder import Autoencoder
 from semid.contrast import Pairs, contrast_loss
+from semid.devices import autocast
 from semid.fit_config import FitConfig
 from semid.quantised import Moment, Quantised
 
@@ -135,11 +136,9 @@ class _LogPotential(torch.autograd.Function):
 
 
 def _precision(name: str, device: torch.device) -> torch.autocast:
-    if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        name = "bfloat16" if fast else "float32"
-    dtype = getattr(torch, name)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    # Codes are not to depend on what the CPU multiplies in, on which they happen to be trained.
+    on_any = "float32" if name == "auto" and device.type == "cpu" else name
+    return autocast(on_any, device)
 
 
 def _reconstruction(out_nd: Tensor, x_nd: Tensor, widths: tuple[int, ...], kind: str) -> Tensor:

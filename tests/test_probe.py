@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semid.errors import SemidError
+from semid.id_reading import read_ids
 from semid.id_table import IdTable
 from semid.jobs.probe import name_and_path
 from semid.jobs.probe_runs import devices_of, listening, memory_told, runs_of
@@ -319,6 +320,25 @@ def test_a_second_time_nothing_is_done_and_more_tables_keep_runs(probed, catalog
     after = {path.name: path.read_bytes() for path in (output / "runs").iterdir()}
     assert after == before
     assert pq.read_table(output / "probe.parquet").num_rows == 2 * len(GROUPS)
+
+
+@pytest.mark.parametrize(("part", "cold"), [("validation", 0), ("test", 12)])
+def test_targets_are_the_last_interaction_or_the_one_before(catalog, tmp_path, part, cold):
+    # All met the same four items in turn, and then, last, one that nobody else ever met.
+    items = read_ids(catalog / "taste.parquet").item_ids.to_pylist()
+    turns = [[*np.roll(items[:4], user), items[4 + user]] for user in range(12)]
+    met = [(f"u{user}", item) for user, turn in enumerate(turns) for item in turn]
+    columns = [*zip(*met, strict=True), range(len(met))]
+    names = ("user_id", "item_id", "timestamp")
+    pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), tmp_path / "m.pq")
+    done = run_here(
+        *("probe", catalog / "taste.parquet", "--interactions", tmp_path / "m.pq"),
+        *("--output", tmp_path / "out", "--config", catalog / "small.toml", "--part", part),
+        *("--models", "sequential", "--seeds", "1"),
+    )
+    assert done.code == 0, done.err
+    rows = {r["group"]: r for r in pq.read_table(tmp_path / "out/probe.parquet").to_pylist()}
+    assert (rows["all"]["targets"], rows["cold"]["targets"]) == (12, cold)
 
 
 def rows_of(folder):

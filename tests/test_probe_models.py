@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Generator, nn
 
+from semid.devices import dtype_of
 from semid.errors import SemidError
 from semid.id_table import IdTable
 from semid.metrics.ranking import MISSED
-from semid.probe.fitting import dtype_of, fit, of_one_length, shuffled
+from semid.probe.fitting import fit, of_one_length, shuffled
 from semid.probe.generative import GenerativeModel
 from semid.probe.judging import constraint_of, generated, scored
 from semid.probe.sequential import SequentialModel

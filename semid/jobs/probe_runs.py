@@ -64,8 +64,7 @@ def runs_of(
     """
     import torch
 
-    from semid.devices import pick_device
-    from semid.probe.fitting import dtype_of
+    from semid.devices import dtype_of, pick_device
 
     device = pick_device(protocol.device)
     made_by = [PROTOCOL, __version__, torch.__version__, device.type]

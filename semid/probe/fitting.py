@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from semid.checkpoints import load_checkpoint, save_checkpoint
+from semid.devices import autocast, dtype_of
 from semid.errors import SemidError, display_path
 from semid.manifests import fingerprint
 from semid.probe.settings import NetworkSettings
@@ -182,27 +183,6 @@ def _share_of_rate(done: float) -> float:
     if done < _WARM_UP:
         return done / _WARM_UP
     return 0.5 + 0.5 * math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which a model computes in a precision."""
-    dtype = dtype_of(precision, device)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-
-def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of a precision; ``auto`` is bfloat16 where a device multiplies in it."""
-    if precision == "auto":
-        precision = "bfloat16" if _multiplies_bfloat16(device) else "float32"
-    dtype: torch.dtype = getattr(torch, precision)
-    return dtype
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch from 2.10 on
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def shuffled(dataset: SidSequenceDataset, batch: int, random: np.random.Generator) -> list[Rows]:

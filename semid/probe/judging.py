@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from semid.devices import autocast
 from semid.metrics.behaviour import BANDS, popularity_bands
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
-from semid.probe.fitting import autocast, of_one_length
+from semid.probe.fitting import of_one_length
 from semid.probe.generative import Continuation, GenerativeModel
 from semid.probe.sequential import SequentialModel
 from semid.recsys.constraint import SidConstraint

@@ -21,9 +21,10 @@ import torch
 from torch import Generator
 
 from semid.arrays import to_numpy
+from semid.devices import dtype_of, pick_device
 from semid.id_reading import read_ids
 from semid.metrics.ranking import recall_at
-from semid.probe.fitting import dtype_of, fit
+from semid.probe.fitting import fit
 from semid.probe.generative import GenerativeModel
 from semid.probe.judging import Ranks, constraint_of, figures, generated, scored
 from semid.probe.sequential import SequentialModel
@@ -146,8 +147,6 @@ def train(
 
     `codes_ns` are in the order of the ids that `sequences` were read with.
     """
-    from semid.devices import pick_device
-
     device, chance = pick_device(protocol.device), Generator().manual_seed(seed)
     is_generative = model == "generative"
     settings = network_of(protocol.settings, model)
