@@ -67,7 +67,7 @@ def join(
         at `output` stays.
     """
     target = table_path(output)
-    require_memory(memory_gib)
+    require_joinable(embeddings, item_id, memory_gib)
     sources = _sources(embeddings, item_id)
     schema = joined_schema(sources, item_id)
 
@@ -100,8 +100,11 @@ def join(
     )
 
 
-def require_joinable(embeddings: Sequence[str], item_id: str = "item_id") -> None:
+def require_joinable(
+    embeddings: Sequence[str], item_id: str = "item_id", memory_gib: float = 1.0
+) -> None:
     """Raise `SemidError` for tables that cannot be joined whatever is in them."""
+    require_memory(memory_gib)
     if len(embeddings) < 2:
         raise SemidError(
             f"{'one table is' if embeddings else 'no tables are'} given to join; give two or more, "
@@ -132,7 +135,6 @@ def _require_names(names: Sequence[str], item_id: str) -> None:
 
 def _sources(embeddings: Sequence[str], item_id: str) -> list[Source]:
     """Open the tables, and name their columns."""
-    require_joinable(embeddings, item_id)
     found: list[Source] = []
     for one in embeddings:
         name, path = name_and_path(one)

@@ -33,7 +33,7 @@ from semid.jobs.evaluate import evaluate
 from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
 from semid.jobs.importing import import_ids
-from semid.jobs.job import Result, output_path, require_memory, require_workers, table_path
+from semid.jobs.job import Result, output_path, require_workers, table_path
 from semid.jobs.join import join, require_joinable
 from semid.jobs.named_tables import name_and_path
 from semid.jobs.probe import probe, probed_by
@@ -66,7 +66,7 @@ def _table_figures(gates: Sequence[str] = ()) -> None:
 
 # What refuses settings that cannot be, by command; those of train and embed depend on each other.
 _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
-    "join": (require_joinable, require_memory),
+    "join": (require_joinable,),
     "assign": (check_resources, _table_figures),
     "evaluate": (require_figure_names,),
     "compare": (compared_by,),
