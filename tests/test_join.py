@@ -318,6 +318,14 @@ def test_embeddings_that_are_bad(two: Path, bad: Any, said: str, place: int) -> 
             assert f"other.parquet, {said.format(place)}" in refused(*tables)
 
 
+def test_half_a_file_is_not_kept(two: Path) -> None:
+    write(two / "bad.parquet", SOME, [[1], [2], [0]])
+    assert "row 2: the embedding is all zeros" in refused("text.parquet", "bad.parquet")
+    assert sorted(path.name for path in two.iterdir()) == [
+        *("bad.parquet", "behaviour.parquet", "both.parquet", "text.parquet")
+    ]
+
+
 def test_a_bad_column_of_several_is_named(two: Path) -> None:
     assert run_here("join", "text.parquet", "behaviour.parquet", "-o", "all.parquet").code == 0
     table = pq.read_table("all.parquet")

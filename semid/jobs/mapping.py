@@ -195,9 +195,13 @@ def write_table(
     """Write batches to one Parquet file, or to a folder of parts when `staged` has no suffix."""
     shutil.rmtree(staged, ignore_errors=True)
     if staged.suffix == ".parquet":
-        with open_writer(staged, schema, metadata) as writer:
-            for batch in batches:
-                writer.write_batch(batch, ROW_GROUP_ROWS)
+        try:
+            with open_writer(staged, schema, metadata) as writer:
+                for batch in batches:
+                    writer.write_batch(batch, ROW_GROUP_ROWS)
+        except BaseException:
+            staged.unlink(missing_ok=True)  # nothing can go on from a part of it
+            raise
         return staged
     staged.mkdir()
     _write_parts(batches, staged, schema, metadata)
