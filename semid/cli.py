@@ -123,6 +123,36 @@ def embed(
 
 
 @app.command()
+def join(
+    embeddings: Annotated[
+        list[str],
+        typer.Argument(help="Embeddings tables, each name=path or a path, which names it."),
+    ],
+    output: Output,
+    memory: Annotated[float, typer.Option(help="GiB for sorting tables in another order.")] = 1.0,
+    item_id: ItemId = "item_id",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Put the embeddings of several tables side by side, a column each, to be fused.
+
+    Example: semid join text=out/embeddings.parquet behaviour=out/behaviour.parquet
+    --output out/text_behaviour.parquet
+    """
+    from semid.jobs.join import join as job
+
+    result = job(
+        embeddings,
+        output=output,
+        item_id=item_id,
+        memory_gib=memory,
+        overwrite=overwrite,
+        show=True,
+    )
+    print_result("join", result, as_json)
+
+
+@app.command()
 def train(
     embeddings: Annotated[str, typer.Argument(help="Embeddings: Parquet file, folder or glob.")],
     output: Output,

@@ -6,6 +6,7 @@ holds a catalog in memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,13 +67,16 @@ def embedding_width(table: ParquetTable, column: str = EMBEDDING) -> int:
 
 def embedding_schema(ids: pa.DataType, item_id: str, width: int, dtype: str) -> pa.Schema:
     """Return the schema of an embeddings table: ids and fixed-size lists, neither null."""
+    return embeddings_schema(ids, item_id, {EMBEDDING: width}, dtype)
+
+
+def embeddings_schema(
+    ids: pa.DataType, item_id: str, widths: Mapping[str, int], dtype: str
+) -> pa.Schema:
+    """Return the schema of a table with several embedding columns, each with its width."""
     value = pa.field("element", pa.from_numpy_dtype(np.dtype(dtype)), nullable=False)
-    return pa.schema(
-        [
-            pa.field(item_id, ids, nullable=False),
-            pa.field(EMBEDDING, pa.list_(value, width), nullable=False),
-        ]
-    )
+    lists = [pa.field(name, pa.list_(value, d), nullable=False) for name, d in widths.items()]
+    return pa.schema([pa.field(item_id, ids, nullable=False), *lists])
 
 
 def is_embedding(kind: pa.DataType) -> bool:

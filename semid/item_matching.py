@@ -46,7 +46,7 @@ def match_rows(
     SemidError
         When a table cannot be read, or memory or disk run out.
     """
-    if table.num_rows == other.num_rows and _in_one_order(table, other, item_id):
+    if in_one_order(table, other, item_id):
         return np.arange(other.num_rows)
     row_n = np.full(other.num_rows, -1)
     with (
@@ -72,7 +72,10 @@ def match_rows(
     return row_n
 
 
-def _in_one_order(table: ParquetTable, other: ParquetTable, item_id: str) -> bool:
+def in_one_order(table: ParquetTable, other: ParquetTable, item_id: str) -> bool:
+    """Tell whether both tables hold the same items, of ids of one type, in the same order."""
+    if table.num_rows != other.num_rows:
+        return False
     kind = id_type(table, item_id)
     streams = (rebatched(each.batches([item_id], rows=_ROWS), _ROWS) for each in (table, other))
     return all(

@@ -945,9 +945,9 @@ TRAIN = step("train", embeddings="out/e.parquet", output="out/model")
         ),
         (
             EMBED + step("evaluation", output="x"),
-            "step 'evaluation': unknown command 'evaluation'; use one of embed, train, align, "
-            "assign, export, import, evaluate, compare, diff, verify, drift, report, probe, as the "
-            "step's name or as its 'command'",
+            "step 'evaluation': unknown command 'evaluation'; use one of embed, join, train, "
+            "align, assign, export, import, evaluate, compare, diff, verify, drift, report, probe, "
+            "as the step's name or as its 'command'",
         ),
         (step("train", output="m"), "step 'train': 'embeddings' is missing; train needs it"),
         (step("embed", items="i.parquet"), "step 'embed': 'output' is missing; embed needs it"),

@@ -18,8 +18,8 @@ from semid.id_reading import read_ids
 from semid.terminal import run_app
 
 COMMANDS = (
-    *("embed", "train", "align", "assign", "export", "import", "evaluate", "run", "check", "show"),
-    *("diff", "lookup", "retire", "rollback", "verify", "drift", "plan"),
+    *("embed", "join", "train", "align", "assign", "export", "import", "evaluate", "run", "check"),
+    *("show", "diff", "lookup", "retire", "rollback", "verify", "drift", "plan"),
 )
 
 

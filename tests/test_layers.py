@@ -73,7 +73,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("encoders.cooccurrence",),
     ("encoders",),
     # models and where their rows come from
-    ("autoencoder", "residual_kmeans", "block_search", "training_data", "reordering"),
+    ("autoencoder", "residual_kmeans", "block_search", "training_data", "reordering", "joining"),
     ("quantizer", "losses", "feed", "monitoring", "checkpoints", "revival"),
     ("training", "verdicts", "trackers"),
     ("fitting",),
@@ -144,7 +144,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("probe.clicks",),
     ("probe",),
     # paths in, paths out
-    ("jobs", "jobs.progress", "jobs.processes"),
+    ("jobs", "jobs.progress", "jobs.processes", "jobs.named_tables"),
     ("jobs.job", "jobs.mapping", "jobs.probe_runs"),
     ("jobs.encoding", "jobs.publishing", "jobs.context"),
     ("jobs.continuing", "jobs.gate_names", "jobs.report_shape", "jobs.evaluated"),
@@ -155,7 +155,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     (
         *("jobs.compare", "jobs.embed", "jobs.export", "jobs.importing"),
         *("jobs.inspect", "jobs.train", "jobs.diff", "jobs.lookup", "jobs.retire"),
-        *("jobs.verify", "jobs.drift", "jobs.plan", "jobs.probe"),
+        *("jobs.verify", "jobs.drift", "jobs.plan", "jobs.probe", "jobs.join"),
     ),
     ("jobs.align", "jobs.report_metrics"),
     ("jobs.report_inputs",),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from semid.errors import SemidError
 from semid.id_reading import read_ids
 from semid.id_table import IdTable
-from semid.jobs.probe import name_and_path
+from semid.jobs.named_tables import name_and_path
 from semid.jobs.probe_runs import devices_of, listening, memory_told, runs_of
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.judging import GROUPS, Ranks, figures

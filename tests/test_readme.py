@@ -80,7 +80,7 @@ def test_the_commands_then_the_library_example_then_the_pipeline_run(project: Pa
         for line in block.strip().splitlines()
         if line.startswith("semid ")
     ]
-    assert len(commands) == 13
+    assert len(commands) == 14
     pipeline = [line for line in commands if line.startswith("semid run")]
     assert pipeline == ["semid run pipelines/demo.toml"]
     # The demo has the whole catalog; a part of it shows as well that these run.

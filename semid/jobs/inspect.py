@@ -155,7 +155,8 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     table = open_table(path, allow_empty=True)
     metadata = read_metadata(table)
     names = table.schema.names
-    what = "ids table" if SID in names else "embeddings" if EMBEDDING in names else "table"
+    what = "embeddings" if _embedding_columns(table) else "table"
+    what = "ids table" if SID in names else what
     facts = {"what": what, "rows": table.num_rows, "files": len(table.files)}
     facts |= _pick(metadata, "semid", "model_fingerprint", "summary")
     fields = sorted(table.schema, key=lambda field: field.name != item_id)

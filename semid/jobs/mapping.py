@@ -88,8 +88,7 @@ def missing_parts(
     The cut depends on the table alone, so that a resumed job finds the parts it left.
     """
     folder.mkdir(exist_ok=True)
-    for unfinished in folder.glob(".part-*"):  # by a job that was killed
-        unfinished.unlink()
+    _remove_unfinished(folder)
     chunks = table.chunks(chunk_rows)
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(chunks))]
     return [pair for pair in zip(chunks, parts, strict=True) if not pair[1].exists()]
@@ -196,9 +195,13 @@ def write_table(
     """Write batches to one Parquet file, or to a folder of parts when `staged` has no suffix."""
     shutil.rmtree(staged, ignore_errors=True)
     if staged.suffix == ".parquet":
-        with open_writer(staged, schema, metadata) as writer:
-            for batch in batches:
-                writer.write_batch(batch, ROW_GROUP_ROWS)
+        try:
+            with open_writer(staged, schema, metadata) as writer:
+                for batch in batches:
+                    writer.write_batch(batch, ROW_GROUP_ROWS)
+        except BaseException:
+            staged.unlink(missing_ok=True)  # nothing can go on from a part of it
+            raise
         return staged
     staged.mkdir()
     _write_parts(batches, staged, schema, metadata)
@@ -237,6 +240,26 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
+def write_missing_parts(
+    rows_from: Callable[[int], Iterator[pa.RecordBatch]], folder: Path, schema: pa.Schema
+) -> None:
+    """Write all rows of a stream to part files in `folder`, keeping those that are there already.
+
+    ``rows_from(row)`` gives the rows from `row` on; what it gives must not depend on when it is
+    called.
+    """
+    folder.mkdir(exist_ok=True)
+    _remove_unfinished(folder)
+    there = sorted(folder.glob("part-*.parquet"))
+    row = sum(pq.read_metadata(part).num_rows for part in there)
+    _write_parts(rows_from(row), folder, schema, {}, first=len(there))
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for unfinished in folder.glob(".part-*"):  # by a job that was killed
+        unfinished.unlink()
+
+
 def _write_parts(
     batches: Iterator[pa.RecordBatch],
     folder: Path,
@@ -244,17 +267,15 @@ def _write_parts(
     metadata: dict[str, str],
     first: int = 0,
 ) -> None:
-    writer, written, number = None, 0, first
-    try:
-        for batch in batches:
-            if writer is None or written >= PART_ROWS:
-                if writer is not None:
-                    writer.close()
-                    number += 1
-                path = folder / f"part-{number:05d}.parquet"
-                writer, written = open_writer(path, schema, metadata), 0
-            writer.write_batch(batch, ROW_GROUP_ROWS)
-            written += batch.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
+    number = first
+    while (begin := next(batches, None)) is not None:
+        part, written = folder / f"part-{number:05d}.parquet", 0
+        writing = part.with_name(f".{part.name}")
+        with open_writer(writing, schema, metadata) as writer:
+            for batch in chain([begin], batches):
+                writer.write_batch(batch, ROW_GROUP_ROWS)
+                written += batch.num_rows
+                if written >= PART_ROWS:
+                    break
+        writing.replace(part)
+        number += 1

@@ -16,6 +16,7 @@ from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import SID
 from semid.interactions import interaction_columns
 from semid.jobs.job import Result, output_path, produce, require_workers
+from semid.jobs.named_tables import name_and_path, name_of_file
 from semid.jobs.probe_runs import RUNS, Run, copy_runs, make, read_run, runs_of, take_over
 from semid.manifests import Manifest
 from semid.probe.page import html, lead, markdown
@@ -149,20 +150,12 @@ def _tables(ids: Sequence[str], item_id: str) -> dict[str, ParquetTable]:
     found: dict[str, ParquetTable] = {}
     for one in ids:
         name, path = name_and_path(one)
-        name = name or Path(path.rstrip("/")).name.removesuffix(".parquet")
+        name = name or name_of_file(path)
         if name in found:
             raise SemidError(f"two ids tables are called {name!r}; give them as name=path")
         found[name] = open_table(path)
         found[name].require([item_id, SID])
     return found
-
-
-def name_and_path(given: str) -> tuple[str | None, str]:
-    """Split ``name=path``; what has no name, as ``date=1/ids.parquet`` that is there, is a path."""
-    name, _, path = given.partition("=")
-    if not (name and path) or "/" in name or Path(given).exists():
-        return None, given
-    return name, path
 
 
 def _digest_of_catalog(tables: dict[str, ParquetTable], item_id: str) -> str:

@@ -34,7 +34,9 @@ from semid.jobs.export import export
 from semid.jobs.gate_names import require_figure_names
 from semid.jobs.importing import import_ids
 from semid.jobs.job import Result, output_path, require_workers, table_path
-from semid.jobs.probe import name_and_path, probe, probed_by
+from semid.jobs.join import join, require_joinable
+from semid.jobs.named_tables import name_and_path
+from semid.jobs.probe import probe, probed_by
 from semid.jobs.report import check_request, report
 from semid.jobs.train import check_requests, read_settings, train
 from semid.jobs.verify import verify
@@ -42,6 +44,7 @@ from semid.report.projection import METHODS
 
 COMMANDS: dict[str, Callable[..., Result]] = {
     "embed": embed,
+    "join": join,
     "train": train,
     "align": align,
     "assign": assign,
@@ -63,6 +66,7 @@ def _table_figures(gates: Sequence[str] = ()) -> None:
 
 # What refuses settings that cannot be, by command; those of train and embed depend on each other.
 _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
+    "join": (require_joinable,),
     "assign": (check_resources, _table_figures),
     "evaluate": (require_figure_names,),
     "compare": (compared_by,),
@@ -73,7 +77,7 @@ _CHECKS: dict[str, tuple[Callable[..., object], ...]] = {
     "probe": (probed_by,),
 }
 _GIVEN_BY_RUN = ("overwrite", "show", "engine", "owner")
-_TABLES = ("embed", "assign", "import")
+_TABLES = ("embed", "join", "assign", "import")
 _CHOICES = {
     **{"collisions": POLICIES, "format": tuple(FORMATS)},
     **{"projection": METHODS, "id_type": ID_TYPES},
