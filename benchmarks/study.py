@@ -8,7 +8,7 @@ stay. The policies are the shipped ``suffix`` and ``reassign``.
 ``rqvae`` and ``rqkmeans`` are ``semid train`` with its defaults on the embeddings of the texts, and
 ``rqvae-contrast`` is the RQ-VAE with ``--interactions``, of which the last two of every user are
 left out, since a recommender is validated and tested on them; ``rqvae-behaviour`` has behaviour as
-an input instead, ``semid embed --encoder cooccurrence`` fused with the texts. ``random`` codes are
+an input besides, ``semid embed --encoder cooccurrence`` fused with the texts. ``random`` codes are
 drawn alike for every item. ``category`` codes are the path of an item in the shop's tree: code l is
 the number of the first l + 1 categories of the path among all such beginnings, in their order; a
 path that is shorter than that counts whole. Their table is the same for every seed.
@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from measuring import machine, semid
 
@@ -47,11 +46,12 @@ from semid.probe.summary import summarise
 
 LEVELS = (256, 256, 256)
 POLICIES = ("suffix", "reassign")
+CONTRAST = ("--interactions", "{interactions}", "--set", "contrast.exclude_last=2")
 TRAINED = {  # the first is what the others are held against
     "rqkmeans": ("--quantizer", "rqkmeans"),
     "rqvae": (),
-    "rqvae-contrast": ("--interactions", "{interactions}", "--set", "contrast.exclude_last=2"),
-    "rqvae-behaviour": ("--columns", "text,behaviour"),
+    "rqvae-contrast": CONTRAST,
+    "rqvae-behaviour": (*CONTRAST, "--columns", "text,behaviour"),
 }
 GIVEN = ("random", "category")
 
@@ -130,15 +130,11 @@ def given_table(
 
 
 def behaviour(catalog: Catalog, folder: Path) -> Path:
-    """Write embeddings of texts and of co-occurrence side by side, unless they are there."""
+    """Write embeddings of texts and of co-occurrence side by side, unless they are up to date."""
     fused, alone = folder / "text_behaviour.parquet", folder / "behaviour.parquet"
-    if not fused.exists():
-        semid("embed", str(catalog.items), "--encoder", "cooccurrence", "--interactions",
-              str(catalog.interactions), "--output", str(alone))  # fmt: skip
-        text, met = pq.read_table(catalog.embeddings), pq.read_table(alone)
-        row_n = pc.index_in(text["item_id"], met["item_id"])
-        named = text.rename_columns({"embedding": "text"})
-        pq.write_table(named.append_column("behaviour", met["embedding"].take(row_n)), fused)
+    semid("embed", str(catalog.items), "--encoder", "cooccurrence", "--interactions",
+          str(catalog.interactions), "--output", str(alone))  # fmt: skip
+    semid("join", f"text={catalog.embeddings}", f"behaviour={alone}", "--output", str(fused))
     return fused
 
 
