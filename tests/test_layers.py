@@ -166,7 +166,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("metrics_table", "cli_options"),
     ("printing",),
     ("terminal",),
-    ("cli_tables", "cli_analysis", "cli_exchange"),
+    ("cli_tables", "cli_analysis", "cli_making", "cli_exchange"),
     ("cli",),
     ("__main__",),
 )
