@@ -119,8 +119,10 @@ def row(model, table, seed, recall, *, cold=0.5):
 
 FACTS = {
     **{"items": 1_000, "users": 100, "interactions": 900, "seeds": 2, "preset": "tiny"},
-    **{"machine": "a CPU", "part": "test"},
+    **{"machine": "a CPU", "part": "test", "unknown": 0, "unjudged": 0},
+    **{"changed": []},
 }
+BEAUTY = {"items": 12_101, "users": 22_363, "interactions": 198_502}
 
 
 def test_summaries_by_hand():
@@ -168,9 +170,9 @@ def test_the_page_and_the_text():
     text = markdown(summaries, FACTS)
     assert "## Generative model" in text
     assert "## Published" not in text  # of other data than this
-    assert "## Published" in markdown(
-        summaries, FACTS | {"items": 12_101, "users": 22_363, "interactions": 198_502}
-    )
+    assert "## Published" in markdown(summaries, FACTS | BEAUTY)
+    less = FACTS | BEAUTY | {"unknown": 1}
+    assert "## Published" not in markdown(summaries, less)
     page = html(summaries, FACTS)
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|@import|url\(", page)  # nothing to load
@@ -548,7 +550,66 @@ def test_interactions_of_another_catalog(catalog, tmp_path):
     options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
     done = run_here("probe", catalog / "any.parquet", *options)
     assert "is of an item of the ids table" in done.error
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["met.parquet"]
+
+
+def written(folder, **columns):
+    """The interactions with columns in place of theirs, in a folder of its own."""
+    met = pq.read_table(folder / "met.parquet")
+    for name, values in columns.items():
+        met = met.set_column(met.schema.get_field_index(name), name, pa.array(values))
+    return met
+
+
+def test_interactions_of_items_without_an_id_are_said(catalog, tmp_path):
+    # Of u0 all is of another catalog, of u1 the last two, of u2 the first.
+    items = pq.read_table(catalog / "met.parquet")["item_id"].to_pylist()
+    for place in (*range(9), 16, 17, 18):
+        items[place] = f"x{place}"
+    pq.write_table(written(catalog, item_id=items), tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out", "--json")
+    options += ("--models", "sequential", "--seeds", "1", "--config", catalog / "small.toml")
+    done = run_here("probe", catalog / "any.parquet", *options, "--set", "sequential.epochs=1")
+    assert done.code == 0, done.err
+    said = (
+        "12 of the 1,080 interactions are of items without an ID and were left out, 1,068 of 119 "
+        "users were used; 2 users are not judged, since their last one was left out."
+    )
+    assert said in done.json["summary"]["lead"]
+    assert (done.json["summary"]["unknown"], done.json["summary"]["unjudged"]) == (12, 2)
+    assert said in (tmp_path / "out/probe.md").read_text()
+    assert said in (tmp_path / "out/probe.html").read_text()
+    assert "118 users are judged" in (tmp_path / "out/probe.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("item_id", None, "column 'item_id' is null; drop the row"),
+        ("user_id", None, "column 'user_id' is null; drop the row"),
+        ("position", 0, "user 'u0' has 2 rows with position 0"),
+        ("ids", None, "is null"),
+        ("ids", "i3", "holds 'i3' 2 times"),
+    ],
+)
+def test_bad_rows_are_found_before_any_run(catalog, tmp_path, column, value, message):
+    table, met = pq.read_table(catalog / "any.parquet"), pq.read_table(catalog / "met.parquet")
+    if column == "ids":
+        ids = table["item_id"].to_pylist()
+        ids[next(row for row, item in enumerate(ids) if item != value)] = value
+        kind = pa.field("item_id", table.schema.field("item_id").type)
+        table = table.set_column(0, kind, pa.array(ids, kind.type))
+    else:
+        values = met[column].to_pylist()
+        values[1] = value
+        met = written(catalog, **{column: values})
+    pq.write_table(table, tmp_path / "ids.parquet")
+    pq.write_table(met, tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
+    done = run_here("probe", tmp_path / "ids.parquet", *options)
+    assert message in done.error
+    assert "probe  " not in done.err  # no bar had begun
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.parquet", "met.parquet"]
 
 
 def test_as_a_step_of_a_pipeline(catalog, tmp_path):

@@ -92,6 +92,23 @@ def lead(summaries: Sequence[Summary]) -> list[str]:
     return said
 
 
+def left_out(facts: Mapping[str, Any]) -> list[str]:
+    """Say what of the interactions was not used, in a sentence; none if all were."""
+    if not facts["unknown"]:
+        return []
+    used, unjudged = facts["interactions"] - facts["unknown"], facts["unjudged"]
+    sentence = (
+        f"{facts['unknown']:,} of the {facts['interactions']:,} interactions are of items without "
+        f"an ID and were left out, {used:,} of {facts['users']:,} users were used"
+    )
+    if unjudged:
+        sentence += (
+            f"; {unjudged:,} {'user is' if unjudged == 1 else 'users are'} not judged, since their "
+            f"{_LAST[facts['part']]} one was left out"
+        )
+    return [f"{sentence}."]
+
+
 def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     """Say what the figures are, a sentence or two each."""
     counts = summaries[0]["groups"]
@@ -121,7 +138,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
 
 def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as Markdown."""
-    parts = ["# IDs judged by recommenders", " ".join(lead(summaries))]
+    parts = ["# IDs judged by recommenders", " ".join([*lead(summaries), *left_out(facts)])]
     for model, own in _by_model(summaries).items():
         parts += [
             f"## {TITLES[model]}",
@@ -135,7 +152,7 @@ def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
 
 def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as one HTML page that loads nothing."""
-    parts = [html_list(lead(summaries))]
+    parts = [html_list([*lead(summaries), *left_out(facts)])]
     most = max(s["groups"]["all"]["recall@10"].mean for s in summaries) or 1.0
     for model, own in _by_model(summaries).items():
         shares = [s["groups"]["all"]["recall@10"].mean / most for s in own]
