@@ -24,11 +24,19 @@ from semid.id_reading import read_ids
 from semid.id_table import IdTable
 from semid.jobs.named_tables import name_and_path
 from semid.jobs.probe_runs import devices_of, listening, memory_told, runs_of
+from semid.jobs.progress import bar
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.judging import GROUPS, Ranks, figures
 from semid.probe.page import by_group, html, lead, markdown, overview
 from semid.probe.run import Protocol
-from semid.probe.settings import MODELS, PRESETS, NetworkSettings, ProbeSettings, settings_of
+from semid.probe.settings import (
+    MODELS,
+    PRESETS,
+    NetworkSettings,
+    ProbeSettings,
+    settings_of,
+    unlike_preset,
+)
 from semid.probe.summary import Spread, spread, summarise
 
 # ranks
@@ -93,14 +101,36 @@ def test_presets_are_settings():
         ("huge", {}, "unknown preset 'huge'; use one of tiny, paper"),
         ("tiny", {"generative.depth": 1}, "probe: unknown setting 'generative.depth'; the valid"),
         ("tiny", {"beams": 3}, "probe: beams is 3; it must be at least 20"),
-        ("tiny", {"sequential.epochs": 0}, "epochs is 0; it must be above 0"),
-        ("tiny", {"sequential.dropout": 1.0}, "dropout is 1.0; it must be from 0 to below 1"),
+        ("tiny", {"sequential.epochs": 0}, "probe: sequential.epochs is 0; it must be above 0"),
+        ("tiny", {"item_ids": {"batch": -1}}, "probe: item_ids.batch is -1; it must be above 0"),
+        (
+            *("tiny", {"generative.dropout": 1.0}),
+            "probe: generative.dropout is 1.0; it must be from 0 to below 1",
+        ),
+        (
+            *("tiny", {"epochs": 3}),
+            "probe: unknown setting 'epochs'; did you mean generative.epochs, sequential.epochs or "
+            "item_ids.epochs?",
+        ),
         ("tiny", {"precision": "float16"}, "float16"),
     ],
 )
 def test_settings_that_cannot_be(preset, given, message):
     with pytest.raises(SemidError, match=re.escape(message)):
         settings_of(preset, given)
+
+
+def test_what_differs_from_a_preset():
+    given = {"sequential.epochs": 2, "generative.width": 64, "beams": 40, "seed": 5}
+    settings = settings_of("tiny", given)
+    sequential, others = ["sequential.epochs=2 (10)"], ["seed=5 (0)"]
+    generative = ["generative.width=64 (128)"]
+    assert unlike_preset(settings, "tiny") == [*generative, *sequential, "beams=40 (30)", *others]
+    assert unlike_preset(settings, "tiny", ["sequential"]) == sequential + others
+    assert unlike_preset(settings, "tiny", ["item-ids"]) == others
+    assert unlike_preset(settings_of("paper", {}), "paper") == []
+    with pytest.raises(SemidError, match="unknown preset 'huge'"):
+        unlike_preset(settings, "huge")
 
 
 # summaries
@@ -153,6 +183,41 @@ def test_a_difference_that_users_may_make_is_none():
     assert not found.sure
     (said,) = lead(summarise(rows))
     assert said.startswith("With the generative model no table is ahead of a by more than")
+
+
+def test_the_verdict_names_all_tables():
+    rows = [row("generative", "a", 0, 0.5)]
+    rows += [row("generative", name, 0, recall) for name, recall in (("b", 0.25), ("c", 0.5))]
+    rows += [row("sequential", "a", 0, 0.25)]
+    rows += [row("sequential", name, 0, recall) for name, recall in (("b", 0.5), ("c", 0.375))]
+    assert lead(summarise(rows)) == [
+        "The generative model has a Recall@10 of 0.5000 with a; no table has more. With b it is "
+        "0.2500 less than with a, beyond what the choice of users explains. With c it "
+        "differs from that with a by no more than the choice of users explains.",
+        "The sequential model does best with b: a Recall@10 of 0.5000, 2.00 times that with a. "
+        "With c it is 0.1250 more than with a, beyond what the choice of users explains.",
+    ]
+
+
+def test_one_seed_has_no_range():
+    facts = FACTS | {"seeds": 1}
+    summaries = summarise([row("generative", "a", 0, 0.5), row("generative", "b", 0, 0.25)])
+    for text in (markdown(summaries, facts), html(summaries, facts)):
+        assert "range" not in text.lower()
+        assert "Mean" not in text
+    assert "Mean (range) over seeds" in markdown(summaries, FACTS)
+    assert "from 0 to 0.5000" in html(summaries, facts)
+
+
+def test_changed_settings_are_said():
+    summaries = summarise([row("sequential", "a", 0, 0.5)])
+    cut = FACTS | BEAUTY | {"changed": ["sequential.epochs=2 (10)"]}
+    for text in (markdown(summaries, cut), html(summaries, cut)):
+        assert "preset tiny with sequential.epochs=2 (10), the preset" in text
+        assert text.count("; here settings of the preset were changed") == 4
+    text = markdown(summaries, FACTS | BEAUTY)
+    assert "preset tiny; on a CPU" in text
+    assert "were changed" not in text
 
 
 def test_the_page_and_the_text():
@@ -390,6 +455,7 @@ def test_tables_of_equal_contents_are_one_run(catalog, tmp_path):
     assert done.code == 0, done.err
     assert len(rows_of(tmp_path / "out/runs")) == 1
     assert "7.0/7.0" in done.err  # of the bar: six epochs and a ranking, once
+    assert re.search("s/steps| steps/s", done.err)
     rows = pq.read_table(tmp_path / "out/probe.parquet").to_pylist()
     one, other = ([row for row in rows if row["table"] == name] for name in ("any", "copy"))
     assert [row | {"table": "copy"} for row in one] == other
@@ -475,6 +541,13 @@ def test_what_is_told_last_is_heard():
             told.put((0.125, f"{number}"))
     assert shown.done == 1
     assert shown.said[-1] == "7"
+
+
+def test_a_slow_bar_has_no_stray_space(capsys):
+    with bar("probe", 6, "steps", show=True) as shown:
+        shown.start_t -= 60
+        shown.update(1)
+    assert re.search(r"\d\ds/steps\]", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -653,9 +726,7 @@ def test_what_is_printed(catalog, tmp_path):
     done = run_here(*only, "--seeds", "1", "--models", "sequential,item-ids")
     assert done.code == 0, done.err
     header, _, first, second, *_ = done.out.splitlines()
-    assert header.split() == [
-        *("model", "table", "Recall@10", "range", "NDCG@10", "ratio", "seconds")
-    ]
+    assert header.split() == [*("model", "table", "Recall@10", "NDCG@10", "ratio", "seconds")]
     assert first.split()[:2] == ["sequential", "taste"]
     assert second.split()[:2] == ["item-ids", "–"]
     assert "The sequential model has a Recall@10 of" in done.out

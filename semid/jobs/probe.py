@@ -27,7 +27,7 @@ from semid.jobs.named_tables import name_and_path, name_of_file
 from semid.jobs.probe_runs import RUNS, Run, copy_runs, make, read_run, runs_of, take_over
 from semid.manifests import Manifest
 from semid.probe.page import html, lead, left_out, markdown
-from semid.probe.settings import MODELS, ProbeSettings, settings_of
+from semid.probe.settings import MODELS, ProbeSettings, settings_of, unlike_preset
 from semid.probe.summary import summarise
 from semid.recsys.histories import PARTS, read_sequences
 from semid.streams import open_writer
@@ -113,8 +113,9 @@ def probe(
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed here
         (folder / RUNS).mkdir(parents=True)
         copy_runs(made, folder / RUNS)
-        asked = {"preset": preset, "seeds": seeds, "part": part}
-        return folder, _write(runs, folder, asked | unused)
+        facts = {"preset": preset, "seeds": seeds, "part": part, **unused}
+        facts["changed"] = unlike_preset(chosen, preset, names)
+        return folder, _write(runs, folder, facts)
 
     return produce(
         "probe",
@@ -174,7 +175,7 @@ def _tables(ids: Sequence[str], item_id: str) -> dict[str, ParquetTable]:
 
 def _read(
     tables: dict[str, ParquetTable], met: ParquetTable, item_id: str, part: str, *, show: bool
-) -> tuple[str, dict[str, int]]:
+) -> tuple[str, dict[str, Any]]:
     """Read all ids and interactions, as every run will, and raise for what is bad among them.
 
     Returns what identifies the items, in any order, and what of the interactions is left out:
