@@ -8,7 +8,7 @@ beside any other file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ MANIFEST = "manifest.json"
 PARTS_MANIFEST = "_manifest.json"
 
 Manifest = dict[str, Any]
+
+_MOST_DIFFERENCES = 3  # that a sentence names
 
 # Every read waits for the interpreter, which another thread may keep busy: few and large ones.
 _READ_BYTES = 64 << 20
@@ -149,7 +151,7 @@ def is_current(path: Path, plan: Mapping[str, Any]) -> bool:
 def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
     """Raise `SemidError` when `path` holds something that this plan did not make.
 
-    Names the first setting or input that differs. `overwrite` lets it pass, but for a folder with
+    Names the first settings and inputs that differ. `overwrite` lets it pass, but for a folder with
     files that semid never wrote.
     """
     if not path.exists() or is_current(path, plan):
@@ -163,7 +165,7 @@ def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> N
     if overwrite:
         return
     if manifest is not None and "plan" in manifest:
-        what = f"belongs to other settings ({difference(manifest['plan'], plan)})"
+        what = f"belongs to other settings ({_in_short(differences(manifest['plan'], plan))})"
     elif manifest is None and _note(path) is not None:
         what = "was changed since semid wrote it"
     else:
@@ -174,15 +176,31 @@ def refuse_foreign(path: Path, plan: Mapping[str, Any], *, overwrite: bool) -> N
     )
 
 
-def difference(old: Any, new: Any, at: str = "") -> str:
-    """Name the first place where two plans differ: ``settings.levels: [256] there, [64] now``."""
-    if at.startswith("inputs.") and None not in (old, new):
-        return f"it was made from another input '{at.removeprefix('inputs.')}'"
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Name where two plans differ, in order: ``settings.levels: [256] there, [64] now``."""
+    if fingerprint(old) == fingerprint(new):  # the one was read from JSON
+        return []
+    if at.startswith("inputs."):
+        return [f"the input '{at.removeprefix('inputs.')}' {_changed_input(old, new)}"]
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*new, *(key for key in old if key not in new)]:
-            if old.get(key) != new.get(key):
-                return difference(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
-    return f"{at}: {_shown(old)} there, {_shown(new)} now"
+        keys = [*new, *(key for key in old if key not in new)]
+        places = ((key, f"{at}.{key}" if at else str(key)) for key in keys)
+        return [
+            one for key, here in places for one in differences(old.get(key), new.get(key), here)
+        ]
+    return [f"{at}: {_shown(old)} there, {_shown(new)} now"]
+
+
+def _changed_input(old: str | None, new: str | None) -> str:
+    if new is None:
+        return "was given then and is not now"
+    return "is given now and was not then" if old is None else "has other contents now"
+
+
+def _in_short(sentences: Sequence[str]) -> str:
+    """Join the first of the differences; at least one is there."""
+    more = len(sentences) - _MOST_DIFFERENCES
+    return "; ".join([*sentences[:_MOST_DIFFERENCES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _shown(value: Any) -> str:

@@ -40,18 +40,20 @@ def diff_table(summary: Mapping[str, Any]) -> str:
 
 
 def probe_table(summary: Mapping[str, Any]) -> str:
-    """Lay out the summary of `semid probe`."""
-    header = ["model", "table", "Recall@10", "range", "NDCG@10", "ratio", "seconds"]
+    """Lay out the summary of `semid probe`; one seed has no range."""
+    ranged = summary["seeds"] > 1
+    header = ["model", "table", "Recall@10", *(["range"] if ranged else []), "NDCG@10"]
     lines = [
         [
-            *(one["model"], one["table"] or "–"),
-            *(f"{one['recall@10']:.4f}", "–".join(f"{end:.4f}" for end in one["range"])),
+            *(one["model"], one["table"] or "–", f"{one['recall@10']:.4f}"),
+            *(["–".join(f"{end:.4f}" for end in one["range"])] if ranged else []),
             f"{one['ndcg@10']:.4f}",
             *("–" if one["ratio"] is None else f"{one['ratio']:.3f}", f"{one['seconds']:,.0f}"),
         ]
         for one in summary["probed"]
     ]
-    return "\n".join([aligned([header, *lines], left=2), "", *summary["lead"]])
+    table = aligned([[*header, "ratio", "seconds"], *lines], left=2)
+    return "\n".join([table, "", *summary["lead"]])
 
 
 def found_items(found: Mapping[str, Any]) -> str:

@@ -24,11 +24,19 @@ from semid.id_reading import read_ids
 from semid.id_table import IdTable
 from semid.jobs.named_tables import name_and_path
 from semid.jobs.probe_runs import devices_of, listening, memory_told, runs_of
+from semid.jobs.progress import bar
 from semid.metrics.ranking import MISSED, ndcg_at, recall_at
 from semid.probe.judging import GROUPS, Ranks, figures
 from semid.probe.page import by_group, html, lead, markdown, overview
 from semid.probe.run import Protocol
-from semid.probe.settings import MODELS, PRESETS, NetworkSettings, ProbeSettings, settings_of
+from semid.probe.settings import (
+    MODELS,
+    PRESETS,
+    NetworkSettings,
+    ProbeSettings,
+    settings_of,
+    unlike_preset,
+)
 from semid.probe.summary import Spread, spread, summarise
 
 # ranks
@@ -93,14 +101,36 @@ def test_presets_are_settings():
         ("huge", {}, "unknown preset 'huge'; use one of tiny, paper"),
         ("tiny", {"generative.depth": 1}, "probe: unknown setting 'generative.depth'; the valid"),
         ("tiny", {"beams": 3}, "probe: beams is 3; it must be at least 20"),
-        ("tiny", {"sequential.epochs": 0}, "epochs is 0; it must be above 0"),
-        ("tiny", {"sequential.dropout": 1.0}, "dropout is 1.0; it must be from 0 to below 1"),
+        ("tiny", {"sequential.epochs": 0}, "probe: sequential.epochs is 0; it must be above 0"),
+        ("tiny", {"item_ids": {"batch": -1}}, "probe: item_ids.batch is -1; it must be above 0"),
+        (
+            *("tiny", {"generative.dropout": 1.0}),
+            "probe: generative.dropout is 1.0; it must be from 0 to below 1",
+        ),
+        (
+            *("tiny", {"epochs": 3}),
+            "probe: unknown setting 'epochs'; did you mean generative.epochs, sequential.epochs or "
+            "item_ids.epochs?",
+        ),
         ("tiny", {"precision": "float16"}, "float16"),
     ],
 )
 def test_settings_that_cannot_be(preset, given, message):
     with pytest.raises(SemidError, match=re.escape(message)):
         settings_of(preset, given)
+
+
+def test_what_differs_from_a_preset():
+    given = {"sequential.epochs": 2, "generative.width": 64, "beams": 40, "seed": 5}
+    settings = settings_of("tiny", given)
+    sequential, others = ["sequential.epochs=2 (10)"], ["seed=5 (0)"]
+    generative = ["generative.width=64 (128)"]
+    assert unlike_preset(settings, "tiny") == [*generative, *sequential, "beams=40 (30)", *others]
+    assert unlike_preset(settings, "tiny", ["sequential"]) == sequential + others
+    assert unlike_preset(settings, "tiny", ["item-ids"]) == others
+    assert unlike_preset(settings_of("paper", {}), "paper") == []
+    with pytest.raises(SemidError, match="unknown preset 'huge'"):
+        unlike_preset(settings, "huge")
 
 
 # summaries
@@ -119,8 +149,10 @@ def row(model, table, seed, recall, *, cold=0.5):
 
 FACTS = {
     **{"items": 1_000, "users": 100, "interactions": 900, "seeds": 2, "preset": "tiny"},
-    **{"machine": "a CPU", "part": "test"},
+    **{"machine": "a CPU", "part": "test", "unknown": 0, "unjudged": 0},
+    **{"changed": []},
 }
+BEAUTY = {"items": 12_101, "users": 22_363, "interactions": 198_502}
 
 
 def test_summaries_by_hand():
@@ -153,6 +185,41 @@ def test_a_difference_that_users_may_make_is_none():
     assert said.startswith("With the generative model no table is ahead of a by more than")
 
 
+def test_the_verdict_names_all_tables():
+    rows = [row("generative", "a", 0, 0.5)]
+    rows += [row("generative", name, 0, recall) for name, recall in (("b", 0.25), ("c", 0.5))]
+    rows += [row("sequential", "a", 0, 0.25)]
+    rows += [row("sequential", name, 0, recall) for name, recall in (("b", 0.5), ("c", 0.375))]
+    assert lead(summarise(rows)) == [
+        "The generative model has a Recall@10 of 0.5000 with a; no table has more. With b it is "
+        "0.2500 less than with a, beyond what the choice of users explains. With c it "
+        "differs from that with a by no more than the choice of users explains.",
+        "The sequential model does best with b: a Recall@10 of 0.5000, 2.00 times that with a. "
+        "With c it is 0.1250 more than with a, beyond what the choice of users explains.",
+    ]
+
+
+def test_one_seed_has_no_range():
+    facts = FACTS | {"seeds": 1}
+    summaries = summarise([row("generative", "a", 0, 0.5), row("generative", "b", 0, 0.25)])
+    for text in (markdown(summaries, facts), html(summaries, facts)):
+        assert "range" not in text.lower()
+        assert "Mean" not in text
+    assert "Mean (range) over seeds" in markdown(summaries, FACTS)
+    assert "from 0 to 0.5000" in html(summaries, facts)
+
+
+def test_changed_settings_are_said():
+    summaries = summarise([row("sequential", "a", 0, 0.5)])
+    cut = FACTS | BEAUTY | {"changed": ["sequential.epochs=2 (10)"]}
+    for text in (markdown(summaries, cut), html(summaries, cut)):
+        assert "preset tiny with sequential.epochs=2 (10), the preset" in text
+        assert text.count("; here settings of the preset were changed") == 4
+    text = markdown(summaries, FACTS | BEAUTY)
+    assert "preset tiny; on a CPU" in text
+    assert "were changed" not in text
+
+
 def test_the_page_and_the_text():
     rows = [row("generative", "<b>", 0, 0.25), row("generative", "<b>", 1, 0.75)]
     rows += [row("item-ids", None, 0, 0.25, cold=None)]
@@ -168,9 +235,9 @@ def test_the_page_and_the_text():
     text = markdown(summaries, FACTS)
     assert "## Generative model" in text
     assert "## Published" not in text  # of other data than this
-    assert "## Published" in markdown(
-        summaries, FACTS | {"items": 12_101, "users": 22_363, "interactions": 198_502}
-    )
+    assert "## Published" in markdown(summaries, FACTS | BEAUTY)
+    less = FACTS | BEAUTY | {"unknown": 1}
+    assert "## Published" not in markdown(summaries, less)
     page = html(summaries, FACTS)
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|@import|url\(", page)  # nothing to load
@@ -388,6 +455,7 @@ def test_tables_of_equal_contents_are_one_run(catalog, tmp_path):
     assert done.code == 0, done.err
     assert len(rows_of(tmp_path / "out/runs")) == 1
     assert "7.0/7.0" in done.err  # of the bar: six epochs and a ranking, once
+    assert re.search("s/steps| steps/s", done.err)
     rows = pq.read_table(tmp_path / "out/probe.parquet").to_pylist()
     one, other = ([row for row in rows if row["table"] == name] for name in ("any", "copy"))
     assert [row | {"table": "copy"} for row in one] == other
@@ -475,6 +543,13 @@ def test_what_is_told_last_is_heard():
     assert shown.said[-1] == "7"
 
 
+def test_a_slow_bar_has_no_stray_space(capsys):
+    with bar("probe", 6, "steps", show=True) as shown:
+        shown.start_t -= 60
+        shown.update(1)
+    assert re.search(r"\d\ds/steps\]", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("asked", "gpus", "expected"),
     [
@@ -548,7 +623,76 @@ def test_interactions_of_another_catalog(catalog, tmp_path):
     options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
     done = run_here("probe", catalog / "any.parquet", *options)
     assert "is of an item of the ids table" in done.error
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["met.parquet"]
+
+
+def written(folder, **columns):
+    """The interactions with columns in place of theirs, in a folder of its own."""
+    met = pq.read_table(folder / "met.parquet")
+    for name, values in columns.items():
+        met = met.set_column(met.schema.get_field_index(name), name, pa.array(values))
+    return met
+
+
+def test_interactions_of_items_without_an_id_are_said(catalog, tmp_path):
+    # Of u0 all is of another catalog, of u1 the last two, of u2 the first.
+    items = pq.read_table(catalog / "met.parquet")["item_id"].to_pylist()
+    for place in (*range(9), 16, 17, 18):
+        items[place] = f"x{place}"
+    pq.write_table(written(catalog, item_id=items), tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out", "--json")
+    options += ("--models", "sequential", "--seeds", "1", "--config", catalog / "small.toml")
+    done = run_here("probe", catalog / "any.parquet", *options, "--set", "sequential.epochs=1")
+    assert done.code == 0, done.err
+    said = (
+        "12 of the 1,080 interactions are of items without an ID and were left out, 1,068 of 119 "
+        "users were used; 2 users are not judged, since their last one was left out."
+    )
+    assert said in done.json["summary"]["lead"]
+    assert (done.json["summary"]["unknown"], done.json["summary"]["unjudged"]) == (12, 2)
+    assert said in (tmp_path / "out/probe.md").read_text()
+    assert said in (tmp_path / "out/probe.html").read_text()
+    assert "118 users are judged" in (tmp_path / "out/probe.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("item_id", None, "column 'item_id' is null; drop the row"),
+        ("user_id", None, "column 'user_id' is null; drop the row"),
+        ("position", 0, "user 'u0' has 2 rows with position 0"),
+        ("ids", None, "is null"),
+        ("ids", "i3", "holds 'i3' 2 times"),
+    ],
+)
+def test_bad_rows_are_found_before_any_run(catalog, tmp_path, column, value, message):
+    table, met = pq.read_table(catalog / "any.parquet"), pq.read_table(catalog / "met.parquet")
+    if column == "ids":
+        ids = table["item_id"].to_pylist()
+        ids[next(row for row, item in enumerate(ids) if item != value)] = value
+        kind = pa.field("item_id", table.schema.field("item_id").type)
+        table = table.set_column(0, kind, pa.array(ids, kind.type))
+    else:
+        values = met[column].to_pylist()
+        values[1] = value
+        met = written(catalog, **{column: values})
+    pq.write_table(table, tmp_path / "ids.parquet")
+    pq.write_table(met, tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
+    done = run_here("probe", tmp_path / "ids.parquet", *options)
+    assert message in done.error
+    assert "probe  " not in done.err  # no bar had begun
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.parquet", "met.parquet"]
+
+
+def test_a_run_that_fails_leaves_nothing_where_nothing_was_made(catalog, tmp_path):
+    met = pq.read_table(catalog / "met.parquet")
+    users = pa.array([f"v{row}" for row in range(met.num_rows)])  # one interaction each
+    pq.write_table(met.set_column(0, "user_id", users), tmp_path / "met.parquet")
+    options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
+    done = run_here("probe", catalog / "any.parquet", *options, "--models", "sequential")
+    assert done.code == 2, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["met.parquet"]
 
 
 def test_as_a_step_of_a_pipeline(catalog, tmp_path):
@@ -592,9 +736,7 @@ def test_what_is_printed(catalog, tmp_path):
     done = run_here(*only, "--seeds", "1", "--models", "sequential,item-ids")
     assert done.code == 0, done.err
     header, _, first, second, *_ = done.out.splitlines()
-    assert header.split() == [
-        *("model", "table", "Recall@10", "range", "NDCG@10", "ratio", "seconds")
-    ]
+    assert header.split() == [*("model", "table", "Recall@10", "NDCG@10", "ratio", "seconds")]
     assert first.split()[:2] == ["sequential", "taste"]
     assert second.split()[:2] == ["item-ids", "–"]
     assert "The sequential model has a Recall@10 of" in done.out

@@ -21,7 +21,7 @@ from semid.id_metadata import read_metadata
 from semid.jobs.progress import bar
 from semid.manifests import (
     Manifest,
-    difference,
+    differences,
     digest,
     fingerprint,
     is_current,
@@ -108,7 +108,9 @@ def produce(
             return Result(output, previous.get("summary", {}), up_to_date=True)
         overwrite = overwrite or (previous is not None and _is_owned(previous, owner))
         refuse_foreign(output, plan, overwrite=overwrite)
-        reason = difference(previous["plan"], plan) if previous and "plan" in previous else None
+        reason = None
+        if previous and "plan" in previous:
+            reason = next(iter(differences(previous["plan"], plan)), None)
         with staging(output, plan, keep=keep) as stage:
             # Another job may have written it since.
             refuse_foreign(output, plan, overwrite=overwrite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ from semid.config import as_plain
 from semid.errors import SemidError, display_path, require_package
 from semid.id_columns import SID
 from semid.interactions import interaction_columns
-from semid.jobs.job import Result, output_path, produce, require_workers
+from semid.jobs.job import (
+    Result,
+    output_path,
+    produce,
+    require_unique_ids,
+    require_workers,
+)
 from semid.jobs.named_tables import name_and_path, name_of_file
 from semid.jobs.probe_runs import RUNS, Run, copy_runs, make, read_run, runs_of, take_over
 from semid.manifests import Manifest
-from semid.probe.page import html, lead, markdown
-from semid.probe.settings import MODELS, ProbeSettings, settings_of
+from semid.probe.page import html, lead, left_out, markdown
+from semid.probe.settings import MODELS, ProbeSettings, settings_of, unlike_preset
 from semid.probe.summary import summarise
-from semid.recsys.histories import PARTS
+from semid.recsys.histories import PARTS, read_sequences
 from semid.streams import open_writer
 from semid.tables import ParquetTable, open_table
 
@@ -87,7 +94,8 @@ def probe(
         from semid.probe.run import Protocol
 
         pick_device(device)
-        items = _digest_of_catalog(tables, item_id)
+        # All rows are read before any run is made: what is bad among them is said at once.
+        items, unused = _read(tables, met, item_id, part, show=show)
         protocol = Protocol(met.name, item_id, chosen, part, device)
         digests = {name: facts["digest"] for name, facts in manifest["inputs"].items()}
         paths = {name: table.name for name, table in tables.items()}
@@ -95,12 +103,19 @@ def probe(
         made = stage / RUNS
         made.mkdir(exist_ok=True)
         take_over(target, made)
-        make(runs, made, protocol, workers=workers, show=show)
+        try:
+            make(runs, made, protocol, workers=workers, show=show)
+        except BaseException:
+            with suppress(OSError):
+                made.rmdir()  # empty: nothing was made that a later probe could go on with
+            raise
         folder = stage / "probe"
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed here
         (folder / RUNS).mkdir(parents=True)
         copy_runs(made, folder / RUNS)
-        return folder, _write(runs, folder, {"preset": preset, "seeds": seeds, "part": part})
+        facts = {"preset": preset, "seeds": seeds, "part": part, **unused}
+        facts["changed"] = unlike_preset(chosen, preset, names)
+        return folder, _write(runs, folder, facts)
 
     return produce(
         "probe",
@@ -158,8 +173,31 @@ def _tables(ids: Sequence[str], item_id: str) -> dict[str, ParquetTable]:
     return found
 
 
-def _digest_of_catalog(tables: dict[str, ParquetTable], item_id: str) -> str:
-    """Return what identifies the items, in any order; raises if they are not those of all."""
+def _read(
+    tables: dict[str, ParquetTable], met: ParquetTable, item_id: str, part: str, *, show: bool
+) -> tuple[str, dict[str, Any]]:
+    """Read all ids and interactions, as every run will, and raise for what is bad among them.
+
+    Returns what identifies the items, in any order, and what of the interactions is left out:
+    ``unknown`` ones, which are of no item, and ``unjudged`` users, who thus have no target.
+    """
+    for table in tables.values():
+        require_unique_ids(table, item_id, show=show)
+    items = _catalog(tables, item_id)
+    total = xxhash.xxh3_128()
+    for buffer in filter(None, items.buffers()):  # where ids end, and their text
+        total.update(buffer)
+    sequences = read_sequences(met, items, item_id=item_id)
+    users = len(sequences) + sequences.users_unknown
+    targets = int((sequences.part_m == PARTS.index(part)).sum())
+    return total.hexdigest(), {
+        "unknown": sequences.unknown,
+        "unjudged": users - sequences.users_short - targets,
+    }
+
+
+def _catalog(tables: dict[str, ParquetTable], item_id: str) -> pa.Array:
+    """Return the item ids as text, sorted; raises if they are not those of all tables."""
     first, *others = ((table.name, _item_ids(table, item_id)) for table in tables.values())
     for found in others:
         for (here, own), (there, other) in ((found, first), (first, found)):
@@ -169,12 +207,7 @@ def _digest_of_catalog(tables: dict[str, ParquetTable], item_id: str) -> str:
                     f"{display_path(here)} has {len(missing):,} items that {display_path(there)} "
                     f"lacks, such as {missing[0].as_py()!r}; give tables of one catalog"
                 )
-    items = pc.take(first[1], pc.array_sort_indices(first[1])).combine_chunks()
-    total = xxhash.xxh3_128()
-    for buffer in filter(None, items.buffers()):  # where ids end, and their text
-        total.update(buffer)
-    identity: str = total.hexdigest()
-    return identity
+    return pc.take(first[1], pc.array_sort_indices(first[1])).combine_chunks()
 
 
 def _item_ids(table: ParquetTable, item_id: str) -> pa.ChunkedArray:
@@ -207,7 +240,7 @@ def _write(runs: Sequence[Run], folder: Path, facts: dict[str, Any]) -> dict[str
         }
         for one in summaries
     ]
-    return facts | {"probed": found, "lead": lead(summaries)}
+    return facts | {"probed": found, "lead": [*lead(summaries), *left_out(facts)]}
 
 
 def _lines(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REFERENCE = "item-ids"
 RUNS = "runs"
 _EVERY_SECONDS, _JOIN_SECONDS = 0.2, 2.0
-_RANK_STEPS = 1  # of the bar, beside one an epoch
+_RANK_STEPS = 1  # of the bar; every epoch is one, too
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def make(
     for device in devices_of(protocol.device, workers):
         devices.put(device)
     threads = max(1, _cores() // workers) if workers > 1 else None
-    with bar("probe", sum(run.steps for run in distinct), "epochs", show=show) as shown:
+    with bar("probe", sum(run.steps for run in distinct), "steps", show=show) as shown:
         shown.update(sum(run.steps for run in distinct) - sum(run.steps for run in missing))
         with listening(told, shown):
             done = in_processes(

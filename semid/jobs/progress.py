@@ -39,7 +39,14 @@ def bar(what: str, total: int, unit: str, *, show: bool, delay: float = 0.0) -> 
     """
     from tqdm.auto import tqdm
 
-    with tqdm(
+    class Shown(tqdm):  # type: ignore[type-arg]
+        @staticmethod
+        def format_meter(*args: Any, **state: Any) -> str:
+            """Write seconds a unit without the space that the unit begins with."""
+            line: str = tqdm.format_meter(*args, **state)
+            return line.replace(f"s/ {unit}", f"s/{unit}")
+
+    with Shown(
         total=total,
         desc=f"{what:<12}",
         unit=f" {unit}",

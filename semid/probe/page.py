@@ -20,6 +20,7 @@ TITLES = {
 _ALL = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
 _LAST = {"test": "last", "validation": "second last"}
 _RANGED = ("recall@10", "ndcg@10")  # of which the range is said, too
+_ONE_SEED = "how far seeds differ beside it, one seed does not say."
 _GROUPS = ("head", "torso", "tail", "cold")
 
 
@@ -59,37 +60,82 @@ def by_group(summaries: Sequence[Summary]) -> Table:
 def published(facts: Mapping[str, Any]) -> Table:
     """Lay out what is published of the same data, a header first; empty if nothing is known."""
     found = published_for(facts)
+    # Whatever a paper did: a training that was cut is no model to hold against its figures.
+    own = "; here settings of the preset were changed, see below" if facts["changed"] else ""
     header = ["published", "Recall@5", "NDCG@5", "Recall@10", "NDCG@10", "what differs"]
     rows = [
-        [one.name, *("–" if value is None else f"{value:.4f}" for value in one[1:5]), one.differs]
+        [
+            one.name,
+            *("–" if value is None else f"{value:.4f}" for value in one[1:5]),
+            one.differs + own,
+        ]
         for one in found
     ]
     return [header, *rows] if rows else []
 
 
 def lead(summaries: Sequence[Summary]) -> list[str]:
-    """Say which table each model does best with, a sentence each."""
+    """Say which table each model does best with, and how far the others are from the first."""
     said = []
     for model, own in _by_model(summaries).items():
         best, first = max(own, key=lambda s: s["groups"]["all"]["recall@10"].mean), own[0]
-        recall = best["groups"]["all"]["recall@10"].mean
-        if best["table"] is None:
-            said.append(f"Plain item ids have a Recall@10 of {recall:.4f}.")
-        elif best is first:
-            rest = f"{first['table']}{'; no table has more' if len(own) > 1 else ''}."
-            said.append(f"The {model} model has a Recall@10 of {recall:.4f} with {rest}")
-        elif not best["difference"].sure:
-            said.append(
-                f"With the {model} model no table is ahead of {first['table']} by more than the "
-                f"choice of users may make: {best['table']} has {best['ratio']:.2f} times its "
-                "Recall@10."
-            )
-        else:
-            said.append(
-                f"The {model} model does best with {best['table']}: a Recall@10 of {recall:.4f}, "
-                f"{best['ratio']:.2f} times that with {first['table']}."
-            )
+        others = [s for s in own if s is not best and s is not first]
+        said.append(" ".join([_best(model, own, best), *_behind(first["table"], others)]))
     return said
+
+
+def _best(model: str, own: Sequence[Summary], best: Summary) -> str:
+    """Say which table a model does best with."""
+    recall, first = best["groups"]["all"]["recall@10"].mean, own[0]
+    if best["table"] is None:
+        return f"Plain item ids have a Recall@10 of {recall:.4f}."
+    if best is first:
+        rest = f"{first['table']}{'; no table has more' if len(own) > 1 else ''}."
+        return f"The {model} model has a Recall@10 of {recall:.4f} with {rest}"
+    if not best["difference"].sure:
+        return (
+            f"With the {model} model no table is ahead of {first['table']} by more than the "
+            f"choice of users may make: {best['table']} has {best['ratio']:.2f} times its "
+            "Recall@10."
+        )
+    return (
+        f"The {model} model does best with {best['table']}: a Recall@10 of {recall:.4f}, "
+        f"{best['ratio']:.2f} times that with {first['table']}."
+    )
+
+
+def _behind(first: str, others: Sequence[Summary]) -> list[str]:
+    """Say of other tables how far they are from the first, and whether users explain it."""
+    said = []
+    for one in (s for s in others if s["difference"].sure):
+        apart = one["difference"].mean
+        said.append(
+            f"With {one['table']} it is {abs(apart):.4f} {'more' if apart > 0 else 'less'} than "
+            f"with {first}, beyond what the choice of users explains."
+        )
+    if unsure := [s["table"] for s in others if not s["difference"].sure]:
+        said.append(
+            f"With {', '.join(unsure)} it differs from that with {first} by no more than the "
+            "choice of users explains."
+        )
+    return said
+
+
+def left_out(facts: Mapping[str, Any]) -> list[str]:
+    """Say what of the interactions was not used, in a sentence; none if all were."""
+    if not facts["unknown"]:
+        return []
+    used, unjudged = facts["interactions"] - facts["unknown"], facts["unjudged"]
+    sentence = (
+        f"{facts['unknown']:,} of the {facts['interactions']:,} interactions are of items without "
+        f"an ID and were left out, {used:,} of {facts['users']:,} users were used"
+    )
+    if unjudged:
+        sentence += (
+            f"; {unjudged:,} {'user is' if unjudged == 1 else 'users are'} not judged, since their "
+            f"{_LAST[facts['part']]} one was left out"
+        )
+    return [f"{sentence}."]
 
 
 def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
@@ -99,10 +145,14 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     recall = max(s["groups"]["all"]["recall@10"].mean for s in summaries)
     error = (recall * (1 - recall) / max(targets["all"], 1)) ** 0.5
     cold = f"{targets['cold']:,} have a cold item, which nobody met in training"
+    several = facts["seeds"] > 1
+    preset = f"preset {facts['preset']}"
+    if facts["changed"]:
+        preset += f" with {', '.join(facts['changed'])}, the preset's in brackets"
     return [
         f"{facts['items']:,} items, {facts['users']:,} users, {facts['interactions']:,} "
-        f"interactions; {facts['seeds']} {'seed' if facts['seeds'] == 1 else 'seeds'}, preset "
-        f"{facts['preset']}, on {facts['machine']}. Mean (range) over seeds.",
+        f"interactions; {facts['seeds']} {'seeds' if several else 'seed'}, {preset}; on "
+        f"{facts['machine']}.{' Mean (range) over seeds.' if several else ''}",
         f"Leave-one-out: {targets['all']:,} users are judged by their {_LAST[facts['part']]} "
         "interaction among all items, those that they met before included.",
         "Items that share a SID share its places: a figure is that of a random order among them.",
@@ -113,15 +163,16 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"{error:.4f}; all tables are judged by the same users.",
         f"R is recall, N NDCG. Weights: {_sizes(summaries)}.",
         "To the first: what the mean Recall@10 is more or less than the first table's, with the "
-        "standard error of that over users, who are the same; seeds differ beside it, as the range "
-        "says. Seconds are those of one "
-        "run: training and ranking. Ranges are those of Recall@10 and NDCG@10 alone.",
+        "standard error of that over users, who are the same; "
+        + ("seeds differ beside it, as the range says." if several else _ONE_SEED),
+        "Seconds are those of one run: training and ranking."
+        + (" Ranges are those of Recall@10 and NDCG@10 alone." if several else ""),
     ]
 
 
 def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as Markdown."""
-    parts = ["# IDs judged by recommenders", " ".join(lead(summaries))]
+    parts = ["# IDs judged by recommenders", " ".join([*lead(summaries), *left_out(facts)])]
     for model, own in _by_model(summaries).items():
         parts += [
             f"## {TITLES[model]}",
@@ -135,11 +186,12 @@ def markdown(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
 
 def html(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> str:
     """Write a probe as one HTML page that loads nothing."""
-    parts = [html_list(lead(summaries))]
+    parts = [html_list([*lead(summaries), *left_out(facts)])]
     most = max(s["groups"]["all"]["recall@10"].mean for s in summaries) or 1.0
+    scale = f"<p>Bars: the Recall@10, from 0 to {most:.4f}, which is the most of all models.</p>"
     for model, own in _by_model(summaries).items():
         shares = [s["groups"]["all"]["recall@10"].mean / most for s in own]
-        parts += [f"<h2>{TITLES[model]}</h2>", html_bars(overview(own), shares)]
+        parts += [f"<h2>{TITLES[model]}</h2>", scale, html_bars(overview(own), shares)]
         parts += ["<p>By how popular the target is:</p>", html_table(by_group(own))]
     if beside := published(facts):
         parts += ["<h2>Published</h2>", html_table(beside, prose=True)]

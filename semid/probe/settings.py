@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +15,7 @@ MODELS = ("generative", "sequential", "item-ids")
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 _LEAST = {"dropout": 0, "weight_decay": 0}  # others are above 0
+_SECTIONS = tuple(model.replace("-", "_") for model in MODELS)
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,16 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, least = getattr(self, each.name), _LEAST.get(each.name)
-            if least is None:
-                require(each.name, value, value > 0, "above 0")
-            else:
-                require(each.name, value, least <= value < 1, "from 0 to below 1")
+            _require_of_network(each.name, getattr(self, each.name))
+
+
+def _require_of_network(name: str, value: float, section: str = "") -> None:
+    """Raise `SemidError` for a value that a setting of a network cannot have."""
+    least = _LEAST.get(name)
+    if least is None:
+        require(section + name, value, value > 0, "above 0")
+    else:
+        require(section + name, value, least <= value < 1, "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,54 @@ def settings_of(preset: str, given: Mapping[str, Any]) -> ProbeSettings:
     SemidError
         For an unknown preset, or a setting that is unknown or not valid.
     """
-    if preset not in PRESETS:
-        raise SemidError(f"unknown preset {preset!r}; use one of {', '.join(PRESETS)}")
-    whole = as_plain(parse(ProbeSettings, PRESETS[preset], where=f"preset {preset}"))
-    return parse(ProbeSettings, laid_over(whole, given, where="probe"), where="probe")
+    whole = as_plain(_preset(preset))
+    for name in given:
+        if name not in whole and name in whole[_SECTIONS[0]]:
+            *others, last = (f"{section}.{name}" for section in _SECTIONS)
+            raise SemidError(
+                f"probe: unknown setting '{name}'; did you mean {', '.join(others)} or {last}?"
+            )
+    laid = laid_over(whole, given, where="probe")
+    _refuse_values(laid)
+    return parse(ProbeSettings, laid, where="probe")
+
+
+def unlike_preset(
+    settings: ProbeSettings, preset: str, models: Collection[str] = MODELS
+) -> list[str]:
+    """Return what differs from a preset, as ``sequential.epochs=2 (10)``, its own in brackets.
+
+    Only settings that count for these of `MODELS`: another model's are left out.
+    """
+    unused = {model.replace("-", "_") for model in MODELS if model not in models}
+    if "generative" in unused:
+        unused.add("beams")
+    there, found = as_plain(_preset(preset)), []
+    for name, value in as_plain(settings).items():
+        if name in unused:
+            continue
+        if isinstance(value, Mapping):
+            found += [
+                f"{name}.{key}={own} ({there[name][key]})"
+                for key, own in value.items()
+                if own != there[name][key]
+            ]
+        elif value != there[name]:
+            found.append(f"{name}={value} ({there[name]})")
+    return found
+
+
+def _preset(name: str) -> ProbeSettings:
+    if name not in PRESETS:
+        raise SemidError(f"unknown preset {name!r}; use one of {', '.join(PRESETS)}")
+    return parse(ProbeSettings, PRESETS[name], where=f"preset {name}")
+
+
+def _refuse_values(laid: Mapping[str, Any]) -> None:
+    """Raise `SemidError` for a number that cannot be, with its section, which a network lacks."""
+    for section in _SECTIONS:
+        given = laid[section] if isinstance(laid[section], Mapping) else {}
+        for each in fields(NetworkSettings):
+            value = given.get(each.name)
+            if isinstance(value, int | float):
+                _require_of_network(each.name, value, f"probe: {section}.")
