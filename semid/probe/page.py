@@ -106,19 +106,20 @@ def _best(model: str, own: Sequence[Summary], best: Summary) -> str:
 
 def _behind(first: str, others: Sequence[Summary]) -> list[str]:
     """Say of other tables how far they are from the first, and whether users explain it."""
+    apart = {s["table"]: s["difference"] for s in others}
     said = []
-    for one in (s for s in others if s["difference"].sure):
-        apart = one["difference"].mean
-        said.append(
-            f"With {one['table']} it is {abs(apart):.4f} {'more' if apart > 0 else 'less'} than "
-            f"with {first}, beyond what the choice of users explains."
-        )
-    if unsure := [s["table"] for s in others if not s["difference"].sure]:
-        said.append(
-            f"With {', '.join(unsure)} it differs from that with {first} by no more than the "
-            "choice of users explains."
-        )
-    return said
+    for way, sign in (("ahead of", 1), ("behind", -1)):
+        sure = [
+            f"{table} ({d.mean:+.4f})" for table, d in apart.items() if d.sure and d.mean * sign > 0
+        ]
+        if sure:
+            said.append(
+                f"{way} {first} by more than the choice of users may make: {', '.join(sure)}"
+            )
+    if unsure := [table for table, d in apart.items() if not d.sure]:
+        said.append(f"not told apart from {first} by these users: {', '.join(unsure)}")
+    sentence = "; ".join(said)
+    return [f"{sentence[0].upper()}{sentence[1:]}."] if said else []
 
 
 def left_out(facts: Mapping[str, Any]) -> list[str]:
