@@ -192,7 +192,8 @@ def test_the_verdict_names_all_tables():
     rows += [row("sequential", name, 0, recall) for name, recall in (("b", 0.5), ("c", 0.375))]
     assert lead(summarise(rows)) == [
         "The generative model has a Recall@10 of 0.5000 with a; no table has more. Behind a by "
-        "more than the choice of users may make: b (-0.2500); not told apart from a by these users: c.",
+        "more than the choice of users may make: b (-0.2500); not told apart from a by "
+        "these users: c.",
         "The sequential model does best with b: a Recall@10 of 0.5000, 2.00 times that with a. "
         "Ahead of a by more than the choice of users may make: c (+0.1250).",
     ]
