@@ -229,6 +229,13 @@ class IdTable:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        codes, sids = self.codes.shape[1], self.sids.shape[1]
+        kind = self.item_ids.type
+        return (
+            f"IdTable({len(self):,} items, {self.item_id}: {kind}, {codes} codes, SIDs of {sids})"
+        )
+
     @cached_property
     def index(self) -> Index:
         """Where items and SIDs are in the table; made when first asked for."""

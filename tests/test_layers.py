@@ -105,7 +105,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.whole",),
     ("evaluation.names",),
     # what training code imports
-    ("recsys.item_index", "recsys.token_embeddings", "recsys.trie_building", "recsys.levels"),
+    ("recsys.bags", "recsys.item_index", "recsys.levels", "recsys.token_embeddings"),
+    ("recsys.trie_building",),
     ("recsys.trie", "recsys.vocabulary"),
     ("recsys.exclusion", "recsys.lookup"),
     ("recsys.constraint",),
@@ -130,7 +131,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     ("export",),
     # what training code imports
-    ("recsys.bags", "recsys.ordering"),
+    ("recsys.ordering",),
     ("recsys.ordering_on_disk",),
     ("recsys.histories",),
     ("recsys.embeddings", "recsys.pieces", "recsys.sequences"),

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from semid.errors import SemidError
 from semid.id_table import IdTable
-from semid.recsys import CodeEmbedding, PrefixNgramEmbedding
+from semid.recsys import (
+    CodeEmbedding,
+    PieceEmbedding,
+    PrefixNgramEmbedding,
+    SidConstraint,
+    SidTrie,
+)
 
 CODES = torch.tensor([[0, 1], [1, 2], [1, 0]])
 
@@ -275,3 +281,32 @@ def test_sizes_out_of_range() -> None:
         CodeEmbedding(7, [2, 2, 2], mode="concat")
     with pytest.raises(SemidError, match="hashing is 'xor'"):
         PrefixNgramEmbedding(5, 4, [2], hashing="xor")  # type: ignore[arg-type]
+
+
+def test_codes_in_front_of_a_suffix_collide_where_sids_do_not() -> None:
+    """Of raw codes (0, 1), (0, 1), (1, 2) two items share theirs, which the suffix tells apart."""
+    codes_nl = np.array([[0, 1], [0, 1], [1, 2]], np.int32)
+    sids_ns = np.array([[0, 1, 0], [0, 1, 1], [1, 2, 0]], np.int32)
+    table = IdTable.from_arrays(["a", "b", "c"], codes_nl, sids_ns)
+    by_code = CodeEmbedding(4, [2, 3, 2])
+    assert by_code.collisions(table).share == 0
+    found = by_code.collisions(table.codes)
+    assert (found.keys, found.vectors, found.largest) == (3, 2, 2)
+    # A row for each of 2 + 6 + 12 prefixes: (0), (1), (0, 1) and (1, 2) have one of their own.
+    assert PrefixNgramEmbedding(20, 4, [2, 3, 2]).collisions(table.codes).vectors == 4
+    with pytest.raises(SemidError, match="codes have 4 levels where 3 are expected"):
+        by_code.collisions(np.zeros((2, 4), np.int32))
+
+
+@pytest.mark.parametrize("given", [CODES.numpy(), CODES.tolist()], ids=["array", "list"])
+def test_what_is_no_tensor_is_refused_in_a_sentence(given: Any) -> None:
+    for module in (PrefixNgramEmbedding(8, 4, [2, 3]), CodeEmbedding(4, [2, 3])):
+        with pytest.raises(SemidError, match=r"codes are given as .*; give a tensor"):
+            module(given)
+    with pytest.raises(SemidError, match=r"pieces are given as .*; give a tensor"):
+        PieceEmbedding(8, 4)(given)
+    trie = SidTrie.of(CODES)
+    with pytest.raises(SemidError, match=r"codes are given as .*; give a tensor"):
+        trie.walk(given)
+    with pytest.raises(SemidError, match=r"tokens are given as .*; give a tensor"):
+        SidConstraint.of(trie).walk(given)

@@ -80,8 +80,17 @@ def may_look_at(values: Tensor) -> bool:
     return cheap and values.numel() > 0
 
 
+def require_tensor(name: str, values: Any) -> None:
+    """Raise `SemidError` for what is no tensor; arrays are not taken to a module's device."""
+    if not isinstance(values, Tensor):
+        raise SemidError(
+            f"{name} are given as {type(values).__name__}; give a tensor: torch.as_tensor({name})"
+        )
+
+
 def refuse_codes(codes: Tensor, levels_l: Tensor) -> None:
     """Raise `SemidError` unless codes are integers ``(…, l)``, below K where one may look."""
+    require_tensor("codes", codes)
     if codes.ndim == 0 or codes.shape[-1] != len(levels_l) or codes.is_floating_point():
         raise SemidError(
             f"codes have shape {tuple(codes.shape)} and type {codes.dtype}; expected integers "

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from semid.errors import SemidError
 from semid.id_table import IdTable
+from semid.recsys.bags import require_tensor
 from semid.recsys.exclusion import DeadNodes, as_rows, dead_nodes, forbidden
 from semid.recsys.lookup import SidLookup
 from semid.recsys.trie import Children, ItemRows, SidTrie
@@ -61,6 +62,11 @@ class SidConstraint:
     live_n: Tensor | None = None
     live_v: Tensor | None = None
     dead: DeadNodes | None = None
+
+    def __repr__(self) -> str:
+        left = "all" if self.live_n is None else f"{int(self.live_n.sum()):,}"
+        by_row = "" if self.dead is None else f", some excluded for {len(self.dead.rows_bm):,} rows"
+        return f"SidConstraint({left} items of {self.trie!r}{by_row})"
 
     @classmethod
     def of(
@@ -165,6 +171,7 @@ class SidConstraint:
 
     def walk(self, tokens: Tensor) -> Tensor:
         """Return the states after tokens ``(…, d)`` from the start: int64 ``(…)``."""
+        require_tensor("tokens", tokens)
         node = self.start(*tokens.shape[:-1])
         for depth in range(tokens.shape[-1]):
             node = self.advance(node, tokens[..., depth], depth)

@@ -134,18 +134,17 @@ class PrefixNgramEmbedding(nn.Module):
 
         Parameters
         ----------
-        ids : codes, ``(n, l)``, or a table with them as its `sids`
+        ids : codes of all levels or of the first, ``(n, l)``, or a table with them as its `sids`
 
         Raises
         ------
         SemidError
             When these are not codes of the module's levels.
         """
-        levels, found = self.levels_l.tolist(), []
-        codes_nl = _codes_of(ids, levels)
-        for depth in range(1, len(levels) + 1):
+        codes_nl, found = _codes_of(ids, self.levels_l.tolist()), []
+        for depth in range(1, codes_nl.shape[1] + 1):
             prefix_pd, _ = prefixes(codes_nl, depth)
-            padded_pl = np.full((len(prefix_pd), len(levels)), -1)
+            padded_pl = np.full((len(prefix_pd), len(self.levels_l)), -1)
             padded_pl[:, :depth] = prefix_pd
             codes = torch.from_numpy(padded_pl).to(self.levels_l.device)
             found.append(self.rows_of(codes)[:, depth - 1].cpu().numpy())
@@ -234,7 +233,8 @@ class CodeEmbedding(nn.Module):
 
         Parameters
         ----------
-        ids : codes, ``(n, l)``, or a table with them as its `sids`
+        ids : codes of all levels or of the first, as raw codes are where SIDs have a suffix,
+            ``(n, l)``, or a table with them as its `sids`
 
         Raises
         ------
@@ -246,7 +246,8 @@ class CodeEmbedding(nn.Module):
 
 
 def _codes_of(ids: Any, levels: Sequence[int]) -> Codes:
-    """Return the codes ``(n, l)`` of a table, or as they are; raises unless they are of levels."""
-    codes_nl: Codes = np.asarray(getattr(ids, "sids", ids))
-    validate_codes(codes_nl, levels)
+    """Return the codes of a table, or as they are; raises unless they are of the first levels."""
+    ids = getattr(ids, "sids", ids)
+    codes_nl: Codes = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
+    validate_codes(codes_nl, levels[: codes_nl.shape[1]] if codes_nl.ndim == 2 else levels)
     return codes_nl

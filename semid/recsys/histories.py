@@ -87,6 +87,12 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offset_u) - 1
 
+    def __repr__(self) -> str:
+        return (
+            f"Sequences({len(self):,} users, {len(self.item_m):,} interactions, "
+            f"{self.items:,} items, {self.unknown:,} interactions of unknown items left out)"
+        )
+
     def met(self, part: Part = "training") -> npt.NDArray[np.int64]:
         """Count how often each item was met in a part, ``(n,)``: 0 in training for cold items."""
         here_m = self.part_m == PARTS.index(part)

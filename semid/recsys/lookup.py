@@ -106,6 +106,9 @@ class SidLookup:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        return f"SidLookup({len(self):,} items, levels={self.levels}, {self.device})"
+
     def rows(self, item_ids: Any) -> Tensor:
         """Return the rows of items in the table: int64, -1 for those that it lacks.
 

@@ -30,6 +30,7 @@ from semid.recsys.bags import (
     may_look_at,
     refuse_choice,
     refuse_sizes,
+    require_tensor,
     sharing,
     summed,
     without_unknown,
@@ -52,6 +53,9 @@ class SidPieces:
     """
 
     model: bytes
+
+    def __repr__(self) -> str:
+        return f"SidPieces({len(self.model):,} bytes)"
 
     def __len__(self) -> int:
         """Count the pieces; number 0 stands for codes that were not there to learn from."""
@@ -248,6 +252,7 @@ class PieceEmbedding(nn.Module):
         return sharing(prefixes(pieces_np + 1, pieces_np.shape[1])[1])  # the padding from 0, too
 
     def _refuse_others(self, pieces: Tensor) -> None:
+        require_tensor("pieces", pieces)
         if pieces.ndim == 0 or pieces.is_floating_point():
             raise SemidError(
                 f"pieces have shape {tuple(pieces.shape)} and type {pieces.dtype}; expected "

@@ -55,6 +55,10 @@ class Batch(NamedTuple):
     seen_rows: Tensor
     seen_items: Tensor
 
+    def __repr__(self) -> str:
+        shapes = (f"{name} {tuple(getattr(self, name).shape)}" for name in self._fields[:-1])
+        return f"Batch({', '.join(shapes)})"
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         device = as_device(device)
@@ -187,6 +191,10 @@ class SidSequenceDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         return int(self.end_e[-1]) if len(self.end_e) else 0
+
+    def __repr__(self) -> str:
+        kind = f", {self.examples}" if self.part == "training" else ""
+        return f"SidSequenceDataset({self.part}{kind}, {len(self):,} examples)"
 
     def lengths(self) -> Rows:
         """Return how many items the history of every example has, ``(e,)``."""

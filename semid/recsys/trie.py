@@ -23,6 +23,7 @@ from torch import Tensor
 from semid.devices import as_device
 from semid.errors import SemidError
 from semid.id_table import IdTable
+from semid.recsys.bags import require_tensor
 from semid.recsys.levels import levels_of
 from semid.recsys.trie_building import build
 
@@ -157,6 +158,11 @@ class SidTrie:
         """Where the trie lives."""
         return self.code_v.device
 
+    def __repr__(self) -> str:
+        sids = self.bases[-1] - self.bases[-2]
+        items = f"{len(self.row_n):,} items, {sids:,} SIDs"
+        return f"SidTrie({items}, levels={self.levels}, {self.device})"
+
     @property
     def depth(self) -> int:
         """How many codes a SID has: s."""
@@ -224,6 +230,7 @@ class SidTrie:
 
     def walk(self, codes: Tensor) -> Tensor:
         """Return the nodes of prefixes ``(…, d)``, d from 0 to s: int64 ``(…)``, -1 for no such."""
+        require_tensor("codes", codes)
         if codes.shape[-1] > self.depth:
             raise SemidError(
                 f"prefixes have {codes.shape[-1]} codes but the trie's SIDs have {self.depth}"

@@ -42,6 +42,10 @@ class SidTokens(NamedTuple):
     start: int | None = None
     end: int | None = None
 
+    def __repr__(self) -> str:
+        sizes = tuple(map(len, self.levels))
+        return f"SidTokens(levels of {sizes} tokens, start={self.start}, end={self.end})"
+
 
 class HasLevels(Protocol):
     """What knows how many codes SIDs may have at every level."""
