@@ -237,3 +237,27 @@ output = "{tmp_path}/ids.parquet"
     assert done.code == 0, done.err
     assert len(read_ids(tmp_path / "ids.parquet")) == ROWS
     assert "everything is up to date" in run_here("run", tmp_path / "p.toml").out
+
+
+@pytest.mark.parametrize("actual", FORMATS)
+def test_a_file_of_another_format_is_named_as_what_it_is(actual, exported, tmp_path):
+    """Formats that read it all the same aside, every other says which format to give."""
+    path, output = exported / actual, tmp_path / "ids.parquet"
+    for format in FORMATS:
+        done = run_here("import", path, "--format", format, "--output", output, "--overwrite")
+        assert format == actual or done.code == 0 or f"{format} file" in done.error, done.error
+        if done.code:
+            assert f"{actual} is no {format} file but looks like " in done.error
+            assert actual in done.error.partition("looks like ")[2]
+
+
+def test_a_file_of_no_format_gets_no_advice_for_another_fault(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("nothing of the kind\n")
+    (tmp_path / "empty").mkdir()
+    for format in FORMATS:
+        for given in (path, tmp_path / "empty"):
+            said = run_here("import", given, "--format", format, "--output", tmp_path / "o").error
+            assert given.name in said
+            assert "pickle" not in said
+            assert "looks like" not in said

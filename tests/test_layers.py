@@ -129,6 +129,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("export.tiger", "export.semantic_ids_llm", "export.openonerec", "export.torcheasyrec"),
         *("export.forge", "export.recbole"),
     ),
+    ("export.recognition",),
     ("export",),
     # what training code imports
     ("recsys.ordering",),

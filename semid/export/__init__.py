@@ -34,6 +34,7 @@ from semid.export import (
     tokens_json,
     torcheasyrec,
 )
+from semid.export.recognition import recognised
 from semid.export.source import OnRows, Request, Source, of_ids, of_table
 from semid.export.text import are_decimals
 from semid.id_table import IdTable
@@ -187,7 +188,17 @@ def read(
         raise SemidError(f"{display_path(path)} is not a file; check the path")
     try:
         table = chosen.read(path, Request(levels, items))
-    except SemidError as error:
+    except (SemidError, OSError) as error:
+        likely = recognised(path)
+        if likely and format not in likely:
+            raise SemidError(
+                f"{display_path(path)} is no {format} file but looks like "
+                f"{' or '.join(likely)}; give that format"
+            ) from error
+        if isinstance(error, OSError):
+            raise SemidError(
+                f"{display_path(path)} cannot be read as {format}: {error.strerror}"
+            ) from error
         if display_path(path) in str(error):
             raise
         raise SemidError(f"{display_path(path)}: {error}") from error

@@ -85,6 +85,8 @@ def read(path: Path, request: Request) -> IdTable:
     SemidError
         When the file is not such an archive, or its arrays are not a table of IDs.
     """
+    if not zipfile.is_zipfile(path):  # of other files NumPy says that they may be pickles
+        raise SemidError(f"{display_path(path)} is no archive of NumPy; check path and format")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             item_ids, codes_nl, sids_ns = (archive[name] for name in MEMBERS)
