@@ -48,12 +48,18 @@ _NOT_POSSIBLE = {
 
 
 @contextmanager
-def staging(output: Path, plan: Mapping[str, Any], *, keep: Collection[str] = ()) -> Iterator[Path]:
+def staging(
+    output: Path,
+    plan: Mapping[str, Any],
+    *,
+    resumes: Collection[str] = (),
+    keep: Collection[str] = (),
+) -> Iterator[Path]:
     """Give a folder beside `output` to work in; what the same plan left there is still in it.
 
-    Of what another plan left, the entries called `keep` are: what says by itself what it is of. It
-    stays when the block fails, so that the next run goes on; `publish` takes from it and
-    `discard` empties it. One job at a time may hold it.
+    It stays when the block is killed, and when it fails and something in the entries called
+    `resumes` is finished, for the next run to go on from. Of what another plan left, the entries
+    called `keep` stay: what says by itself what it is of. One job at a time may hold the folder.
 
     Raises
     ------
@@ -66,22 +72,27 @@ def staging(output: Path, plan: Mapping[str, Any], *, keep: Collection[str] = ()
         with _lock(folder, output):
             _restore(output)
             mark = fingerprint(plan)
-            if not (folder / PLAN).exists() or (folder / PLAN).read_text() != mark:
-                if not _is_bare(folder, keep):
-                    logger.warning(
-                        "%s: what an unfinished run with other inputs or settings had finished "
-                        "is dropped",
-                        display_path(output),
-                    )
-                discard(folder, keep)
-                (folder / PLAN).write_text(mark)
             try:
+                _take_up(folder, mark, keep, output)
                 yield folder
             except BaseException:
-                if _is_bare(folder):
-                    _clear(folder)  # nothing was finished that the next run could go on with
+                if not any(_holds(folder / name) for name in (*resumes, *keep)):
+                    _clear(folder)
                 raise
             _clear(folder)
+
+
+def _take_up(folder: Path, mark: str, keep: Collection[str], output: Path) -> None:
+    """Drop what another plan left in a staging folder, but for `keep`."""
+    if (folder / PLAN).exists() and (folder / PLAN).read_text() == mark:
+        return
+    if not _is_bare(folder, keep):
+        logger.warning(
+            "%s: what an unfinished run with other inputs or settings had finished is dropped",
+            display_path(output),
+        )
+    discard(folder, keep)
+    (folder / PLAN).write_text(mark)
 
 
 def sweep(output: Path, plan: Mapping[str, Any]) -> None:
@@ -103,6 +114,15 @@ def _folder(output: Path) -> Path:
 def _is_bare(folder: Path, but_for: Collection[str] = ()) -> bool:
     """Tell whether nothing is there that a run could go on with."""
     return {entry.name for entry in folder.iterdir()} <= {_LOCK, PLAN, *but_for}
+
+
+def _holds(entry: Path) -> bool:
+    """Tell whether an entry is or holds a finished file."""
+    files = entry.rglob("*") if entry.is_dir() else [entry]
+    return any(
+        file.is_file() and not file.name.startswith(".") and file.suffix != ".writing"
+        for file in files
+    )
 
 
 def _clear(folder: Path) -> None:

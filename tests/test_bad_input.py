@@ -62,8 +62,13 @@ OTHER = {
 
 
 def contents(path):
-    """All bytes of a file or folder, and of what stands beside it."""
-    files = [p for p in path.parent.rglob("*") if p.is_file() and ".partial" not in str(p)]
+    """All bytes of a file or folder, and of what stands beside it.
+
+    Not of unfinished work that holds something to go on from: any other has no business there.
+    """
+    finished = ("raw/part-*", "encoder/encoder.json")
+    beside = [p for p in path.parent.iterdir() if not any(any(p.glob(f)) for f in finished)]
+    files = [p for entry in beside for p in (entry, *entry.rglob("*")) if p.is_file()]
     return {str(file): file.read_bytes() for file in files}
 
 

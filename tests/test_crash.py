@@ -22,6 +22,7 @@ from forks import end, wait_until
 from safetensors import SafetensorError, safe_open
 
 from semid.artifact import read_artifact
+from semid.errors import SemidError
 from semid.id_reading import read_ids
 from semid.jobs.job import produce
 from semid.jobs.mapping import write_table
@@ -581,14 +582,29 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, world):
 
 
 def test_what_other_settings_left_is_dropped_with_a_word(tmp_path, caplog):
+    output, resumes = tmp_path / "model", ("checkpoint",)
     for plan, said in (({"epochs": 8}, False), ({"epochs": 8}, False), ({"epochs": 9}, True)):
         caplog.clear()
-        with contextlib.suppress(KeyboardInterrupt), staging(tmp_path / "model", plan) as stage:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            staging(output, plan, resumes=resumes) as stage,
+        ):
             kept = (stage / "checkpoint").exists()
             (stage / "checkpoint").touch()
             raise KeyboardInterrupt
         assert ("other inputs or settings had finished is dropped" in caplog.text) == said
     assert not kept
+
+
+def test_a_failure_leaves_only_what_the_next_run_goes_on_from(tmp_path):
+    output, stage = tmp_path / "out", tmp_path / ".out.partial"
+    for finished in (False, True):
+        with contextlib.suppress(SemidError), staging(output, {}, resumes=("raw",)) as folder:
+            (folder / "raw").mkdir()
+            (folder / "raw" / (".part-0" if not finished else "part-0")).touch()
+            (folder / "out.parquet").touch()
+            raise SemidError("bad")
+        assert stage.exists() == finished
 
 
 # two at once

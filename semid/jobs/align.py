@@ -147,6 +147,7 @@ def align(
         inputs=inputs,
         settings={"item_id": item_id},
         build=build,
+        resumes=("codes",),
         overwrite=overwrite,
         owner=owner,
     )

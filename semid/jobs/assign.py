@@ -19,7 +19,7 @@ from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.jobs.building import Task
 from semid.jobs.continuing import require_trained_on
-from semid.jobs.encoding import encode
+from semid.jobs.encoding import RAW, encode
 from semid.jobs.gating import table_gates
 from semid.jobs.job import (
     Result,
@@ -149,6 +149,7 @@ def assign(
             build=lambda stage, manifest, before: task.version(
                 stage, manifest, None if fresh else before
             ),
+            resumes=(RAW,),
             keep=keep,
             owner=owner,
         )
@@ -163,6 +164,7 @@ def assign(
         inputs=inputs,
         settings=settings,
         build=lambda stage, manifest: task.build(stage, manifest, before, target.suffix),
+        resumes=(RAW,),
         overwrite=overwrite,
         owner=owner,
         prepare=(

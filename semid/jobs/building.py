@@ -25,7 +25,7 @@ from semid.gates import Gate
 from semid.id_columns import SID, code_matrix, ids_schema
 from semid.id_metadata import read_metadata
 from semid.jobs.continuing import require_own_encoder, require_same_origin
-from semid.jobs.encoding import encoder_fingerprint
+from semid.jobs.encoding import RAW, encoder_fingerprint
 from semid.jobs.gating import Staged, refuse_failed
 from semid.jobs.job import require_unique_ids
 from semid.jobs.mapping import extend_table, write_table
@@ -93,7 +93,7 @@ class Task:
             previous = open_table(before)
             require_same_origin(previous, self.table, self.assigner, made | told)
             encoder = encoder or read_metadata(previous).get("encoder_fingerprint")
-        raw: ParquetTable = self.encode(self.table, self.assigner, stage / "raw", what="assign")
+        raw: ParquetTable = self.encode(self.table, self.assigner, stage / RAW, what="assign")
         if self.ordered is not None and self.ordered is not self.table:
             require_unique_ids(self.ordered, self.assigner.item_id, show=self.show)
         origin = {

@@ -105,6 +105,7 @@ def compare(
         inputs={"embeddings": table} | ({} if met is None else {"interactions": met}),
         settings={"quantizers": plan(compared), "seeds": seeds, "item_id": item_id},
         build=build,
+        resumes=("runs",),
         overwrite=overwrite,
         owner=owner,
     )

@@ -16,7 +16,7 @@ from semid.errors import display_path
 from semid.explained import Codes, Matrix, explained, explained_before
 from semid.id_columns import CODES, DISTANCE, code_matrix
 from semid.jobs.continuing import require_origin
-from semid.jobs.encoding import encode, usual_codes
+from semid.jobs.encoding import RAW, encode, usual_codes
 from semid.jobs.job import (
     Result,
     look,
@@ -104,6 +104,7 @@ def drift(
             },
             settings={"limits": asdict(limits), "item_id": item_id},
             build=build,
+            resumes=(RAW,),
             overwrite=overwrite,
             owner=owner,
         )
@@ -132,7 +133,7 @@ def _measure(
     show: bool,
 ) -> dict[str, Any]:
     header, item_id = read_header(assigner.model), assigner.item_id
-    raw = encode(fresh, assigner, stage / "raw", what="encode", show=show)
+    raw = encode(fresh, assigner, stage / RAW, what="encode", show=show)
     require_unique_ids(table, item_id, show=show)
     columns = [item_id, CODES, DISTANCE]
     with bar("drift", table.num_rows + raw.num_rows, "rows", show=show) as shown:

@@ -143,6 +143,7 @@ def embed(
         inputs=inputs,
         settings=plan,
         build=build,
+        resumes=("encoder", "parts"),
         overwrite=overwrite,
         owner=owner,
         complete=lambda made_before: _belongs(saved, made_before),

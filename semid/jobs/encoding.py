@@ -26,6 +26,9 @@ BATCH_BYTES = 32 << 20
 # Rows whose codes are decoded for the mean of what a model was fitted to.
 USUAL_ROWS = 16_384
 
+RAW = "raw"
+"""Where in a staging folder encoded rows are, for a job to go on from."""
+
 
 def encode(
     table: ParquetTable,

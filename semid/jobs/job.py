@@ -77,6 +77,7 @@ def produce(
     owner: str | None = None,
     complete: Callable[[Manifest], bool] = lambda _: True,
     prepare: Callable[[], object] | None = None,
+    resumes: Collection[str] = (),
     keep: Collection[str] = (),
 ) -> Result:
     """Make `output` unless it is current already, and `complete` says so of what goes with it.
@@ -84,11 +85,12 @@ def produce(
     `owner` names the step of a pipeline that runs the job: what the same step made before is
     replaced without `overwrite`. `prepare` runs beside the rest when there is no output yet: what
     takes long and needs no input, such as loading torch; if it fails, `build` will say so.
-    `keep` names what `build` finds in its folder again after a change of plan, too.
+    `resumes` names what `build` finds in its folder again after a failure, and `keep` what it finds
+    there after a change of plan, too.
 
     The plan is the command, semid's version, the contents of the inputs and the settings; it is
-    saved in the output's manifest. `build` works in a staging folder that outlives a crash; what
-    it returns is renamed to `output`.
+    saved in the output's manifest. `build` works in a folder that `staging` gives it; what it
+    returns is renamed to `output`.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def produce(
         reason = None
         if previous and "plan" in previous:
             reason = next(iter(differences(previous["plan"], plan)), None)
-        with staging(output, plan, keep=keep) as stage:
+        with staging(output, plan, resumes=resumes, keep=keep) as stage:
             # Another job may have written it since.
             refuse_foreign(output, plan, overwrite=overwrite)
             manifest = manifest_for(plan, inputs=described, owner=owner)

@@ -95,6 +95,7 @@ def join(
         inputs={f"embeddings {', '.join(source.names)}": source.table for source in sources},
         settings={"item_id": item_id, "columns": [list(source.names) for source in sources]},
         build=build,
+        resumes=("parts",),
         overwrite=overwrite,
         owner=owner,
     )

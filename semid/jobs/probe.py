@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +102,7 @@ def probe(
         made = stage / RUNS
         made.mkdir(exist_ok=True)
         take_over(target, made)
-        try:
-            make(runs, made, protocol, workers=workers, show=show)
-        except BaseException:
-            with suppress(OSError):
-                made.rmdir()  # empty: nothing was made that a later probe could go on with
-            raise
+        make(runs, made, protocol, workers=workers, show=show)
         folder = stage / "probe"
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed here
         (folder / RUNS).mkdir(parents=True)

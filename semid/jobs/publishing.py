@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,15 @@ def produce_version(
     inputs: Mapping[str, ParquetTable | Path],
     settings: Mapping[str, Any],
     build: BuildVersion,
+    resumes: Collection[str] = (),
     keep: int = 0,
     owner: str | None = None,
 ) -> Result:
     """Make the next version of a store and publish it, unless the current one was made just so.
 
-    `keep` is how many versions stay; 0 keeps all. A job that was killed goes on where it was; one
-    that was killed between making its version and publishing it only has to publish it.
+    `keep` is how many versions stay; 0 keeps all. `resumes` is as of `produce`. A job that was
+    killed goes on where it was; one that was killed between making its version and publishing it
+    only has to publish it.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def produce_version(
         name = find_version(store, fingerprint(plan))
         _refuse_pointless(store, before, name)
         if name is None:
-            with staging(store / "next", plan) as stage:
+            with staging(store / "next", plan, resumes=resumes) as stage:
                 facts = manifest_for(plan, inputs=described, owner=owner, asked=asked)
                 folder = None if before is None else store / before
                 staged, summary = build(stage, facts, folder)

@@ -25,6 +25,7 @@ from semid.training_on import settings_on
 from semid.verdicts import missed
 
 LINES = "history.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class JsonLines:
@@ -119,7 +120,7 @@ def train(
         if met is not None:
             ids = training_ids(table, item_id, share=config.holdout)
             partners = count_partners(met, ids, config.contrast, item_id=item_id)
-        checkpoint = stage / "checkpoint.safetensors"
+        checkpoint = stage / CHECKPOINT
         if checkpoint.exists():
             say("train: goes on from the checkpoint of the run before", show=show)
         with (
@@ -154,6 +155,7 @@ def train(
         inputs=_inputs(table, met, init_from),
         settings={**as_plain(config), "item_id": item_id},
         build=build,
+        resumes=(CHECKPOINT,),
         overwrite=overwrite,
         owner=owner,
     )

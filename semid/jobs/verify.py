@@ -13,7 +13,7 @@ from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, DISTANCE, MARGIN, SID
 from semid.ids import MAX_CODES
-from semid.jobs.encoding import encode, encoder_fingerprint
+from semid.jobs.encoding import RAW, encode, encoder_fingerprint
 from semid.jobs.job import (
     Result,
     look,
@@ -104,6 +104,7 @@ def verify(
         inputs=inputs,
         settings={"item_id": item_id},
         build=build,
+        resumes=(RAW,),
         overwrite=overwrite,
         owner=owner,
     )
@@ -197,7 +198,7 @@ def _verify(
     again = None
     if subject.embeddings is not None and subject.model is not None:
         assigner = Assigner(subject.model, item_id=subject.item_id, device=device)
-        again = encode(subject.embeddings, assigner, stage / "raw", what="encode", show=show)
+        again = encode(subject.embeddings, assigner, stage / RAW, what="encode", show=show)
     names = [subject.item_id, CODES, SID]
     floats = [name for name in (DISTANCE, MARGIN) if name in table.schema.names]
     with bar("verify", table.num_rows, "rows", show=show) as shown:
