@@ -88,7 +88,7 @@ def run(
 
 @whole.command()
 def check(
-    table: Annotated[str, typer.Argument(help="Items, embeddings or ids: file, folder or glob.")],
+    table: Annotated[str, typer.Argument(help="Any of semid's tables: file, folder or glob.")],
     item_id: ItemId = "item_id",
     as_json: Json = False,
 ) -> None:
@@ -112,11 +112,11 @@ def check(
 
 @whole.command()
 def show(
-    path: Annotated[str, typer.Argument(help="Model directory, saved encoder or table.")],
+    path: Annotated[str, typer.Argument(help="Model, saved encoder, table or other output.")],
     item_id: ItemId = "item_id",  # as in every command
     as_json: Json = False,
 ) -> None:
-    """Say what a model directory, a saved encoder or a table is, and what made it.
+    """Say what a model directory, a saved encoder, a table or another output is, and what made it.
 
     Example: semid show out/model
     """

@@ -28,7 +28,7 @@ from semid.interactions import (
     TIMESTAMP,
     interaction_batches,
     interaction_columns,
-    tied,
+    refuse_tied,
 )
 from semid.tables import ParquetTable
 
@@ -186,7 +186,7 @@ def opened(
     ):
         _load(connection, table, names)
         if names[-1] == POSITION:
-            _refuse_ties(connection, table)
+            refuse_tied(connection, table, "user")
         rows = pa.table({"id": pc.cast(ids, pa.string()), "row": np.arange(len(ids))})
         connection.register("catalog", rows)
         try:
@@ -248,14 +248,6 @@ def _load(connection: duckdb.DuckDBPyConnection, table: ParquetTable, names: Seq
         connection.execute(
             'CREATE TABLE met AS SELECT "user", CAST(id AS VARCHAR) AS id, place FROM raw'
         )
-
-
-def _refuse_ties(connection: duckdb.DuckDBPyConnection, table: ParquetTable) -> None:
-    """Refuse places that say nothing: what is left out for an evaluation depends on them."""
-    query = 'SELECT "user", place, count(*) FROM met GROUP BY "user", place HAVING count(*) > 1'
-    found = connection.sql(f"{query} ORDER BY ALL LIMIT 1").fetchall()
-    if found:
-        raise tied(table, *found[0])
 
 
 def _count(connection: duckdb.DuckDBPyConnection, config: Counting) -> dict[str, Any]:

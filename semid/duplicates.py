@@ -6,6 +6,7 @@ Everything streams; what does not fit in memory is grouped on disk.
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from semid.arrays import to_arrow
 from semid.columns import id_type
 from semid.errors import SemidError, display_path
+from semid.interactions import POSITION, USER, interaction_batches, interaction_columns, refuse_tied
 from semid.tables import ParquetTable
 
 _GROUPING_BYTES = 1 << 30
@@ -44,6 +46,41 @@ def check_ids(
     refuse_repeated(
         table, item_id, kind, ids(), "ids must be unique, remove the duplicates", on_rows=on_rows
     )
+
+
+def check_interactions(
+    table: ParquetTable, item_id: str, *, on_rows: Callable[[int], object] = lambda _: None
+) -> None:
+    """Raise `SemidError` for what those who read interactions refuse; `on_rows` is as of ids.
+
+    That is a column which is missing or of another type, a null, and where there are no timestamps
+    a user who has a position twice.
+    """
+    from semid.database import fed, out_of_core
+
+    names = interaction_columns(table, item_id)
+
+    def places() -> Iterator[pa.RecordBatch]:
+        for batch in interaction_batches(table, names):
+            yield pa.record_batch([batch.column(0), batch.column(2)], schema=schema)
+            on_rows(batch.num_rows)
+
+    kinds = [table.schema.field(name).type for name in (USER, names[-1])]
+    schema = pa.schema(list(zip((USER, POSITION), kinds, strict=True)))
+    if names[-1] != POSITION:
+        deque(places(), maxlen=0)
+        return
+    with (
+        out_of_core(
+            f"looking for positions that repeat in {display_path(table.name)}",
+            Path(tempfile.gettempdir()),
+            memory_bytes=_GROUPING_BYTES,
+            relief="name a larger folder in TMPDIR",
+        ) as connection,
+        fed(connection, "given", schema, places()),
+    ):
+        connection.execute(f"CREATE VIEW met AS SELECT {USER}, {POSITION} AS place FROM given")
+        refuse_tied(connection, table)
 
 
 def refuse_repeated(

@@ -66,8 +66,32 @@ def interaction_batches(
         yield batch
 
 
+def strangers(table: ParquetTable, ids: pa.Array, item_id: str) -> SemidError:
+    """Return what to say of interactions none of which is of an item of an ids table."""
+    here, there = table.schema.field(item_id).type, ids.type
+    alike = pa.types.is_integer(here) == pa.types.is_integer(there)
+    kinds = "" if alike else f", whose ids are {there} where theirs are {here}"
+    return SemidError(
+        f"none of the {table.num_rows:,} interactions in {display_path(table.name)} is of an item "
+        f"of the ids table{kinds}; give those of its catalog, with item ids written alike"
+    )
+
+
+def refuse_tied(connection: Any, table: ParquetTable, user: str = USER) -> None:
+    """Raise `SemidError` for a place that a user has twice in DuckDB's ``met`` (`user`, ``place``).
+
+    Such places say nothing, and a split for evaluation depends on them.
+    """
+    found = connection.sql(
+        f'SELECT "{user}", place, count(*) FROM met GROUP BY ALL HAVING count(*) > 1 '
+        "ORDER BY ALL LIMIT 1"
+    ).fetchall()
+    if found:
+        raise tied(table, *found[0])
+
+
 def tied(table: ParquetTable, user: Any, place: Any, times: int) -> SemidError:
-    """Return what to say of places that say nothing: a split for evaluation depends on them."""
+    """Return what to say of positions that a user has several times."""
     return SemidError(
         f"{display_path(table.name)}: user {user!r} has {times} rows with {POSITION} {place}; "
         f"it must count up within a user, or give a column {TIMESTAMP!r}"

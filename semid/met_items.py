@@ -16,6 +16,7 @@ import pyarrow as pa
 from semid.cooccurrence import MEMORY_BYTES, Counting, early, opened
 from semid.errors import SemidError, display_path
 from semid.fit_config import ContrastConfig
+from semid.interactions import strangers
 from semid.tables import ParquetTable
 
 # Steps that are enough to know shares to a fraction of a percent.
@@ -77,10 +78,7 @@ def count_met(
     met_n = np.zeros(len(ids), np.int64)
     met_n[counted["row"].to_numpy()] = counted["times"].to_numpy()
     if not len(counted):
-        raise SemidError(
-            f"none of the {table.num_rows:,} interactions in {display_path(table.name)} is of an "
-            "item of the ids table; give those of its catalog, with item ids written alike"
-        )
+        raise strangers(table, ids, item_id)
     return Met(met_n, steps_m2, table.num_rows, table.num_rows - int(met_n.sum()))
 
 

@@ -45,7 +45,7 @@ _CHANCE = {
 # What is not looked at without being asked for.
 _NEEDS = {
     "quantizer": "what codes decode to, and how levels were trained (--model)",
-    "structure.categories": "categories (--items, --categories)",
+    "structure.categories": "categories (--categories, a column of --items)",
     "behaviour": "users' steps (--interactions)",
 }
 

@@ -26,6 +26,9 @@ from semid.versions import CURRENT, VERSION, named, refuse_to_guess, version_num
 _HINTS = {
     "embedding": "; name the ones with the embeddings by --columns",
     "codes": "; semid assign makes an ids table",
+    "sid": "; semid assign makes an ids table",
+    "item_id": "; name the one with the ids by --item-id",
+    "user_id": "; rename the one with the users",
 }
 
 

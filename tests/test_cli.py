@@ -316,6 +316,21 @@ def test_show_describes_tables(world):
     assert "levels: 8, 8" in run_here("show", world / "model").out
 
 
+@pytest.mark.parametrize("format", ["npz", "lcrec", "torcheasyrec"])
+def test_show_describes_other_outputs(world, tmp_path, format):
+    output = tmp_path / "out"
+    export = ("export", world / "ids.parquet", "--format", format, "--output", output)
+    assert run_here(*export).code == 0
+    facts = run_here("show", output, "--json").json
+    assert (facts["what"], facts["settings"]["format"]) == ("output of semid export", format)
+    assert facts["summary"]["items"] == ROWS
+    held = [p.name for p in output.iterdir()] if output.is_dir() else ["out"]
+    assert facts["files"] == sorted(name for name in held if name[0] != "_")
+    assert facts["inputs"] == {"ids": str(world / "ids.parquet")}
+    said = run_here("show", output).out
+    assert "not written by semid" not in said
+
+
 # settings
 
 
@@ -553,6 +568,37 @@ def test_check_takes_interactions(tmp_path):
     met = pa.table({"user_id": [1, 1], "item_id": ["a", "a"], "position": [1, 2]})
     pq.write_table(met, tmp_path / "met.parquet")
     assert run_here("check", tmp_path / "met.parquet", "--json").json["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"user_id": [1, 1], "item_id": ["a", None], "position": [1, 2]},
+            "row 1: column",
+        ),
+        ({"user_id": [1, None], "item_id": ["a", "b"], "timestamp": [1, 2]}, "column 'user_id' is"),
+        ({"user_id": [1, 1], "item_id": ["a", "b"], "position": [1, None]}, "column 'position' is"),
+        ({"user_id": [1, 1], "item_id": ["a", "b"], "position": [2, 2]}, "user 1 has 2 rows with"),
+        ({"user_id": [1, 1], "item_id": ["a", "b"]}, "neither a column 'timestamp' nor"),
+        (
+            {"user_id": [1], "asin": ["a"], "position": [1]},
+            "the one with the ids by --item-id",
+        ),
+        ({"user_id": [1.5], "item_id": ["a"], "position": [1]}, "'user_id' is double, but it must"),
+    ],
+)
+def test_check_finds_what_is_wrong_with_interactions(tmp_path, columns, said):
+    pq.write_table(pa.table(columns), tmp_path / "met.parquet")
+    done = run_here("check", tmp_path / "met.parquet")
+    assert done.code == 2
+    assert said in done.out
+
+
+def test_check_takes_interactions_of_equal_times(tmp_path):
+    met = pa.table({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 1]})
+    pq.write_table(met, tmp_path / "met.parquet")
+    assert run_here("check", tmp_path / "met.parquet").code == 0
 
 
 # the process

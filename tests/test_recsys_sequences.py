@@ -195,6 +195,7 @@ def test_sorting_on_disk_has_the_same_mistakes(monkeypatch: pytest.MonkeyPatch) 
         ([(1, "a", 0), (1, "b", 0)], "position", "user 1 has 2 rows with position 0"),
         ([(1, "a", 0), (1, None, 1)], "position", "row 1: column 'item_id' is null"),
         ([(1, "x", 0)], "timestamp", "none of the 1 interactions in met.parquet is of"),
+        ([(1, 7, 0)], "timestamp", "whose ids are string where theirs are int64; give those"),
     ):
         with pytest.raises(SemidError, match=said):
             read_sequences(write(rows, order), IDS, memory_gib=0.2)

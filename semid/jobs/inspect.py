@@ -10,7 +10,7 @@ from typing import Any
 from semid.artifact import CONFIG, METRICS, read_header, read_json
 from semid.columns import EMBEDDING, embedding_width, id_type, is_embedding
 from semid.config import as_plain
-from semid.duplicates import refuse_repeated
+from semid.duplicates import check_interactions, refuse_repeated
 from semid.embedding_columns import side_by_side
 from semid.encoders import is_saved_encoder, load_encoder
 from semid.encoders.saved import read_encoder
@@ -20,7 +20,7 @@ from semid.id_metadata import read_metadata
 from semid.interactions import USER
 from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
-from semid.manifests import MANIFEST
+from semid.manifests import MANIFEST, Manifest, read_manifest
 from semid.tables import ParquetTable, open_table
 
 
@@ -41,7 +41,8 @@ class Check:
 def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
     """Read a whole table and list what is wrong with it, changing nothing.
 
-    Ids are checked in every table, and that none repeats in all but interactions; vectors in
+    Ids are checked, and that none repeats; of interactions, a table with users, the columns, nulls,
+    and positions that a user has twice; vectors in
     ``embedding`` and every other list of floats; codes where there are ``codes`` and ``sid``, and
     that no two items share a ``sid`` with a suffix.
 
@@ -70,8 +71,10 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
             problems.append(str(error))
             return None
 
-    kind = attempt(id_type, opened, item_id)
-    if kind is not None and USER not in opened.schema.names:  # whose items come again and again
+    if USER in opened.schema.names:  # interactions, whose items come again and again
+        with bar("check interactions", opened.num_rows, "rows", show=show) as shown:
+            attempt(lambda: check_interactions(opened, item_id, on_rows=shown.update))
+    elif attempt(id_type, opened, item_id) is not None:
         attempt(lambda: require_unique_ids(opened, item_id, show=show))
     for column in _embedding_columns(opened):
         if width := attempt(embedding_width, opened, column):
@@ -126,7 +129,7 @@ def _check_unique_sids(table: ParquetTable, show: bool) -> None:
 
 
 def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
-    """Say what a model directory, a saved encoder or a table is, and what made it.
+    """Say what a model directory, a saved encoder, a table or another output is, and what made it.
 
     The columns of a table are listed with its id column, `item_id`, first.
 
@@ -152,6 +155,9 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
             "metrics": read_json(folder / METRICS),
             "settings": header["config"],
         }
+    made = None if _is_table(folder) else read_manifest(folder)
+    if made is not None:
+        return _output(folder, made)
     table = open_table(path, allow_empty=True)
     metadata = read_metadata(table)
     names = table.schema.names
@@ -168,6 +174,23 @@ def show(path: str, *, item_id: str = "item_id") -> dict[str, Any]:
     elif not (metadata or what != "table" or folder.name.startswith("_")):
         facts["note"] = f"{display_path(path)} was not written by semid"
     return facts
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix == ".parquet" or any(path.glob("part-*.parquet"))
+
+
+def _output(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return what made an output that is no table: a probe, an export, figures, a report."""
+    inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else [path.name]
+    return {
+        "what": f"output of semid {manifest['plan']['command']}",
+        "semid": manifest["semid"],
+        "files": [name for name in inside if not name.startswith("_")],
+        "inputs": {name: facts["path"] for name, facts in manifest["inputs"].items()},
+        "settings": manifest["plan"]["settings"],
+        "summary": manifest["summary"],
+    }
 
 
 def _is_model(folder: Path) -> bool:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from semid.arrays import to_arrow
 from semid.errors import SemidError, display_path
 from semid.id_columns import id_column, refuse_duplicates
-from semid.interactions import TIMESTAMP, interaction_columns
+from semid.interactions import TIMESTAMP, interaction_columns, strangers
 from semid.recsys.ordering import Bounds, Ordered, as_numbers, ordered_in_memory
 from semid.tables import ParquetTable, open_table
 
@@ -155,10 +155,7 @@ def read_sequences(
             )
     known_m = item_m >= 0
     if not known_m.any():
-        raise SemidError(
-            f"none of the {len(item_m):,} interactions in {display_path(interactions.name)} is of "
-            "an item of the ids table; give those of its catalog, with item ids written alike"
-        )
+        raise strangers(interactions, ids, item_id)
     left_u = np.add.reduceat(known_m, np.cumsum(size_u) - size_u, dtype=np.int64)
     there_u = np.flatnonzero(left_u)
     return Sequences(

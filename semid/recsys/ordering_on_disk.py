@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from semid.arrays import to_arrow, to_numpy
 from semid.database import fed, out_of_core
 from semid.errors import display_path
-from semid.interactions import POSITION, USER, interaction_batches, tied
+from semid.interactions import POSITION, USER, interaction_batches, refuse_tied
 from semid.recsys.ordering import ROWS, Bounds, Ordered, as_numbers, parts, wide
 from semid.tables import ParquetTable
 
@@ -31,10 +31,6 @@ _ORDERED = f"""
 SELECT {USER}, coalesce(number, -1)::INTEGER AS number, {PLACE}
 FROM met LEFT JOIN catalog USING ({ITEM})
 ORDER BY {USER}, {PLACE}, {ITEM}::VARCHAR
-"""
-_TIED = f"""
-SELECT {USER}, {PLACE}, count(*) FROM met GROUP BY ALL HAVING count(*) > 1
-ORDER BY {USER}, {PLACE} LIMIT 1
 """
 
 
@@ -68,8 +64,8 @@ def ordered_on_disk(
         ) as connection,
     ):
         _load(connection, table, names, item_kind)
-        if names[-1] == POSITION and (found := connection.sql(_TIED).fetchall()):
-            raise tied(table, *found[0])
+        if names[-1] == POSITION:
+            refuse_tied(connection, table)
         connection.register("catalog", catalog)
         batches = connection.sql(_ORDERED).to_arrow_reader(ROWS)
         return _gathered(batches, wide(table.schema.field(names[0]).type), bounds)
