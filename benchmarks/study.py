@@ -1,4 +1,4 @@
-"""What a recommender makes of IDs of five origins under two collision policies: the tables of it.
+"""What a recommender makes of IDs of six origins under two collision policies: the tables of it.
 
     SEMID_DATA=... python benchmarks/study.py --output out/study --seeds 0,1,2 --probe out/probed
 
