@@ -13,11 +13,16 @@ from test_recsys_hugging_face import WORDS, make_llama, make_tokenizer
 PAGE = Path(__file__).parent.parent / "docs" / "recsys.md"
 
 
-def test_its_examples_run_one_after_the_other(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(world)
+def test_its_examples_run_one_after_the_other(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
     assert len(examples) >= 5
-    names: dict[str, Any] = {"tokenizer": make_tokenizer(), "model": make_llama(len(WORDS))}
+    make_tokenizer().save_pretrained(tmp_path / "language_model")
+    make_llama(len(WORDS)).save_pretrained(tmp_path / "language_model")
+    (tmp_path / "ids.parquet").symlink_to(world / "ids.parquet")
+    names: dict[str, Any] = {}
     exec("\n".join(examples), names)
     assert names["items"].to_pylist() == ["P000001"]
     assert names["best"].row.shape == (2, 10)

@@ -571,3 +571,4 @@ def test_the_page_does_what_it_says() -> None:
     assert said["vectors"].shape[-1] == 32
     assert said["sequences"].unknown == 0
     assert torch.isfinite(said["loss"])
+    assert len(said["scores"].score) == 2 * len(said["held_out"])

@@ -41,7 +41,7 @@ class ClickModel(nn.Module):
     ----------
     embedding : from codes ``(…, s)`` to vectors ``(…, w)``, zeros where codes are -1: a
         `semid.recsys.PrefixNgramEmbedding` or `CodeEmbedding`; trained along
-    settings : of them ``width``, ``feedforward`` and ``dropout``
+    settings : of them ``width``, which is w, ``feedforward`` and ``dropout``
     generator : draws the weights, but those of the embedding
     """
 
