@@ -264,8 +264,16 @@ def _resolve(name: str) -> tuple[pafs.FileSystem, list[str]]:
         )
     )
     if not files:
-        raise SemidError(f"the folder {display_path(name)} holds no .parquet files; check the path")
+        raise _no_parts(name, found)
     return filesystem, files
+
+
+def _no_parts(name: str, found: Sequence[pafs.FileInfo]) -> SemidError:
+    if any(PurePosixPath(entry.path).name == "model.safetensors" for entry in found):
+        return SemidError(
+            f"{display_path(name)} is a model directory, not a table; name what it assigned"
+        )
+    return SemidError(f"the folder {display_path(name)} holds no .parquet files; check the path")
 
 
 def _current(filesystem: pafs.FileSystem, folder: str) -> str:

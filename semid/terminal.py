@@ -52,7 +52,7 @@ def run_app(app: typer.Typer, name: str) -> None:
 
 def _say_interrupted() -> NoReturn:
     log(
-        "interrupted: finished outputs are kept, and so is what this one can go on from; "
+        "interrupted: finished outputs are kept, and what this one had finished; "
         "run the same command again to go on"
     )
     sys.exit(2)

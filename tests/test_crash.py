@@ -461,7 +461,7 @@ def test_interrupted_embedding_keeps_its_finished_parts(tmp_path):
         assert process.returncode == 2, err
         assert "Traceback" not in err
         assert err.splitlines()[-1] == (
-            "interrupted: finished outputs are kept, and so is what this one can go on from; run "
+            "interrupted: finished outputs are kept, and what this one had finished; run "
             "the same command again to go on"
         )
         now = {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in parts_in(stage)}

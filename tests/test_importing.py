@@ -1,6 +1,7 @@
 """`semid import`: what the other commands make of the tables that it writes."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -261,3 +262,32 @@ def test_a_file_of_no_format_gets_no_advice_for_another_fault(tmp_path):
             assert given.name in said
             assert "pickle" not in said
             assert "looks like" not in said
+
+
+def test_what_a_file_does_not_say_is_said(exported, tmp_path):
+    """Row numbers in place of ids, and levels that are taken for granted."""
+    shutil.copytree(exported / "grid", tmp_path / "grid")
+    whole = run_here("import", tmp_path / "grid", "--format", "grid", "--output", tmp_path / "a")
+    assert "import: " not in whole.err
+    (tmp_path / "grid" / "item_ids.parquet").unlink()
+    bare = run_here("import", tmp_path / "grid", "--format", "grid", "--output", tmp_path / "b")
+    assert bare.code == 0
+    assert "no map is beside the file, so item ids are row numbers; --items names one" in bare.err
+    assert "and a suffix are taken, --levels says otherwise" in bare.err
+    tokens = ("import", exported / "tokens-json", "--format", "tokens-json", "--output")
+    assert "and no suffix are taken, --levels" in run_here(*tokens, tmp_path / "c").err
+    assert "are taken" not in run_here(*tokens, tmp_path / "d", "--levels", "8,8").err
+
+
+def test_a_folder_or_an_ids_table_is_named_as_what_it_is(world, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for format in ("csv", "jsonl", "npz", "safetensors", "tokens-json", "forge", "recbole"):
+        done = run_here(
+            "import", tmp_path / "empty", "--format", format, "--output", tmp_path / "o"
+        )
+        assert f"empty is a folder, but {format} is a file; name the file" in done.error
+    done = run_here("import", world / "ids.parquet", "--format", "csv", "--output", tmp_path / "o")
+    assert "ids.parquet is an ids table already, which needs no import" in done.error
+    for command in ("lookup", "check"):
+        said = run_here(command, world / "model", *(("--item", "a") if command == "lookup" else ()))
+        assert "model is a model directory, not a table" in said.error

@@ -685,13 +685,14 @@ def test_bad_rows_are_found_before_any_run(catalog, tmp_path, column, value, mes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.parquet", "met.parquet"]
 
 
-def test_a_run_that_fails_leaves_nothing_where_nothing_was_made(catalog, tmp_path):
+def test_histories_that_are_too_short_are_found_before_any_run(catalog, tmp_path):
     met = pq.read_table(catalog / "met.parquet")
     users = pa.array([f"v{row}" for row in range(met.num_rows)])  # one interaction each
     pq.write_table(met.set_column(0, "user_id", users), tmp_path / "met.parquet")
     options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
     done = run_here("probe", catalog / "any.parquet", *options, "--models", "sequential")
-    assert done.code == 2, done.err
+    assert "met.parquet has an interaction for training with one before it; give" in done.error
+    assert "probe  " not in done.err  # no bar had begun
     assert [path.name for path in tmp_path.iterdir()] == ["met.parquet"]
 
 

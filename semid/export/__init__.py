@@ -86,6 +86,9 @@ FORMATS: dict[str, Format] = {
 }
 
 
+PARQUET = ("parquet", "semantic-ids-llm", "openonerec")
+"""The formats of one file that may also be a folder of Parquet files."""
+
 ID_TYPES = ("string", "int64")
 
 
@@ -189,19 +192,8 @@ def read(
     try:
         table = chosen.read(path, Request(levels, items))
     except (SemidError, OSError) as error:
-        likely = recognised(path)
-        if likely and format not in likely:
-            raise SemidError(
-                f"{display_path(path)} is no {format} file but looks like "
-                f"{' or '.join(likely)}; give that format"
-            ) from error
-        if isinstance(error, OSError):
-            raise SemidError(
-                f"{display_path(path)} cannot be read as {format}: {error.strerror}"
-            ) from error
-        if display_path(path) in str(error):
-            raise
-        raise SemidError(f"{display_path(path)}: {error}") from error
+        said = _refused(path, format, error)
+        raise said from (error.__cause__ if said is error else error)
     if levels is not None and table.codes.shape[1] != levels:
         raise SemidError(
             f"{display_path(path)} holds codes of {table.codes.shape[1]} levels where {levels} "
@@ -210,6 +202,24 @@ def read(
     if id_type is None:
         return table
     return replace(table, item_ids=_typed(table.item_ids, id_type, path))
+
+
+def _refused(path: Path, format: str, error: Exception) -> SemidError:
+    """Return what to say of a file that the format's reader refused."""
+    shown, likely = display_path(path), recognised(path)
+    if likely and format not in likely:
+        if likely == ("datasets",) and path.is_file():
+            return SemidError(f"{shown} is an ids table already, which needs no import")
+        return SemidError(
+            f"{shown} is no {format} file but looks like {' or '.join(likely)}; give that format"
+        )
+    if path.is_dir() and not (FORMATS[format].folder or format in PARQUET):
+        return SemidError(f"{shown} is a folder, but {format} is a file; name the file")
+    if isinstance(error, OSError):
+        return SemidError(f"{shown} cannot be read as {format}: {error.strerror or error}")
+    if isinstance(error, SemidError) and shown in str(error):
+        return error
+    return SemidError(f"{shown}: {error}")
 
 
 def _typed(ids: pa.Array, id_type: str, path: Path) -> pa.Array:

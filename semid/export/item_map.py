@@ -34,6 +34,11 @@ def write_map(source: Source, folder: Path) -> None:
     write_columns(source, folder / ITEM_IDS, {ROW: pa.int64(), name: source.id_type}, values)
 
 
+def has_map(path: Path) -> bool:
+    """Tell whether a map is in a folder, or beside a file."""
+    return ((path if path.is_dir() else path.parent) / ITEM_IDS).is_file()
+
+
 def read_map(beside: Path, request: Request) -> tuple[pa.Array | None, Note]:
     """Return the item ids by row number, and the note; None and an empty one without a map.
 
@@ -106,6 +111,6 @@ def named(item_ids: pa.Array | None, rows: int, path: Path) -> pa.Array:
     if len(item_ids) != rows:
         raise SemidError(
             f"{display_path(path)} numbers {rows:,} items but the map beside it {len(item_ids):,}; "
-            "name the map that was made with it"
+            "name the map that was made with it, or the format of what it is"
         )
     return item_ids

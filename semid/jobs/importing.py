@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from semid.errors import SemidError, display_path
-from semid.export import read
+from semid.export import format_of, read
+from semid.export.item_map import has_map
 from semid.id_metadata import METADATA_KEY, ORIGIN
 from semid.id_table import IdTable
 from semid.ids import validate_codes
 from semid.jobs.job import Result, produce, table_path
 from semid.jobs.mapping import write_table
-from semid.jobs.progress import bar, counted
+from semid.jobs.progress import bar, counted, say
 from semid.manifests import PARTS_MANIFEST, Manifest, write_json
 
 
@@ -62,6 +63,7 @@ def import_ids(
         stays.
     """
     target, source = table_path(output), Path(path)
+    numbered = format_of(format).numbers and items is None
     named = None if items is None else Path(items)
     for file in (source, named):
         if file is not None and not file.exists():
@@ -71,6 +73,8 @@ def import_ids(
         count = None if levels is None else len(levels)
         found = read(source, format, levels=count, items=named, id_type=id_type)
         sizes, where = _levels(found, levels, source)
+        for remark in _guesses(found, sizes, where, numbered=numbered and not has_map(source)):
+            say(f"import: {remark}", show=show)
         summary = {
             "format": format,
             "items": len(found),
@@ -113,6 +117,18 @@ def _levels(ids: IdTable, given: Sequence[int] | None, source: Path) -> tuple[li
         validate_codes(ids.codes, sizes, at=lambda row: f"{display_path(source)}, row {row}")
         return sizes, "given" if given else "noted"
     return [int(code) + 1 for code in ids.codes.max(axis=0)], "codes"
+
+
+def _guesses(ids: IdTable, sizes: Sequence[int], where: str, *, numbered: bool) -> Iterator[str]:
+    """Yield what was taken for granted, since the file does not say it."""
+    if numbered:
+        yield "no map is beside the file, so item ids are row numbers; --items names one"
+    if where == "codes":
+        last = "and a suffix" if ids.sids.shape[1] > len(sizes) else "and no suffix"
+        yield (
+            f"the file does not say its levels; {', '.join(map(str, sizes))} {last} are taken, "
+            "--levels says otherwise"
+        )
 
 
 def _policy(ids: IdTable) -> str:

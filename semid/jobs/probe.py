@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -184,6 +185,14 @@ def _read(
     sequences = read_sequences(met, items, item_id=item_id)
     users = len(sequences) + sequences.users_unknown
     targets = int((sequences.part_m == PARTS.index(part)).sum())
+    later_m = np.ones(len(sequences.part_m), np.bool_)
+    later_m[sequences.offset_u[:-1]] = False
+    for needed in ("training", part):
+        if not (later_m & (sequences.part_m == PARTS.index(needed))).any():
+            raise SemidError(
+                f"no user in {display_path(met.name)} has an interaction for {needed} with one "
+                "before it; give longer histories"
+            )
     return total.hexdigest(), {
         "unknown": sequences.unknown,
         "unjudged": users - sequences.users_short - targets,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from semid.errors import SemidError
+from semid.id_table import IdTable
 from semid.ids import MAX_CODES
 
 # A Mersenne prime, to hash by: products of two numbers below it fit in int64.
@@ -55,8 +57,15 @@ def sharing(count_v: npt.NDArray[np.integer[Any]]) -> Collisions:
     )
 
 
-def refuse_sizes(rows: int, embedding_dim: int, levels: Sequence[int]) -> None:
-    """Raise `SemidError` for a size out of range."""
+def refuse_sizes(rows: Any, embedding_dim: Any, levels: Any) -> None:
+    """Raise `SemidError` for a size out of range or none."""
+    are_levels = isinstance(levels, Sequence) and not isinstance(levels, str)
+    sizes = (rows, embedding_dim, *(levels if are_levels else ()))
+    if not (are_levels and all(isinstance(size, Integral) for size in sizes)):
+        raise SemidError(
+            f"{_shown(rows)} rows, {_shown(embedding_dim)} dims and the levels {_shown(levels)} "
+            "are asked for; give two integers and the codes per level, such as vocabulary.levels"
+        )
     if not 1 <= rows <= LARGEST_TABLE or embedding_dim < 1:
         raise SemidError(
             f"a table of {rows:,} rows of {embedding_dim} dims is asked for; rows go from 1 to "
@@ -66,6 +75,10 @@ def refuse_sizes(rows: int, embedding_dim: int, levels: Sequence[int]) -> None:
         raise SemidError(
             f"levels are {list(levels)}; give at least one, each from 1 to {MAX_CODES:,}"
         )
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, int | str | tuple | list) else type(value).__name__
 
 
 def refuse_choice(name: str, chosen: str, choices: tuple[str, ...]) -> None:
@@ -86,6 +99,21 @@ def require_tensor(name: str, values: Any) -> None:
         raise SemidError(
             f"{name} are given as {type(values).__name__}; give a tensor: torch.as_tensor({name})"
         )
+
+
+def sids_in(ids: Any) -> Any:
+    """Return the SIDs of an ids table, or an array or tensor as it is.
+
+    Raises `SemidError` for what is neither, such as a path.
+    """
+    if isinstance(ids, IdTable):
+        return ids.sids
+    if isinstance(ids, Tensor | np.ndarray | list | tuple):
+        return ids
+    raise SemidError(
+        f"SIDs are given as {type(ids).__name__}; give codes (n, l), or an ids table: "
+        "semid.read_ids(path)"
+    )
 
 
 def refuse_codes(codes: Tensor, levels_l: Tensor) -> None:

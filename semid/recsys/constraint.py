@@ -240,6 +240,7 @@ class SidConstraint:
         self, logits: Tensor, node: Tensor, depth: int, row: Tensor | None
     ) -> tuple[slice | Tensor, Tensor]:
         """Return tokens, and their logits where they may follow; equal ones have equal logits."""
+        require_tensor("logits", logits)
         self.require_vocabulary(logits.shape[-1], depth)
         found = self._children(node, depth, row)
         run = self.runs[depth]

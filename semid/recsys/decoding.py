@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from semid.errors import SemidError
+from semid.recsys.bags import require_tensor
 from semid.recsys.constraint import SidConstraint
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +40,10 @@ class Beams(NamedTuple):
     leaf: Tensor
     row: Tensor
 
+    def __repr__(self) -> str:
+        batch, beams, codes = self.tokens.shape
+        return f"Beams({batch:,} rows of {beams:,} beams, SIDs of {codes}, {self.row.device})"
+
 
 @torch.no_grad()
 def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int) -> Beams:
@@ -58,6 +63,11 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
     SemidError
         When there are no beams, or logits have another shape or are NaN.
     """
+    if not isinstance(constraint, SidConstraint):
+        raise SemidError(
+            f"the constraint is {type(constraint).__name__}; give SidConstraint.of(lookup, "
+            "vocabulary)"
+        )
     if batch < 1 or beams < 1:
         raise SemidError(f"batch is {batch} and beams {beams}; both must be at least 1")
     trie = constraint.trie
@@ -67,6 +77,7 @@ def beam_search(step: Step, constraint: SidConstraint, *, batch: int, beams: int
     score = torch.zeros(batch, 1, device=trie.device)
     for depth in range(trie.depth):
         logits = step(tokens, source)
+        require_tensor("logits", logits)
         if logits.ndim != 3 or logits.shape[:2] != node.shape:
             raise SemidError(
                 f"step returned logits of shape {tuple(logits.shape)} for {tuple(node.shape)} "

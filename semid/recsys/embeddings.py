@@ -31,6 +31,7 @@ from semid.recsys.bags import (
     refuse_codes,
     refuse_sizes,
     sharing,
+    sids_in,
     summed,
     without_unknown,
 )
@@ -110,6 +111,10 @@ class PrefixNgramEmbedding(nn.Module):
         """
         return summed(self.bag, self.rows_of(codes))
 
+    def extra_repr(self) -> str:
+        """Say what it embeds."""
+        return f"levels={tuple(self.levels_l.tolist())}, rows={self.rows:,}"
+
     def rows_of(self, codes: Tensor) -> Tensor:
         """Return the rows of an ID's prefixes, ``(…, l)``; beyond `rows` for those that end early.
 
@@ -186,6 +191,7 @@ class CodeEmbedding(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        refuse_sizes(1, embedding_dim, levels)
         refuse_sizes(sum(levels), embedding_dim, levels)
         refuse_choice("mode", mode, ("sum", "concat"))
         refuse_choice("unknown", unknown, ("zeros", "learned"))
@@ -200,6 +206,8 @@ class CodeEmbedding(nn.Module):
         self.register_buffer("levels_l", torch.tensor(levels, dtype=torch.int64))
         self.register_buffer("first_l", torch.tensor(first_l[:-1]))
         self.bag = draw_bag(self.rows, width, unknown, sparse, seed)
+        if isinstance(codebooks, str):
+            raise SemidError(f"codebooks are {codebooks!r}; give codebooks_of({codebooks!r})")
         if len(codebooks) > len(levels):
             raise SemidError(f"{len(codebooks)} codebooks are given for {len(levels)} levels")
         with torch.no_grad():
@@ -208,7 +216,8 @@ class CodeEmbedding(nn.Module):
                 if codebook_kz.shape != (stop - start, width):
                     raise SemidError(
                         f"the codebook of level {level} has shape {tuple(codebook_kz.shape)}; "
-                        f"expected {(stop - start, width)}: project it, or choose another "
+                        f"expected {(stop - start, width)}, codes of the level and dims: take the "
+                        "model that assigned the table, and project, or choose another "
                         "embedding_dim"
                     )
                 self.bag.weight[start:stop] = codebook_kz
@@ -227,6 +236,10 @@ class CodeEmbedding(nn.Module):
             return summed(self.bag, rows)
         # Side by side, every code is a bag of its own.
         return summed(self.bag, rows[..., None]).flatten(-2)
+
+    def extra_repr(self) -> str:
+        """Say what it embeds, and how."""
+        return f"levels={tuple(self.levels_l.tolist())}, mode={self.mode!r}"
 
     def collisions(self, ids: Any) -> Collisions:
         """Count how items share vectors: those whose codes are equal do.
@@ -247,7 +260,7 @@ class CodeEmbedding(nn.Module):
 
 def _codes_of(ids: Any, levels: Sequence[int]) -> Codes:
     """Return the codes of a table, or as they are; raises unless they are of the first levels."""
-    ids = getattr(ids, "sids", ids)
+    ids = sids_in(ids)
     codes_nl: Codes = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
     validate_codes(codes_nl, levels[: codes_nl.shape[1]] if codes_nl.ndim == 2 else levels)
     return codes_nl

@@ -193,7 +193,7 @@ def _bounds(table: ParquetTable, order: str, split: TimeSplit) -> Bounds:
     """Return the times of a split as numbers."""
     if order != TIMESTAMP:
         raise SemidError(
-            f"{display_path(table.name)} has no column {TIMESTAMP!r} to split by; leave one out"
+            f"{display_path(table.name)} has no column {TIMESTAMP!r} to split by; use LeaveOneOut()"
         )
     kind, bounds = table.schema.field(order).type, []
     for name, time in (("validation", split.validation), ("test", split.test)):

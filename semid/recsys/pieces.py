@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from semid.errors import SemidError, require_package
+from semid.id_table import IdTable
 from semid.ids import Codes, group_ids, prefixes, validate_codes
 from semid.recsys.bags import (
     Collisions,
@@ -32,6 +33,7 @@ from semid.recsys.bags import (
     refuse_sizes,
     require_tensor,
     sharing,
+    sids_in,
     summed,
     without_unknown,
 )
@@ -40,6 +42,7 @@ from semid.spelling import level_name
 # Every level has a Unicode plane of its own, from the first on, whose last two are no characters.
 _PLANE = 1 << 16
 _LEVELS, _CODES = 16, _PLANE - 2
+_LEAST_BYTES = 64  # that any model's settings take
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class SidPieces:
     """
 
     model: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, bytes) or len(self.model) < _LEAST_BYTES:
+            raise SemidError(
+                "the model of pieces is none; give the bytes of its file: SidPieces("
+                "path.read_bytes())"
+            )
 
     def __repr__(self) -> str:
         return f"SidPieces({len(self.model):,} bytes)"
@@ -79,7 +89,7 @@ class SidPieces:
 
         Parameters
         ----------
-        sids : ``(n, l)``, NumPy or torch; an unknown item is -1 throughout
+        sids : ``(n, l)``, NumPy or torch, or an ids table; an unknown item is -1 throughout
         unseen : whether codes may be some that no piece was learnt from, as new items may have:
             they become piece 0
 
@@ -93,6 +103,7 @@ class SidPieces:
             When these are no SIDs of the length that pieces are of, a code is unseen and may not
             be, or the package is missing.
         """
+        sids = sids_in(sids)
         sids = sids.cpu().numpy() if isinstance(sids, Tensor) else np.asarray(sids)
         if sids.ndim != 2 or sids.shape[1] != self.levels:
             raise SemidError(
@@ -141,7 +152,7 @@ def train_pieces(
 
     Parameters
     ----------
-    sids : of the catalog, ``(n, l)``
+    sids : of the catalog, ``(n, l)``, or its ids table
     vocabulary_size : most pieces, the one for what is unknown and one for every code included
     weights : how often each item is met, integers ``(n,)``, as `Sequences.met` counts; an item that
         never is has a piece for each of its codes. Without them all items count alike
@@ -246,6 +257,8 @@ class PieceEmbedding(nn.Module):
         SemidError
             For anything but integers, or a piece that is none.
         """
+        if isinstance(pieces, IdTable):
+            raise SemidError("pieces are given as IdTable; give SidPieces.encode(table)")
         pieces = torch.as_tensor(pieces).cpu()
         self._refuse_others(pieces)
         pieces_np = np.sort(pieces.reshape(-1, pieces.shape[-1]).numpy(), 1)
@@ -288,8 +301,10 @@ def _refuse_long(sids: Codes) -> None:
 
 def _weighted(sids: Codes, weights: npt.ArrayLike | None) -> tuple[list[str], list[int]]:
     """Return distinct SIDs as text, in the order of their codes, and the weight of each."""
-    sids = np.asarray(sids)
+    sids = np.asarray(sids_in(sids))
     _refuse_long(sids)
+    if not len(sids):
+        raise SemidError("there are no SIDs to learn pieces from")
     sid_ul, size_u = prefixes(sids, sids.shape[1])
     if weights is None:
         return _as_text(sid_ul), size_u.tolist()

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 
 from semid.devices import as_device
 from semid.errors import SemidError
+from semid.id_table import IdTable
 from semid.ids import Codes
 from semid.recsys.bags import refuse_choice
 from semid.recsys.histories import PARTS, Part, Sequences
@@ -137,6 +138,16 @@ class SidSequenceDataset(Dataset[Batch]):
         padding_side: Literal["right", "left"] = "right",
         fixed_length: bool = False,
     ) -> None:
+        if not isinstance(sequences, Sequences):
+            raise SemidError(
+                f"sequences are given as {type(sequences).__name__}; give what read_sequences "
+                "returns"
+            )
+        if isinstance(tokens, IdTable):
+            raise SemidError(
+                "tokens are given as IdTable; give vocabulary.tokens(table.sids), or table.sids as "
+                "they are"
+            )
         tokens_ns = tokens.detach().cpu() if isinstance(tokens, Tensor) else np.asarray(tokens)
         tokens = np.asarray(tokens_ns)
         refuse_choice("part", part, PARTS)

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semid.errors import SemidError
+
+if TYPE_CHECKING:
+    from semid.quantizer import Quantizer
 
 Matrix = npt.NDArray[np.float32]
 
@@ -76,11 +79,15 @@ def initial_embeddings(
     return found
 
 
-def codebooks_of(model: str | Path) -> list[Matrix]:
-    """Return the codebooks of a model directory, float32 ``(k, z)``; raises as `semid.load`."""
+def codebooks_of(model: str | Path | Quantizer) -> list[Matrix]:
+    """Return the codebooks of a model or its directory, float32 ``(k, z)``.
+
+    Raises as `semid.load`.
+    """
     from semid.quantizer import load
 
-    levels = load(model).network.search_levels
+    loaded = load(model) if isinstance(model, str | Path) else model
+    levels = loaded.network.search_levels
     return [_as_matrix(level.codebook_kz) for level in levels]
 
 

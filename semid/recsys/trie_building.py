@@ -73,7 +73,7 @@ def as_sids(sids: Any) -> npt.NDArray[np.integer[Any]]:
     if hasattr(sids, "detach"):
         sids = sids.detach().cpu().numpy()
     if not isinstance(sids, np.ndarray) or sids.dtype == object:
-        if not isinstance(sids, Sequence | np.ndarray):
+        if isinstance(sids, str) or not isinstance(sids, Sequence | np.ndarray):
             raise SemidError(
                 f"SIDs are given as {type(sids).__name__}; give an ids table, or codes (n, s) as "
                 "an array or a list; a SidLookup has its trie already"

@@ -74,6 +74,8 @@ class SidVocabulary:
     spelling: str | Spelling = "lcrec"
 
     def __post_init__(self) -> None:
+        if isinstance(self.levels, str | int):
+            raise SemidError(f"levels are {self.levels!r}; give one for each level, as (256, 256)")
         object.__setattr__(self, "levels", tuple(map(int, self.levels)))
         object.__setattr__(self, "special", tuple(self.special))
         if not self.levels or not all(1 <= size <= MAX_CODES for size in self.levels):
