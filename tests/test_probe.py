@@ -645,8 +645,8 @@ def test_interactions_of_items_without_an_id_are_said(catalog, tmp_path):
     done = run_here("probe", catalog / "any.parquet", *options, "--set", "sequential.epochs=1")
     assert done.code == 0, done.err
     said = (
-        "12 of the 1,080 interactions are of items without an ID and were left out, 1,068 of 119 "
-        "users were used; 2 users are not judged, since their last one was left out."
+        "12 of the 1,080 interactions are of items without an ID and were left out; 1,068, of 119 "
+        "users, were used; 2 users are not judged, since their last one was left out."
     )
     assert said in done.json["summary"]["lead"]
     assert (done.json["summary"]["unknown"], done.json["summary"]["unjudged"]) == (12, 2)

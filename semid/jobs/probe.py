@@ -141,7 +141,8 @@ def probed_by(
     SemidError
         For an unknown preset, model, part or setting, or one that is not valid.
     """
-    names = list(dict.fromkeys(MODELS if models is None else models))
+    given = (name.replace("_", "-") for name in models or ())  # as settings spell item_ids
+    names = list(dict.fromkeys(MODELS if models is None else given))
     if seeds < 1:
         raise SemidError(f"seeds is {seeds}; give at least 1")
     if part not in PARTS[1:]:

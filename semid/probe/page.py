@@ -129,7 +129,7 @@ def left_out(facts: Mapping[str, Any]) -> list[str]:
     used, unjudged = facts["interactions"] - facts["unknown"], facts["unjudged"]
     sentence = (
         f"{facts['unknown']:,} of the {facts['interactions']:,} interactions are of items without "
-        f"an ID and were left out, {used:,} of {facts['users']:,} users were used"
+        f"an ID and were left out; {used:,}, of {facts['users']:,} users, were used"
     )
     if unjudged:
         sentence += (
@@ -145,7 +145,7 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
     targets = {group: round(figures["targets"].mean) for group, figures in counts.items()}
     recall = max(s["groups"]["all"]["recall@10"].mean for s in summaries)
     error = (recall * (1 - recall) / max(targets["all"], 1)) ** 0.5
-    cold = f"{targets['cold']:,} have a cold item, which nobody met in training"
+    cold = f"{targets['cold']:,} of these have a cold item, which nobody met in training"
     several = facts["seeds"] > 1
     preset = f"preset {facts['preset']}"
     if facts["changed"]:
@@ -160,8 +160,9 @@ def notes(summaries: Sequence[Summary], facts: Mapping[str, Any]) -> list[str]:
         f"Targets are {targets['head']:,} of the head (the tenth of the items that is met most), "
         f"{targets['torso']:,} of the torso (the next four tenths) and {targets['tail']:,} of the "
         f"tail; {cold}.",
-        f"The choice of users alone gives a Recall@10 of {recall:.3f} a standard error of "
-        f"{error:.4f}; all tables are judged by the same users.",
+        f"The largest Recall@10, {recall:.4f}, is that of {recall * targets['all']:,.0f} of these "
+        f"users and has a standard error of {error:.4f} for the choice of users, who are the same "
+        "for all tables.",
         f"R is recall, N NDCG. Weights: {_sizes(summaries)}.",
         "To the first: what the mean Recall@10 is more or less than the first table's, with the "
         "standard error of that over users, who are the same; "

@@ -49,8 +49,8 @@ class PrefixNgramEmbedding(nn.Module):
     gives every prefix its own. In a smaller one the row is a hash of the number, modulo the rows:
     with ``polynomial`` of Wegman and Carter, "New hash functions and their use in authentication
     and set equality", 1981, as even as chance; with ``modulo`` the number itself. That loses the
-    first codes of a prefix where rows and codewords share factors: of Beauty's 16,657 prefixes of 3
-    levels of 256, 30 met in one of 16,384 rows, where chance has 8.
+    first codes of a prefix where rows and codewords share factors: of Beauty's 16,015 prefixes of 3
+    levels of 256, 52 met in one of 16,384 rows, where chance has 8.
 
     Parameters
     ----------
