@@ -8,7 +8,9 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,9 @@ from semid.columns import id_type
 from semid.errors import SemidError, display_path
 from semid.interactions import POSITION, USER, interaction_batches, interaction_columns, refuse_tied
 from semid.tables import ParquetTable
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _GROUPING_BYTES = 1 << 30
 
@@ -56,7 +61,7 @@ def check_interactions(
     That is a column which is missing or of another type, a null, and where there are no timestamps
     a user who has a position twice.
     """
-    from semid.database import fed, out_of_core
+    from semid.database import fed
 
     names = interaction_columns(table, item_id)
 
@@ -71,12 +76,7 @@ def check_interactions(
         deque(places(), maxlen=0)
         return
     with (
-        out_of_core(
-            f"looking for positions that repeat in {display_path(table.name)}",
-            Path(tempfile.gettempdir()),
-            memory_bytes=_GROUPING_BYTES,
-            relief="name a larger folder in TMPDIR",
-        ) as connection,
+        _grouping("positions that repeat", table) as connection,
         fed(connection, "given", schema, places()),
     ):
         connection.execute(f"CREATE VIEW met AS SELECT {USER}, {POSITION} AS place FROM given")
@@ -93,7 +93,7 @@ def refuse_repeated(
     on_rows: Callable[[int], object] | None = None,
 ) -> None:
     """Raise `SemidError` when one of the `values` of a column occurs twice, naming the rows."""
-    from semid.database import fed, out_of_core
+    from semid.database import fed
 
     def numbered() -> Iterator[pa.RecordBatch]:
         row = 0
@@ -105,12 +105,7 @@ def refuse_repeated(
                 on_rows(len(batch))
 
     with (
-        out_of_core(
-            f"looking for duplicates in {display_path(table.name)}",
-            Path(tempfile.gettempdir()),
-            memory_bytes=_GROUPING_BYTES,
-            relief="name a larger folder in TMPDIR",
-        ) as connection,
+        _grouping("duplicates", table) as connection,
         fed(connection, "ids", pa.schema([("value", kind), ("row", pa.int64())]), numbered()),
     ):
         found = connection.execute(
@@ -123,6 +118,18 @@ def refuse_repeated(
             f"{display_path(table.name)}: column '{column}' holds {value!r} {times} times "
             f"({table.locate(first)}; {table.locate(last)}); {advice}"
         )
+
+
+def _grouping(what: str, table: ParquetTable) -> AbstractContextManager[DuckDBPyConnection]:
+    """Open a database that groups values on disk."""
+    from semid.database import out_of_core
+
+    return out_of_core(
+        f"looking for {what} in {display_path(table.name)}",
+        Path(tempfile.gettempdir()),
+        memory_bytes=_GROUPING_BYTES,
+        relief="name a larger folder in TMPDIR",
+    )
 
 
 def _ascend(table: ParquetTable, item_id: str) -> bool:
