@@ -24,6 +24,12 @@ _ORDERED = (
 )
 
 
+def is_interactions(table: ParquetTable) -> bool:
+    """Tell whether a table has users and an order, as no table of items has."""
+    names = table.schema.names
+    return USER in names and (TIMESTAMP in names or POSITION in names)
+
+
 def interaction_columns(table: ParquetTable, item_id: str) -> list[str]:
     """Return the columns of users, items and order, after a look at their types.
 

@@ -8,6 +8,7 @@ Shapes: n items, b rows of a batch, d dims of all columns of a table together.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +224,9 @@ def put_in_order(
     whole = Ordered(folder / f"by-{block_rows}", width, block_rows)
     if whole.folder.exists():
         return whole
-    writing = folder / "writing"
+    writing = folder / ".writing"
+    for other in folder.glob("by-*"):  # of a run that had another memory
+        shutil.rmtree(other)
     _make_empty(writing)
     row = 0
     for x_bd in rows.batches():

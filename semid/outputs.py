@@ -57,9 +57,9 @@ def staging(
 ) -> Iterator[Path]:
     """Give a folder beside `output` to work in; what the same plan left there is still in it.
 
-    It stays when the block is killed, and when it fails and something in the entries called
-    `resumes` is finished, for the next run to go on from. Of what another plan left, the entries
-    called `keep` stay: what says by itself what it is of. One job at a time may hold the folder.
+    When the block is killed all of it stays. When it fails the entries called `resumes` do, if any
+    of them holds something finished, for the next run to go on from. Of what another plan left,
+    those called `keep` stay: what says by itself what it is of. One job at a time may hold it.
 
     Raises
     ------
@@ -76,7 +76,9 @@ def staging(
                 _take_up(folder, mark, keep, output)
                 yield folder
             except BaseException:
-                if not any(_holds(folder / name) for name in (*resumes, *keep)):
+                going_on = {*resumes, *keep}
+                discard(folder, {PLAN, *going_on})
+                if not any(_holds(folder / name) for name in going_on):
                     _clear(folder)
                 raise
             _clear(folder)
@@ -117,10 +119,12 @@ def _is_bare(folder: Path, but_for: Collection[str] = ()) -> bool:
 
 
 def _holds(entry: Path) -> bool:
-    """Tell whether an entry is or holds a finished file."""
+    """Tell whether an entry is or holds a finished file: none that is hidden or being written."""
     files = entry.rglob("*") if entry.is_dir() else [entry]
     return any(
-        file.is_file() and not file.name.startswith(".") and file.suffix != ".writing"
+        file.is_file()
+        and file.suffix != ".writing"
+        and not any(part.startswith(".") for part in file.relative_to(entry.parent).parts)
         for file in files
     )
 

@@ -580,7 +580,7 @@ def test_check_takes_interactions(tmp_path):
         ({"user_id": [1, None], "item_id": ["a", "b"], "timestamp": [1, 2]}, "column 'user_id' is"),
         ({"user_id": [1, 1], "item_id": ["a", "b"], "position": [1, None]}, "column 'position' is"),
         ({"user_id": [1, 1], "item_id": ["a", "b"], "position": [2, 2]}, "user 1 has 2 rows with"),
-        ({"user_id": [1, 1], "item_id": ["a", "b"]}, "neither a column 'timestamp' nor"),
+        ({"user_id": [1, 1], "item_id": ["a", "a"]}, "'item_id' holds 'a' 2 times"),
         (
             {"user_id": [1], "asin": ["a"], "position": [1]},
             "the one with the ids by --item-id",

@@ -532,6 +532,34 @@ def test_killed_and_run_again(tmp_path: Path, sent: signal.Signals) -> None:
     np.testing.assert_array_equal(found, x_nd)
 
 
+@pytest.mark.parametrize("name", ["both", "both.parquet"])
+def test_a_finished_sort_is_not_made_again(tmp_path: Path, name: str) -> None:
+    rows = 20_000
+    order = np.random.default_rng(0).permutation(rows)
+    one = write(tmp_path / "one.parquet", np.arange(rows), drawn(rows, 3))
+    two = write(tmp_path / "two.parquet", order, drawn(rows, 4))
+    output, stage = tmp_path / name, tmp_path / f".{name}.partial"
+    failing = """
+import semid.jobs.join
+from semid.errors import SemidError
+def full(*given, **named):
+    raise SemidError("the disk is full")
+    yield
+semid.jobs.join.joined = full
+"""
+    assert "the disk is full" in run_apart("join", one, two, "-o", output, before=failing).error
+    (kept,) = stage.glob("sorted/*/by-*")
+    assert {entry.name for entry in stage.iterdir()} <= {".lock", "plan.json", "parts", "sorted"}
+    asked = ("join", one, two, "-o", output)
+    less = (*asked, "--memory", "0.5")
+    assert "the disk is full" in run_apart(*less, before=failing).error
+    (other,) = stage.glob("sorted/*/by-*")  # of another memory, in place of the first
+    assert other != kept
+    assert run_apart(*less).code == 0
+    assert not stage.exists()
+    assert len(pq.read_table(output)) == rows
+
+
 def test_put_in_order_refuses_a_bad_row_and_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
     class Bad:
         def batches(self, start: int = 0) -> Any:

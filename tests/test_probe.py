@@ -635,9 +635,9 @@ def written(folder, **columns):
 
 
 def test_interactions_of_items_without_an_id_are_said(catalog, tmp_path):
-    # Of u0 all is of another catalog, of u1 the last two, of u2 the first.
+    # Of u0 all is of another catalog, of u1 the last two, of u2 the first, of u3 all but the last.
     items = pq.read_table(catalog / "met.parquet")["item_id"].to_pylist()
-    for place in (*range(9), 16, 17, 18):
+    for place in (*range(9), 16, 17, 18, *range(27, 35)):
         items[place] = f"x{place}"
     pq.write_table(written(catalog, item_id=items), tmp_path / "met.parquet")
     options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out", "--json")
@@ -645,14 +645,15 @@ def test_interactions_of_items_without_an_id_are_said(catalog, tmp_path):
     done = run_here("probe", catalog / "any.parquet", *options, "--set", "sequential.epochs=1")
     assert done.code == 0, done.err
     said = (
-        "12 of the 1,080 interactions are of items without an ID and were left out; 1,068, of 119 "
-        "users, were used; 2 users are not judged, since their last one was left out."
+        "20 of the 1,080 interactions are of items without an ID and were left out; 1,060, of 119 "
+        "users, were used; 3 users are not judged, since their last one, or all before it, was "
+        "left out."
     )
     assert said in done.json["summary"]["lead"]
-    assert (done.json["summary"]["unknown"], done.json["summary"]["unjudged"]) == (12, 2)
+    assert (done.json["summary"]["unknown"], done.json["summary"]["unjudged"]) == (20, 3)
     assert said in (tmp_path / "out/probe.md").read_text()
     assert said in (tmp_path / "out/probe.html").read_text()
-    assert "118 users are judged" in (tmp_path / "out/probe.md").read_text()
+    assert "117 users are judged" in (tmp_path / "out/probe.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -691,7 +692,9 @@ def test_histories_that_are_too_short_are_found_before_any_run(catalog, tmp_path
     pq.write_table(met.set_column(0, "user_id", users), tmp_path / "met.parquet")
     options = ("--interactions", tmp_path / "met.parquet", "--output", tmp_path / "out")
     done = run_here("probe", catalog / "any.parquet", *options, "--models", "sequential")
-    assert "met.parquet has an interaction for training with one before it; give" in done.error
+    assert (
+        "met.parquet has an interaction for training with one before it; give longer" in done.error
+    )
     assert "probe  " not in done.err  # no bar had begun
     assert [path.name for path in tmp_path.iterdir()] == ["met.parquet"]
 

@@ -65,11 +65,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a vocabulary's text": (lambda: SidVocabulary("256,256"), "levels are '256,256'; give one"),
     "arguments the other way round": (
         lambda: CodeEmbedding([2, 3], 4),
-        "1 rows, [2, 3] dims and the levels 4 are asked for; give two integers and the codes",
+        "embedding_dim is [2, 3] and levels 4; give an integer, and the codes per level",
     ),
     "a vocabulary for its levels": (
         lambda: PrefixNgramEmbedding(64, 4, SidVocabulary((2, 3))),
-        "the levels SidVocabulary are asked for; give two integers and the codes per level",
+        "levels SidVocabulary; give an integer, and the codes per level",
     ),
     "a model for its codebooks": (
         lambda: CodeEmbedding(4, [2, 3], codebooks="model"),

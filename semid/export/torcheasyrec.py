@@ -25,7 +25,7 @@ from semid.arrays import to_arrow
 from semid.errors import SemidError, display_path
 from semid.export.source import Note, Request, Source, table_of_sids
 from semid.export.tabular import LONGS, codes_in, long_lists, read_columns, write_columns
-from semid.id_columns import CODES, code_matrix
+from semid.id_columns import CODES, SID, code_matrix
 from semid.id_metadata import METADATA_KEY
 from semid.id_table import IdTable
 from semid.streams import ROW_GROUP_ROWS, open_writer
@@ -129,7 +129,7 @@ def read(path: Path, request: Request) -> IdTable:
     names = rows.schema.names
     if set(names) >= {ITEM, ORIGIN, FINAL, PLACE}:
         return _table_of_map(rows, note)
-    if not set(names) >= {ITEM, CODES}:
+    if not set(names) >= {ITEM, CODES} or SID in names:
         raise SemidError(
             f"{display_path(path)} has the columns {', '.join(names)}; expected {ITEM} and "
             f"{CODES}, or {ITEM}, {ORIGIN}, {FINAL} and {PLACE}"

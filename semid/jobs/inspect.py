@@ -17,7 +17,7 @@ from semid.encoders.saved import read_encoder
 from semid.errors import SemidError, display_path
 from semid.id_columns import CODES, CODES_TYPE, SID, code_matrix
 from semid.id_metadata import read_metadata
-from semid.interactions import USER
+from semid.interactions import is_interactions
 from semid.jobs.job import require_unique_ids
 from semid.jobs.progress import bar
 from semid.manifests import MANIFEST, Manifest, read_manifest
@@ -71,7 +71,7 @@ def check(table: str, *, item_id: str = "item_id", show: bool = False) -> Check:
             problems.append(str(error))
             return None
 
-    if USER in opened.schema.names:  # interactions, whose items come again and again
+    if is_interactions(opened):  # whose items come again and again
         with bar("check interactions", opened.num_rows, "rows", show=show) as shown:
             attempt(lambda: check_interactions(opened, item_id, on_rows=shown.update))
     elif attempt(id_type, opened, item_id) is not None:

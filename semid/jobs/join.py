@@ -30,6 +30,8 @@ from semid.manifests import METADATA_KEY, Manifest, fingerprint
 from semid.streams import prefetch
 from semid.tables import ParquetTable, open_table
 
+SORTED = "sorted"
+
 
 def join(
     embeddings: Sequence[str],
@@ -95,7 +97,7 @@ def join(
         inputs={f"embeddings {', '.join(source.names)}": source.table for source in sources},
         settings={"item_id": item_id, "columns": [list(source.names) for source in sources]},
         build=build,
-        resumes=("parts",),
+        resumes=("parts", SORTED),
         overwrite=overwrite,
         owner=owner,
     )
@@ -185,7 +187,7 @@ def _in_order(
                 source,
                 source.width,
                 place_n,
-                stage / f"sorted-{place}",
+                stage / SORTED / str(place),
                 memory_bytes=memory_bytes // len(mixed),
                 on_rows=shown.update,
             )

@@ -185,18 +185,22 @@ def _read(
         total.update(buffer)
     sequences = read_sequences(met, items, item_id=item_id)
     users = len(sequences) + sequences.users_unknown
-    targets = int((sequences.part_m == PARTS.index(part)).sum())
-    later_m = np.ones(len(sequences.part_m), np.bool_)
+    later_m = np.ones(len(sequences.part_m), np.bool_)  # what has something before it
     later_m[sequences.offset_u[:-1]] = False
+    targets: dict[str, int] = {
+        name: int((later_m & (sequences.part_m == at)).sum()) for at, name in enumerate(PARTS)
+    }
     for needed in ("training", part):
-        if not (later_m & (sequences.part_m == PARTS.index(needed))).any():
+        if not targets[needed]:
+            lost = f", {sequences.unknown:,} rows of items without an ID left out"
             raise SemidError(
                 f"no user in {display_path(met.name)} has an interaction for {needed} with one "
-                "before it; give longer histories"
+                f"before it{lost if sequences.unknown else ''}; give longer histories, of the "
+                "items of the ids tables"
             )
     return total.hexdigest(), {
         "unknown": sequences.unknown,
-        "unjudged": users - sequences.users_short - targets,
+        "unjudged": users - sequences.users_short - targets[part],
     }
 
 

@@ -26,6 +26,8 @@ from semid.verdicts import missed
 
 LINES = "history.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
+# What goes with it: what trackers were told, and what they call the run.
+LOG, RUN = ".history.jsonl", ".run.txt"
 
 
 class JsonLines:
@@ -134,7 +136,7 @@ def train(
                 partners=partners,
                 device=device,
                 # The lines first: what they hold is not tracked again after a crash.
-                callbacks=[TrainingBar(shown), JsonLines(stage / LINES), *trackers],
+                callbacks=[TrainingBar(shown), JsonLines(stage / LOG), *trackers],
                 checkpoint=checkpoint,
             )
         if strict:
@@ -155,7 +157,7 @@ def train(
         inputs=_inputs(table, met, init_from),
         settings={**as_plain(config), "item_id": item_id},
         build=build,
-        resumes=(CHECKPOINT,),
+        resumes=(CHECKPOINT, LOG, RUN),
         overwrite=overwrite,
         owner=owner,
     )
@@ -222,7 +224,7 @@ def _trackers(
     names: Sequence[str], config: FitConfig, stage: Path, output: Path
 ) -> AbstractContextManager[list[Tracker]]:
     """Open the trackers of a run, or go on with those of a run that was stopped."""
-    note, lines = stage / "run.txt", stage / LINES
+    note, lines = stage / RUN, stage / LOG
     if not note.exists():
         note.write_text(f"{output.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return tracking(

@@ -134,7 +134,7 @@ def left_out(facts: Mapping[str, Any]) -> list[str]:
     if unjudged:
         sentence += (
             f"; {unjudged:,} {'user is' if unjudged == 1 else 'users are'} not judged, since their "
-            f"{_LAST[facts['part']]} one was left out"
+            f"{_LAST[facts['part']]} one, or all before it, was left out"
         )
     return [f"{sentence}."]
 

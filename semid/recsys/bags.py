@@ -57,15 +57,19 @@ def sharing(count_v: npt.NDArray[np.integer[Any]]) -> Collisions:
     )
 
 
-def refuse_sizes(rows: Any, embedding_dim: Any, levels: Any) -> None:
-    """Raise `SemidError` for a size out of range or none."""
+def require_sizes(embedding_dim: Any, levels: Any) -> None:
+    """Raise `SemidError` unless these are an integer and some integers."""
     are_levels = isinstance(levels, Sequence) and not isinstance(levels, str)
-    sizes = (rows, embedding_dim, *(levels if are_levels else ()))
+    sizes = (embedding_dim, *(levels if are_levels else ()))
     if not (are_levels and all(isinstance(size, Integral) for size in sizes)):
         raise SemidError(
-            f"{_shown(rows)} rows, {_shown(embedding_dim)} dims and the levels {_shown(levels)} "
-            "are asked for; give two integers and the codes per level, such as vocabulary.levels"
+            f"embedding_dim is {_shown(embedding_dim)} and levels {_shown(levels)}; give an "
+            "integer, and the codes per level as a list, such as vocabulary.levels"
         )
+
+
+def refuse_sizes(rows: int, embedding_dim: int, levels: Sequence[int]) -> None:
+    """Raise `SemidError` for a size out of range."""
     if not 1 <= rows <= LARGEST_TABLE or embedding_dim < 1:
         raise SemidError(
             f"a table of {rows:,} rows of {embedding_dim} dims is asked for; rows go from 1 to "

@@ -30,6 +30,7 @@ from semid.recsys.bags import (
     refuse_choice,
     refuse_codes,
     refuse_sizes,
+    require_sizes,
     sharing,
     sids_in,
     summed,
@@ -84,6 +85,7 @@ class PrefixNgramEmbedding(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require_sizes(embedding_dim, levels)
         refuse_sizes(rows, embedding_dim, levels)
         refuse_choice("unknown", unknown, ("zeros", "learned"))
         refuse_choice("hashing", hashing, ("polynomial", "modulo"))
@@ -191,7 +193,7 @@ class CodeEmbedding(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        refuse_sizes(1, embedding_dim, levels)
+        require_sizes(embedding_dim, levels)
         refuse_sizes(sum(levels), embedding_dim, levels)
         refuse_choice("mode", mode, ("sum", "concat"))
         refuse_choice("unknown", unknown, ("zeros", "learned"))

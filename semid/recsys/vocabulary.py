@@ -74,7 +74,7 @@ class SidVocabulary:
     spelling: str | Spelling = "lcrec"
 
     def __post_init__(self) -> None:
-        if isinstance(self.levels, str | int):
+        if isinstance(self.levels, str) or not isinstance(self.levels, Iterable):
             raise SemidError(f"levels are {self.levels!r}; give one for each level, as (256, 256)")
         object.__setattr__(self, "levels", tuple(map(int, self.levels)))
         object.__setattr__(self, "special", tuple(self.special))
