@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -88,7 +88,8 @@ def _interrupted_with_us(connection: duckdb.DuckDBPyConnection) -> Iterator[None
         try:
             before(number, frame)
         except BaseException:
-            connection.interrupt()
+            with suppress(duckdb.Error):  # closed, where databases do not end in turn
+                connection.interrupt()
             raise
 
     signal.signal(signal.SIGINT, stop)

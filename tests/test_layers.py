@@ -105,7 +105,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("evaluation.whole",),
     ("evaluation.names",),
     # what training code imports
-    ("recsys.bags", "recsys.item_index", "recsys.levels", "recsys.token_embeddings"),
+    ("recsys.arguments", "recsys.item_index", "recsys.levels", "recsys.token_embeddings"),
+    ("recsys.bags",),
     ("recsys.trie_building",),
     ("recsys.trie", "recsys.vocabulary"),
     ("recsys.exclusion", "recsys.lookup"),
@@ -204,6 +205,7 @@ LOADS = {
         "training",
         "quantizer",
         "fitting",
+        "recsys.arguments",
         "recsys.bags",
         "recsys.embeddings",
         "recsys.pieces",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from semid.errors import SemidError
-from semid.id_table import IdTable
 from semid.ids import MAX_CODES
+from semid.recsys.arguments import require_tensor
 
 # A Mersenne prime, to hash by: products of two numbers below it fit in int64.
 LARGEST_TABLE = (1 << 31) - 1
@@ -85,39 +85,10 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, int | str | tuple | list) else type(value).__name__
 
 
-def refuse_choice(name: str, chosen: str, choices: tuple[str, ...]) -> None:
-    """Raise `SemidError` unless `chosen` is one of the choices."""
-    if chosen not in choices:
-        raise SemidError(f"{name} is {chosen!r}; choose one of {', '.join(choices)}")
-
-
 def may_look_at(values: Tensor) -> bool:
     """Tell whether a look at values costs little: else it waits for a device or breaks a graph."""
     cheap = not torch.compiler.is_compiling() and values.device.type == "cpu"
     return cheap and values.numel() > 0
-
-
-def require_tensor(name: str, values: Any) -> None:
-    """Raise `SemidError` for what is no tensor; arrays are not taken to a module's device."""
-    if not isinstance(values, Tensor):
-        raise SemidError(
-            f"{name} are given as {type(values).__name__}; give a tensor: torch.as_tensor({name})"
-        )
-
-
-def sids_in(ids: Any) -> Any:
-    """Return the SIDs of an ids table, or an array or tensor as it is.
-
-    Raises `SemidError` for what is neither, such as a path.
-    """
-    if isinstance(ids, IdTable):
-        return ids.sids
-    if isinstance(ids, Tensor | np.ndarray | list | tuple):
-        return ids
-    raise SemidError(
-        f"SIDs are given as {type(ids).__name__}; give codes (n, l), or an ids table: "
-        "semid.read_ids(path)"
-    )
 
 
 def refuse_codes(codes: Tensor, levels_l: Tensor) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from semid.errors import SemidError
 from semid.id_table import IdTable
-from semid.recsys.bags import require_tensor
+from semid.recsys.arguments import require_tensor
 from semid.recsys.exclusion import DeadNodes, as_rows, dead_nodes, forbidden
 from semid.recsys.lookup import SidLookup
 from semid.recsys.trie import Children, ItemRows, SidTrie

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semid.errors import SemidError
-from semid.recsys.bags import require_tensor
+from semid.recsys.arguments import require_tensor
 from semid.recsys.constraint import SidConstraint
 
 Step = Callable[[Tensor, Tensor], Tensor]

@@ -22,17 +22,16 @@ from torch import Tensor, nn
 
 from semid.errors import SemidError
 from semid.ids import Codes, prefixes, validate_codes
+from semid.recsys.arguments import refuse_choice, sids_in
 from semid.recsys.bags import (
     LARGEST_TABLE,
     Collisions,
     Unknown,
     draw_bag,
-    refuse_choice,
     refuse_codes,
     refuse_sizes,
     require_sizes,
     sharing,
-    sids_in,
     summed,
     without_unknown,
 )

@@ -24,16 +24,14 @@ from torch import Tensor, nn
 from semid.errors import SemidError, require_package
 from semid.id_table import IdTable
 from semid.ids import Codes, group_ids, prefixes, validate_codes
+from semid.recsys.arguments import refuse_choice, require_tensor, sids_in
 from semid.recsys.bags import (
     Collisions,
     Unknown,
     draw_bag,
     may_look_at,
-    refuse_choice,
     refuse_sizes,
-    require_tensor,
     sharing,
-    sids_in,
     summed,
     without_unknown,
 )

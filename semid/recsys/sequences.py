@@ -22,7 +22,7 @@ from semid.devices import as_device
 from semid.errors import SemidError
 from semid.id_table import IdTable
 from semid.ids import Codes
-from semid.recsys.bags import refuse_choice
+from semid.recsys.arguments import refuse_choice
 from semid.recsys.histories import PARTS, Part, Sequences
 
 Rows = npt.NDArray[np.int64]

@@ -23,7 +23,7 @@ from torch import Tensor
 from semid.devices import as_device
 from semid.errors import SemidError
 from semid.id_table import IdTable
-from semid.recsys.bags import require_tensor
+from semid.recsys.arguments import require_tensor
 from semid.recsys.levels import levels_of
 from semid.recsys.trie_building import build
 
