@@ -532,6 +532,18 @@ def test_killed_and_run_again(tmp_path: Path, sent: signal.Signals) -> None:
     np.testing.assert_array_equal(found, x_nd)
 
 
+def test_a_pattern_names_no_column(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    one = write(tmp_path / "one.parquet", np.arange(4), drawn(4, 3))
+    write(tmp_path / "d" / "part-0.parquet", np.arange(4), drawn(4, 2))
+    given = ("join", one, "--output", tmp_path / "both.parquet")
+    said = run_here(*given, f"{tmp_path}/d/*.parquet").error
+    assert "d/*.parquet names no one file or folder; give a name to it, as name=" in said
+    done = run_here(*given, f"many={tmp_path}/d/*.parquet")
+    assert done.code == 0, done.err
+    assert pq.read_schema(tmp_path / "both.parquet").names == ["item_id", "one", "many"]
+
+
 @pytest.mark.parametrize("name", ["both", "both.parquet"])
 def test_a_finished_sort_is_not_made_again(tmp_path: Path, name: str) -> None:
     rows = 20_000

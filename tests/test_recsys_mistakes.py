@@ -62,6 +62,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         "SIDs are given as SidLookup; give codes (n, l), or an ids table",
     ),
     "a vocabulary's size": (lambda: SidVocabulary(256), "levels are 256; give one for each level"),
+    "no levels": (lambda: SidVocabulary(None), "levels are None; give one for each level"),
     "a vocabulary's text": (lambda: SidVocabulary("256,256"), "levels are '256,256'; give one"),
     "arguments the other way round": (
         lambda: CodeEmbedding([2, 3], 4),
