@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -185,11 +184,7 @@ def _read(
         total.update(buffer)
     sequences = read_sequences(met, items, item_id=item_id)
     users = len(sequences) + sequences.users_unknown
-    later_m = np.ones(len(sequences.part_m), np.bool_)  # what has something before it
-    later_m[sequences.offset_u[:-1]] = False
-    targets: dict[str, int] = {
-        name: int((later_m & (sequences.part_m == at)).sum()) for at, name in enumerate(PARTS)
-    }
+    targets: dict[str, int] = {name: len(sequences.targets(name)) for name in PARTS}
     for needed in ("training", part):
         if not targets[needed]:
             lost = f", {sequences.unknown:,} rows of items without an ID left out"

@@ -93,6 +93,12 @@ class Sequences:
             f"{self.items:,} items, {self.unknown:,} interactions of unknown items left out)"
         )
 
+    def targets(self, part: Part) -> npt.NDArray[np.int64]:
+        """Return the places of a part's interactions that have one before them, ``(e,)``."""
+        later_m = self.part_m == PARTS.index(part)
+        later_m[self.offset_u[:-1]] = False
+        return np.flatnonzero(later_m)
+
     def met(self, part: Part = "training") -> npt.NDArray[np.int64]:
         """Count how often each item was met in a part, ``(n,)``: 0 in training for cold items."""
         here_m = self.part_m == PARTS.index(part)

@@ -178,12 +178,9 @@ class SidSequenceDataset(Dataset[Batch]):
 
     def _targets(self) -> tuple[Rows, Rows]:
         """Return targets by their place, and the end of the examples of each among all."""
-        offset_u, part_m = self.sequences.offset_u, self.sequences.part_m
-        here_m = part_m == PARTS.index(self.part)
-        first_m = np.zeros(len(part_m), np.bool_)
-        first_m[offset_u[:-1]] = True
-        self.without_history = int((here_m & first_m).sum())
-        target_e = np.flatnonzero(here_m & ~first_m)
+        offset_u, target_e = self.sequences.offset_u, self.sequences.targets(self.part)
+        here_m = self.sequences.part_m == PARTS.index(self.part)
+        self.without_history = int(here_m.sum()) - len(target_e)
         if self.examples in ("last", "shifted", "chunks"):
             user_e = self._users(target_e)
             last_e = np.flatnonzero(np.append(user_e[1:] != user_e[:-1], True)[: len(user_e)])
