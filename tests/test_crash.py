@@ -561,7 +561,7 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, world):
 
     # Ended before the first checkpoint: that work is lost, its history too.
     process = start(*train("model"))
-    history = checkpoint.with_name(".history.jsonl")
+    history = checkpoint.with_name("history.jsonl")
     wait_until(lambda: history.exists() and len(history.read_text().splitlines()) > 2)
     end(process, signal.SIGKILL)
     assert not checkpoint.exists()

@@ -98,7 +98,7 @@ def test_a_stopped_training_reports_no_epoch_twice(tmp_path: Path, world: Path) 
         patched.setattr(Tracker, "on_epoch", stop)
         with pytest.raises(InterruptedError):
             go()
-    with (stage / ".history.jsonl").open("a") as lines:
+    with (stage / "history.jsonl").open("a") as lines:
         lines.write('{"epoch": 3, "perp\n')  # torn by the kill
     go()
     (run,) = (tmp_path / "runs").iterdir()

@@ -26,8 +26,7 @@ from semid.verdicts import missed
 
 LINES = "history.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
-# What goes with it: what trackers were told, and what they call the run.
-LOG, RUN = ".history.jsonl", ".run.txt"
+RUN = ".run.txt"  # what trackers call the run
 
 
 class JsonLines:
@@ -136,7 +135,7 @@ def train(
                 partners=partners,
                 device=device,
                 # The lines first: what they hold is not tracked again after a crash.
-                callbacks=[TrainingBar(shown), JsonLines(stage / LOG), *trackers],
+                callbacks=[TrainingBar(shown), JsonLines(stage / LINES), *trackers],
                 checkpoint=checkpoint,
             )
         if strict:
@@ -157,7 +156,8 @@ def train(
         inputs=_inputs(table, met, init_from),
         settings={**as_plain(config), "item_id": item_id},
         build=build,
-        resumes=(CHECKPOINT, LOG, RUN),
+        # Trackers must not hear of an epoch twice, wherever the training begins again.
+        resumes=(CHECKPOINT, *((LINES, RUN) if track else ())),
         overwrite=overwrite,
         owner=owner,
     )
@@ -224,7 +224,7 @@ def _trackers(
     names: Sequence[str], config: FitConfig, stage: Path, output: Path
 ) -> AbstractContextManager[list[Tracker]]:
     """Open the trackers of a run, or go on with those of a run that was stopped."""
-    note, lines = stage / RUN, stage / LOG
+    note, lines = stage / RUN, stage / LINES
     if not note.exists():
         note.write_text(f"{output.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return tracking(
